@@ -1,0 +1,170 @@
+//! The envelope: CloudEvents 1.0 in JSON, one event or a batch of them.
+//!
+//! A batch is the unit on the wire between services. It is taken apart lazily, so that one bad event spoils none of the others.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::{Message, TraceParent};
+
+/// The content type of a batch (CloudEvents JSON format, section 4).
+pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
+/// The most events in one batch: beyond some hundred the cost per event no longer falls, while latency and memory grow.
+pub const BATCH_MAX_EVENTS: usize = 256;
+
+/// The most bytes in one batch: half of what a nats-server accepts by default, leaving room for headers.
+pub const BATCH_MAX_BYTES: usize = 512 * 1024;
+
+/// Why an event could not be read. Never passing: the same bytes fail again.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// Not JSON, or not of the shape the type promises.
+    #[error("the event cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A type this build does not know.
+    #[error("the event type `{0}` is not known here")]
+    Unknown(String),
+}
+
+/// One event and what CloudEvents says about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CloudEvent<T> {
+    /// Unique within its source. A repetition of the same event bears the same id.
+    pub id: String,
+    /// Who says it, as a URI reference: `/waybill/product`.
+    pub source: Cow<'static, str>,
+    /// When, by the sender's clock. For people; nothing is decided by it.
+    pub time: DateTime<Utc>,
+    /// What it is about: the order's id, or the user's or product's.
+    pub subject: String,
+    /// The trace of the request that began it.
+    pub traceparent: Option<TraceParent>,
+    /// For commands: which attempt this is, from 1.
+    pub attempt: Option<u32>,
+    /// What is said.
+    pub message: T,
+}
+
+/// The JSON form. `data` is kept raw in both directions: written once, read when its type is known.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    time: DateTime<Utc>,
+    #[serde(borrow)]
+    subject: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(borrow)]
+    data: Cow<'a, RawValue>,
+}
+
+impl<T: Message> CloudEvent<T> {
+    /// Writes the event in the JSON format.
+    pub fn encode(&self) -> serde_json::Result<Box<RawValue>> {
+        serde_json::value::to_raw_value(&Wire {
+            specversion: "1.0".into(),
+            id: self.id.as_str().into(),
+            source: self.source.as_ref().into(),
+            kind: self.message.kind().into(),
+            time: self.time,
+            subject: self.subject.as_str().into(),
+            traceparent: self.traceparent.as_ref().map(|trace| trace.as_str().into()),
+            attempt: self.attempt,
+            data: Cow::Owned(self.message.data()?),
+        })
+    }
+
+    /// Reads an event in the JSON format. An invalid `traceparent` is dropped, as its specification says.
+    pub fn decode(json: &RawValue) -> Result<Self, DecodeError> {
+        let wire: Wire = serde_json::from_str(json.get())?;
+        Ok(Self {
+            message: T::decode(&wire.kind, &wire.data)?,
+            id: wire.id.into_owned(),
+            source: wire.source.into_owned().into(),
+            time: wire.time,
+            subject: wire.subject.into_owned(),
+            traceparent: wire.traceparent.and_then(|text| TraceParent::parse(&text)),
+            attempt: wire.attempt,
+        })
+    }
+}
+
+/// Takes a batch apart without reading its events.
+pub fn split_batch(payload: &[u8]) -> Result<Vec<&RawValue>, DecodeError> {
+    Ok(serde_json::from_slice(payload)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OrderId, UserId, user};
+
+    fn event() -> CloudEvent<user::Command> {
+        let order_id: OrderId = "0190a5c8-7e5c-7cc0-8000-000000000001".parse().unwrap();
+        let user_id: UserId = "0190a5c8-7e5c-7cc0-8000-000000000002".parse().unwrap();
+        CloudEvent {
+            id: format!("{order_id}/validate_user/1"),
+            source: "/waybill/order".into(),
+            time: "2026-01-02T03:04:05Z".parse().unwrap(),
+            subject: order_id.to_string(),
+            traceparent: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            attempt: Some(1),
+            message: user::Validate { order_id, user_id }.into(),
+        }
+    }
+
+    #[test]
+    fn an_event_survives_the_wire() {
+        let event = event();
+        let json = event.encode().unwrap();
+        assert_eq!(CloudEvent::<user::Command>::decode(&json).unwrap(), event);
+    }
+
+    #[test]
+    fn one_bad_event_does_not_spoil_the_batch() {
+        let good = event().encode().unwrap();
+        let batch = format!(r#"[{good}, {{"no": "event"}}, 7, {good}]"#);
+        let events = split_batch(batch.as_bytes()).unwrap();
+        let read: Vec<bool> = events.iter().map(|json| CloudEvent::<user::Command>::decode(json).is_ok()).collect();
+        assert_eq!(read, [true, false, false, true]);
+    }
+
+    #[test]
+    fn what_is_no_batch_is_refused() {
+        assert!(split_batch(b"not json").is_err());
+        assert!(split_batch(b"{}").is_err());
+    }
+
+    #[test]
+    fn an_unknown_type_is_named() {
+        let json = event().encode().unwrap().get().replace("waybill.user.validate.v1", "waybill.user.validate.v9");
+        let raw = RawValue::from_string(json).unwrap();
+        let error = CloudEvent::<user::Command>::decode(&raw).unwrap_err();
+        assert_eq!(error.to_string(), "the event type `waybill.user.validate.v9` is not known here");
+    }
+
+    #[test]
+    fn escaped_and_added_fields_are_read() {
+        let json = event().encode().unwrap().get().replace("/waybill/order", "\\/waybill\\/order").replacen(
+            '{',
+            r#"{"added":[1,{"more":2}],"#,
+            1,
+        );
+        let raw = RawValue::from_string(json).unwrap();
+        assert_eq!(CloudEvent::<user::Command>::decode(&raw).unwrap(), event());
+    }
+}

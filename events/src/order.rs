@@ -1,0 +1,132 @@
+//! The order context: what a customer asked for, and what came of it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::vocabulary::vocabulary;
+use crate::{Money, OrderId, ProductId, Quantity, Reason, UserId};
+
+/// The most lines in one order.
+pub const MAX_ITEMS: usize = 200;
+
+vocabulary! {
+    /// What the order service tells everyone, one message each, its subject ending in the order's id.
+    pub enum Event {
+        /// An order was accepted; its saga began.
+        "waybill.order.placed.v1" => Placed(Placed),
+        /// Something that was done, or may have been, is being undone.
+        "waybill.order.compensating.v1" => Compensating(Compensating),
+        /// Every step is done. Final unless the customer cancels.
+        "waybill.order.confirmed.v1" => Confirmed(Confirmed),
+        /// The order will not be; everything is undone. Final.
+        "waybill.order.rejected.v1" => Rejected(Rejected),
+        /// The customer's cancellation is complete; everything is undone. Final.
+        "waybill.order.cancelled.v1" => Cancelled(Cancelled),
+    }
+}
+
+impl Event {
+    /// The word in the subject: `events.order.<word>.<order>`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Placed(_) => "placed",
+            Self::Compensating(_) => "compensating",
+            Self::Confirmed(_) => "confirmed",
+            Self::Rejected(_) => "rejected",
+            Self::Cancelled(_) => "cancelled",
+        }
+    }
+}
+
+/// Where an order stands, as its customer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Under way.
+    Pending,
+    /// Every step is done.
+    Confirmed,
+    /// It will not be, and holds nothing.
+    Rejected,
+    /// The customer cancelled, and what was done is being undone.
+    Cancelling,
+    /// The customer cancelled, and it holds nothing.
+    Cancelled,
+}
+
+impl Status {
+    /// Every status, in the order of an order's life.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Confirmed, Self::Rejected, Self::Cancelling, Self::Cancelled];
+
+    /// The word in JSON, in the database and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Rejected => "rejected",
+            Self::Cancelling => "cancelling",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the saga has come to an end.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Rejected | Self::Cancelled)
+    }
+}
+
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not one of pending, confirmed, rejected, cancelling, cancelled"))
+    }
+}
+
+/// One line of an order, with the price it was reserved at once it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The product.
+    pub product_id: ProductId,
+    /// The pieces.
+    pub quantity: Quantity,
+    /// What one piece costs; `null` until the stock is reserved.
+    pub unit_price: Option<Money>,
+}
+
+/// What every order event says of its order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The order.
+    pub order_id: OrderId,
+    /// Who ordered.
+    pub user_id: UserId,
+    /// The lines.
+    pub items: Vec<Item>,
+    /// The sum of price times quantity; `null` until the stock is reserved.
+    pub total: Option<Money>,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it was rejected or cancelled.
+    pub reason: Option<Reason>,
+    /// When it was placed.
+    pub created_at: DateTime<Utc>,
+    /// The whole history, in the final event: the saga can be replayed from this message alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waybill: Vec<Value>,
+}
+
+macro_rules! snapshots {
+    ($($name:ident),*) => {$(
+        #[doc = concat!("See [`Event::", stringify!($name), "`].")]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Snapshot);
+    )*};
+}
+
+snapshots!(Placed, Compensating, Confirmed, Rejected, Cancelled);

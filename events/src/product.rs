@@ -1,0 +1,199 @@
+//! The product context: what there is, what it costs, and who holds it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::vocabulary::vocabulary;
+use crate::{Money, OrderId, ProductId, Reason};
+
+vocabulary! {
+    /// What the order service asks of the product service.
+    pub enum Command {
+        /// Hold these lines for this order: all of them or none.
+        "waybill.product.reserve.v1" => Reserve(Reserve),
+        /// Give back whatever this order holds, and hold nothing for it ever after.
+        "waybill.product.release.v1" => Release(Release),
+    }
+}
+
+vocabulary! {
+    /// What the product service answers.
+    pub enum Reply {
+        /// Every line is held, at these prices.
+        "waybill.product.reserved.v1" => Reserved(Reserved),
+        /// Nothing is held; nothing was changed.
+        "waybill.product.refused.v1" => Refused(Refused),
+        /// Nothing is held any more.
+        "waybill.product.released.v1" => Released(Released),
+    }
+}
+
+vocabulary! {
+    /// What the product service tells everyone.
+    pub enum Event {
+        /// A product came to be.
+        "waybill.product.created.v1" => Created(Created),
+        /// Stock was delivered or written off. Reservations do not tell: the order's events do.
+        "waybill.product.stock_changed.v1" => StockChanged(StockChanged),
+    }
+}
+
+/// How many pieces of a product a line asks for: 1 to 100,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Quantity(u32);
+
+impl Quantity {
+    /// The most pieces in one line.
+    pub const MAX: i64 = 100_000;
+
+    /// Checks a number; `None` outside 1 to 100,000.
+    pub fn new(pieces: i64) -> Option<Self> {
+        (1..=Self::MAX).contains(&pieces).then_some(Self(pieces as u32))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Quantity {
+    type Error = &'static str;
+
+    fn try_from(pieces: i64) -> Result<Self, Self::Error> {
+        Self::new(pieces).ok_or("must be 1 to 100000")
+    }
+}
+
+impl From<Quantity> for i64 {
+    fn from(quantity: Quantity) -> i64 {
+        quantity.0.into()
+    }
+}
+
+/// How many pieces of a product there are: 0 to 1,000,000,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct StockLevel(i64);
+
+impl StockLevel {
+    /// The most pieces of one product.
+    pub const MAX: i64 = 1_000_000_000;
+
+    /// Checks a number; `None` outside 0 to 1,000,000,000.
+    pub fn new(pieces: i64) -> Option<Self> {
+        (0..=Self::MAX).contains(&pieces).then_some(Self(pieces))
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for StockLevel {
+    type Error = &'static str;
+
+    fn try_from(pieces: i64) -> Result<Self, Self::Error> {
+        Self::new(pieces).ok_or("must be 0 to 1000000000")
+    }
+}
+
+impl From<StockLevel> for i64 {
+    fn from(level: StockLevel) -> i64 {
+        level.0
+    }
+}
+
+/// One line: so many pieces of one product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The product.
+    pub product_id: ProductId,
+    /// The pieces.
+    pub quantity: Quantity,
+}
+
+/// See [`Command::Reserve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserve {
+    /// The order that asks.
+    pub order_id: OrderId,
+    /// All its lines.
+    pub items: Vec<Line>,
+}
+
+/// See [`Command::Release`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The order that gives back.
+    pub order_id: OrderId,
+}
+
+/// The price one line was reserved at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PricedLine {
+    /// The product.
+    pub product_id: ProductId,
+    /// What one piece costs.
+    pub unit_price: Money,
+}
+
+/// See [`Reply::Reserved`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The order that asked.
+    pub order_id: OrderId,
+    /// The price of each of its lines.
+    pub items: Vec<PricedLine>,
+}
+
+/// See [`Reply::Refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The order that asked.
+    pub order_id: OrderId,
+    /// Why, with each line that stood in the way.
+    pub reason: Reason,
+}
+
+/// See [`Reply::Released`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// The order that asked.
+    pub order_id: OrderId,
+}
+
+/// A product, as the HTTP contract shows it and events tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// The product's id.
+    pub id: ProductId,
+    /// The name.
+    pub name: String,
+    /// The description, may be empty.
+    pub description: String,
+    /// What one piece costs.
+    pub price: Money,
+    /// Pieces available.
+    pub stock: i64,
+    /// Pieces held by orders.
+    pub reserved: i64,
+    /// When the product came to be.
+    pub created_at: DateTime<Utc>,
+}
+
+/// See [`Event::Created`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Created(pub Product);
+
+/// See [`Event::StockChanged`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockChanged {
+    /// By how much.
+    pub delta: i64,
+    /// The product after it.
+    pub product: Product,
+}

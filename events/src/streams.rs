@@ -1,0 +1,87 @@
+//! Where things are said: the streams, their subjects, and the durable consumers that read them.
+//!
+//! One stream per producer, so that a service needs the right to publish to its own streams only. Limits retention throughout, so that
+//! every stream can be browsed with the `nats` command line and nothing vanishes by being read.
+
+/// A JetStream stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The name.
+    pub name: &'static str,
+    /// The subjects it stores.
+    pub subjects: &'static [&'static str],
+    /// What it holds, shown by `nats stream ls`.
+    pub description: &'static str,
+}
+
+/// A durable pull consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// The stream it reads.
+    pub stream: &'static str,
+    /// The name: the service that reads.
+    pub name: &'static str,
+}
+
+/// Commands to validate users.
+pub const VALIDATE: &str = "commands.user.validate";
+/// The user service's answers.
+pub const USER_REPLIES: &str = "replies.user";
+/// Commands to reserve stock.
+pub const RESERVE: &str = "commands.product.reserve";
+/// Commands to release what was reserved.
+pub const RELEASE: &str = "commands.product.release";
+/// The product service's answers.
+pub const PRODUCT_REPLIES: &str = "replies.product";
+
+/// The user service reads its commands.
+pub const USER_COMMANDS_CONSUMER: Consumer = Consumer { stream: "USER_COMMANDS", name: "user" };
+/// The product service reads its commands.
+pub const PRODUCT_COMMANDS_CONSUMER: Consumer = Consumer { stream: "PRODUCT_COMMANDS", name: "product" };
+/// The order service reads the user service's answers.
+pub const USER_REPLIES_CONSUMER: Consumer = Consumer { stream: "USER_REPLIES", name: "order" };
+/// The order service reads the product service's answers.
+pub const PRODUCT_REPLIES_CONSUMER: Consumer = Consumer { stream: "PRODUCT_REPLIES", name: "order" };
+
+/// Every stream.
+pub const STREAMS: [Stream; 8] = [
+    Stream { name: "USER_COMMANDS", subjects: &["commands.user.*"], description: "Batches of commands to the user service" },
+    Stream { name: "USER_REPLIES", subjects: &["replies.user"], description: "Batches of the user service's answers" },
+    Stream {
+        name: "PRODUCT_COMMANDS",
+        subjects: &["commands.product.*"],
+        description: "Batches of commands to the product service",
+    },
+    Stream { name: "PRODUCT_REPLIES", subjects: &["replies.product"], description: "Batches of the product service's answers" },
+    Stream {
+        name: "ORDER_EVENTS",
+        subjects: &["events.order.*.*"],
+        description: "What became of every order, one message an event",
+    },
+    Stream { name: "USER_EVENTS", subjects: &["events.user.*.*"], description: "Users created and updated" },
+    Stream {
+        name: "PRODUCT_EVENTS",
+        subjects: &["events.product.*.*"],
+        description: "Products created, stock delivered and written off",
+    },
+    Stream { name: DEAD_LETTERS, subjects: &["dead.>"], description: "Events that could not be handled, as they were" },
+];
+
+/// Every durable consumer.
+pub const CONSUMERS: [Consumer; 4] =
+    [USER_COMMANDS_CONSUMER, PRODUCT_COMMANDS_CONSUMER, USER_REPLIES_CONSUMER, PRODUCT_REPLIES_CONSUMER];
+
+/// The stream of dead letters.
+pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+impl Consumer {
+    /// Where what this consumer could not handle is kept.
+    pub fn dead_subject(&self) -> String {
+        format!("dead.{}.{}", self.stream, self.name)
+    }
+}
+
+/// The subject of one event for everyone: `events.order.placed.<order>`.
+pub fn event_subject(context: &str, word: &str, id: &impl std::fmt::Display) -> String {
+    format!("events.{context}.{word}.{id}")
+}

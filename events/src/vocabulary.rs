@@ -1,0 +1,57 @@
+//! A vocabulary: the closed set of messages one context understands, each with its versioned CloudEvents type.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::DecodeError;
+
+/// One of a closed set of messages, told apart by its CloudEvents `type`.
+pub trait Message: Sized + Serialize {
+    /// The CloudEvents type, with its version: `waybill.user.validate.v1`.
+    fn kind(&self) -> &'static str;
+
+    /// Reads the data of an event of this type. Added fields are tolerated; an unknown type is an error.
+    fn decode(kind: &str, data: &RawValue) -> Result<Self, DecodeError>;
+
+    /// Writes the data alone, without the type.
+    fn data(&self) -> serde_json::Result<Box<RawValue>>;
+}
+
+/// Declares an enum of messages, its [`Message`] implementation and its JSON form `{"type": ..., "data": {...}}`.
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* pub enum $name:ident {
+        $($(#[$variant_doc:meta])* $kind:literal => $variant:ident($data:ty),)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "type", content = "data")]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $kind)] $variant($data),)*
+        }
+
+        impl $crate::Message for $name {
+            fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            fn decode(kind: &str, data: &serde_json::value::RawValue) -> Result<Self, $crate::DecodeError> {
+                match kind {
+                    $($kind => Ok(Self::$variant(serde_json::from_str(data.get())?)),)*
+                    _ => Err($crate::DecodeError::Unknown(kind.to_owned())),
+                }
+            }
+
+            fn data(&self) -> serde_json::Result<Box<serde_json::value::RawValue>> {
+                match self { $(Self::$variant(data) => serde_json::value::to_raw_value(data),)* }
+            }
+        }
+
+        $(impl From<$data> for $name {
+            fn from(data: $data) -> Self {
+                Self::$variant(data)
+            }
+        })*
+    };
+}
+
+pub(crate) use vocabulary;
