@@ -1,1 +1,25 @@
-//! Placeholder.
+//! What is decided: the saga engine and the order saga.
+//!
+//! A saga is a business transaction over several services, none of which can lock another's data: a sequence of steps, each with a
+//! compensation that undoes it (Garcia-Molina and Salem, "Sagas", 1987). The engine is one pure function,
+//!
+//! ```text
+//! decide(plan, state, input) -> (state, messages)
+//! ```
+//!
+//! and production, replay and the tests all run it. Nothing below this line does I/O, reads a clock or draws a random number: time
+//! reaches a saga only as the inputs [`Input::Due`], [`Input::Expired`] and [`Input::Overdue`], and what a saga wants done leaves it
+//! only as [`Message`]s, written down before anyone acts on them.
+//!
+//! Read [`order`] to see a saga, [`decide`] to see how it advances.
+
+mod decide;
+mod history;
+pub mod order;
+mod plan;
+mod state;
+
+pub use decide::{Decision, Input, Verdict, Why, decide};
+pub use history::{Divergence, Entry, replay};
+pub use plan::{Kind, Outcome, Patience, Plan, ShapeError, Stages, StepSpec, check, compensatable, pivot, retriable, verify};
+pub use state::{Cause, Direction, Message, Notice, Phase, Progress, State};

@@ -1,0 +1,279 @@
+//! `decide`: the only place where a saga advances.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Cause, Kind, Message, Notice, Outcome, Phase, Plan, Progress, Stages, State};
+
+/// What reaches a saga.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub enum Input<P: Plan> {
+    /// Begin.
+    Start,
+    /// A participant answered.
+    Answer(P::Answer),
+    /// A step, or its compensation, has gone unanswered long enough to ask again.
+    Due(P::Step),
+    /// A step has gone unanswered past its deadline.
+    Expired(P::Step),
+    /// The saga as a whole has run past its deadline.
+    Overdue,
+    /// Whoever began it calls it off.
+    Cancel,
+}
+
+/// What became of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It moved the saga.
+    Moved,
+    /// It changed nothing.
+    Ignored(Why),
+}
+
+/// Why an input changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The saga has not begun.
+    NotStarted,
+    /// It has begun already.
+    AlreadyStarted,
+    /// The answer means nothing to this saga, or contradicts what stands.
+    Unexpected,
+    /// The same was said before.
+    Repeated,
+    /// The step was already given up, or answered otherwise.
+    Late,
+    /// It is going back already.
+    AlreadyCompensating,
+    /// Its outcome stands.
+    Final,
+    /// The pivot may be done: there is no way back.
+    NoWayBack,
+    /// This build does not know the plan version the saga began with.
+    UnknownPlan,
+}
+
+/// The next state, and what is to be said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision<P: Plan> {
+    /// What became of the input.
+    pub verdict: Verdict,
+    /// Where the saga stands now.
+    pub state: State<P>,
+    /// What to say, in this order.
+    pub messages: Vec<Message<P>>,
+}
+
+/// The only place where a saga advances. Pure: the same arguments give the same decision, for ever.
+///
+/// The guards that make repeated, late, reordered and lost messages harmless all stand here; see the table in ARCHITECTURE.md.
+pub fn decide<P: Plan>(plan: &P, state: &State<P>, input: &Input<P>) -> Decision<P> {
+    let Some(stages) = state.stages() else {
+        return Decision { verdict: Verdict::Ignored(Why::UnknownPlan), state: state.clone(), messages: Vec::new() };
+    };
+    let mut turn = Turn { stages, state: state.clone(), messages: Vec::new() };
+    let verdict = match input {
+        Input::Start => turn.start(),
+        _ if state.phase == Phase::New => Err(Why::NotStarted),
+        Input::Answer(answer) => match plan.outcome(answer) {
+            Some((step, outcome)) => turn.answer(step, outcome),
+            None => Err(Why::Unexpected),
+        },
+        Input::Due(step) => turn.ask_again(*step),
+        Input::Expired(step) => turn.expire(*step),
+        Input::Overdue => turn.call_off(Cause::TimedOut { step: None }),
+        Input::Cancel => turn.call_off(Cause::Cancelled),
+    };
+    match verdict {
+        Ok(()) => Decision { verdict: Verdict::Moved, state: turn.state, messages: turn.messages },
+        Err(why) => Decision { verdict: Verdict::Ignored(why), state: state.clone(), messages: Vec::new() },
+    }
+}
+
+/// One decision in the making. A method that returns `Err` has decided that nothing changes.
+struct Turn<P: Plan> {
+    stages: &'static Stages<P>,
+    state: State<P>,
+    messages: Vec<Message<P>>,
+}
+
+impl<P: Plan> Turn<P> {
+    fn start(&mut self) -> Result<(), Why> {
+        if self.state.phase != Phase::New {
+            return Err(Why::AlreadyStarted);
+        }
+        self.state.phase = Phase::Running;
+        self.tell(Notice::Started);
+        self.advance();
+        Ok(())
+    }
+
+    fn answer(&mut self, step: P::Step, outcome: Outcome<P>) -> Result<(), Why> {
+        use Progress::*;
+        let kind = self.kind(step)?;
+        match (self.state.progress(step), outcome) {
+            // Forward.
+            (Some(Asked(_)), Outcome::Done(output)) => {
+                self.state.steps.insert(step, Done(output));
+                self.advance();
+                Ok(())
+            }
+            (Some(Asked(_)), Outcome::Refused(_)) if matches!(kind, Kind::Retriable) => Err(Why::Unexpected),
+            (Some(Asked(_)), Outcome::Refused(refusal)) => {
+                self.state.steps.insert(step, Refused);
+                self.go_back(Cause::Refused { step, refusal });
+                Ok(())
+            }
+            // Back.
+            (Some(Undoing(attempts)), Outcome::Undone) => {
+                let attempts = *attempts;
+                self.state.steps.insert(step, Undone(attempts));
+                self.retreat();
+                Ok(())
+            }
+            // A late "done" for a step given up or refused before: whatever it holds is given back.
+            (Some(Undone(attempts)), Outcome::Done(_)) => {
+                self.undo(step, attempts + 1);
+                Ok(())
+            }
+            (Some(Refused), Outcome::Done(_)) if matches!(kind, Kind::Compensatable { .. }) => {
+                self.undo(step, 1);
+                Ok(())
+            }
+            // Said before.
+            (Some(Done(_)), Outcome::Done(_)) | (Some(Undone(_)), Outcome::Undone) | (Some(Refused), Outcome::Refused(_)) => {
+                Err(Why::Repeated)
+            }
+            // Answered after we had let go, or while the compensation is under way.
+            (Some(Undoing(_) | Undone(_) | Dropped | Refused), _) => Err(Why::Late),
+            // Never asked, or contradicting what stands.
+            (None | Some(Asked(_) | Done(_)), _) => Err(Why::Unexpected),
+        }
+    }
+
+    fn ask_again(&mut self, step: P::Step) -> Result<(), Why> {
+        match self.state.progress(step) {
+            Some(&Progress::Asked(attempt)) => self.ask(step, attempt + 1),
+            Some(&Progress::Undoing(attempt)) => self.undo(step, attempt + 1),
+            _ => return Err(Why::Late),
+        }
+        Ok(())
+    }
+
+    /// Past the deadline a step that can be given up is; everything else is asked again, for as long as it takes.
+    fn expire(&mut self, step: P::Step) -> Result<(), Why> {
+        let can_be_given_up = matches!(self.kind(step)?, Kind::Check | Kind::Compensatable { .. });
+        match self.state.progress(step) {
+            Some(Progress::Asked(_)) if can_be_given_up => {
+                self.go_back(Cause::TimedOut { step: Some(step) });
+                Ok(())
+            }
+            _ => self.ask_again(step),
+        }
+    }
+
+    /// Goes back from wherever the saga stands, if there is a way.
+    fn call_off(&mut self, cause: Cause<P>) -> Result<(), Why> {
+        match self.state.phase {
+            Phase::Compensating(_) => return Err(Why::AlreadyCompensating),
+            Phase::Compensated(_) => return Err(Why::Final),
+            // Only its owner takes back what is complete; the clock does not.
+            Phase::Completed if cause != Cause::Cancelled => return Err(Why::Final),
+            Phase::New | Phase::Running | Phase::Completed => {}
+        }
+        let no_way_back = self.state.steps.iter().any(|(step, progress)| {
+            matches!(self.kind(*step), Ok(Kind::Pivot | Kind::Retriable)) && *progress != Progress::Refused
+        });
+        if no_way_back {
+            return Err(Why::NoWayBack);
+        }
+        self.go_back(cause);
+        Ok(())
+    }
+
+    /// Forward: asks the first stage that is not done, once everything before it is; completes the saga when all are.
+    fn advance(&mut self) {
+        for stage in self.stages.iter() {
+            let mut done = true;
+            for spec in stage {
+                match self.state.progress(spec.step) {
+                    None => {
+                        self.ask(spec.step, 1);
+                        done = false;
+                    }
+                    Some(Progress::Done(_)) => {}
+                    Some(_) => done = false,
+                }
+            }
+            if !done {
+                return;
+            }
+        }
+        self.state.phase = Phase::Completed;
+        self.tell(Notice::Completed);
+    }
+
+    /// Turns round. Unanswered checks are let go: they leave nothing behind.
+    fn go_back(&mut self, cause: Cause<P>) {
+        self.state.phase = Phase::Compensating(cause);
+        let mut something_to_undo = false;
+        for spec in self.stages.iter().flatten() {
+            match (&spec.kind, self.state.steps.get_mut(&spec.step)) {
+                (Kind::Check, Some(progress @ Progress::Asked(_))) => *progress = Progress::Dropped,
+                (Kind::Compensatable { .. }, Some(Progress::Asked(_) | Progress::Done(_))) => something_to_undo = true,
+                _ => {}
+            }
+        }
+        if something_to_undo {
+            self.tell(Notice::Compensating);
+        }
+        self.retreat();
+    }
+
+    /// Back: undoes the last stage that left, or may have left, something behind; ends the saga when none has.
+    fn retreat(&mut self) {
+        let Phase::Compensating(cause) = self.state.phase.clone() else {
+            return; // A late compensation of a saga that has ended: its outcome stands.
+        };
+        for stage in self.stages.iter().rev() {
+            let mut clean = true;
+            for spec in stage.iter().filter(|spec| matches!(spec.kind, Kind::Compensatable { .. })) {
+                match self.state.progress(spec.step) {
+                    // An unanswered step may have happened all the same.
+                    Some(Progress::Asked(_) | Progress::Done(_)) => {
+                        self.undo(spec.step, 1);
+                        clean = false;
+                    }
+                    Some(Progress::Undoing(_)) => clean = false,
+                    _ => {}
+                }
+            }
+            if !clean {
+                return;
+            }
+        }
+        self.state.phase = Phase::Compensated(cause);
+        self.tell(Notice::Compensated);
+    }
+
+    fn ask(&mut self, step: P::Step, attempt: u32) {
+        self.state.steps.insert(step, Progress::Asked(attempt));
+        self.messages.push(Message::Ask { step, attempt });
+    }
+
+    fn undo(&mut self, step: P::Step, attempt: u32) {
+        self.state.steps.insert(step, Progress::Undoing(attempt));
+        self.messages.push(Message::Undo { step, attempt });
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.messages.push(Message::Tell(notice));
+    }
+
+    fn kind(&self, step: P::Step) -> Result<&'static Kind<P>, Why> {
+        self.stages.spec(step).map(|spec| &spec.kind).ok_or(Why::Unexpected)
+    }
+}

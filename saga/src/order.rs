@@ -1,0 +1,171 @@
+//! The order saga: validate the user, then reserve the stock, then it is confirmed.
+//!
+//! Validation comes first, so that an order of an unknown user never holds stock.
+
+use std::time::Duration;
+
+use events::order::{Item, Status};
+use events::product::Line;
+use events::{Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
+use serde::{Deserialize, Serialize};
+
+use crate::{Cause, Outcome, Patience, Phase, Plan, Stages, State, check, compensatable};
+
+/// What was asked for. It never changes; what the steps bring forth is in the saga's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The order's id.
+    pub id: OrderId,
+    /// Who ordered.
+    pub user_id: UserId,
+    /// What, each product at most once.
+    pub items: Vec<Line>,
+}
+
+/// The steps, by their persisted names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// May this user order?
+    ValidateUser,
+    /// Hold every line.
+    ReserveStock,
+}
+
+/// What the participants are asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Asked of the user service.
+    User(user::Command),
+    /// Asked of the product service.
+    Product(product::Command),
+}
+
+/// What the participants answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// By the user service.
+    User(user::Reply),
+    /// By the product service.
+    Product(product::Reply),
+}
+
+/// What the steps bring forth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Nothing that is needed later.
+    Nothing,
+    /// The unit price of each item, in the order of the items.
+    Prices(Vec<Money>),
+}
+
+/// Half-minute silences are normal when a service is deployed; minutes are not. A repetition before the fifth second would only add to
+/// the load of a service that is busy.
+const PATIENCE: Patience =
+    Patience { first_retry: Duration::from_secs(5), max_retry: Duration::from_secs(60), deadline: Duration::from_secs(300) };
+
+impl Plan for Order {
+    type Step = Step;
+    type Command = Command;
+    type Answer = Answer;
+    type Output = Output;
+    type Refusal = Reason;
+
+    const VERSIONS: &'static [(u32, Stages<Self>)] = &[(
+        1,
+        Stages::new(&[
+            &[check(Step::ValidateUser, PATIENCE, Self::validate)],
+            &[compensatable(Step::ReserveStock, PATIENCE, Self::reserve, Self::release)],
+        ]),
+    )];
+
+    fn outcome(&self, answer: &Answer) -> Option<(Step, Outcome<Self>)> {
+        use Step::*;
+        Some(match answer {
+            Answer::User(user::Reply::Validated(_)) => (ValidateUser, Outcome::Done(Output::Nothing)),
+            Answer::User(user::Reply::Refused(refused)) => (ValidateUser, Outcome::Refused(refused.reason.clone())),
+            Answer::Product(product::Reply::Reserved(reserved)) => {
+                (ReserveStock, Outcome::Done(Output::Prices(self.prices(reserved)?)))
+            }
+            Answer::Product(product::Reply::Refused(refused)) => (ReserveStock, Outcome::Refused(refused.reason.clone())),
+            Answer::Product(product::Reply::Released(_)) => (ReserveStock, Outcome::Undone),
+        })
+    }
+}
+
+/// The commands.
+impl Order {
+    fn validate(&self, _: &State<Self>) -> Command {
+        Command::User(user::Validate { order_id: self.id, user_id: self.user_id }.into())
+    }
+
+    fn reserve(&self, _: &State<Self>) -> Command {
+        Command::Product(product::Reserve { order_id: self.id, items: self.items.clone() }.into())
+    }
+
+    fn release(&self, _: &State<Self>) -> Command {
+        Command::Product(product::Release { order_id: self.id }.into())
+    }
+}
+
+/// The outcome, in the customer's words.
+impl Order {
+    /// Where the order stands.
+    pub fn status(state: &State<Self>) -> Status {
+        match state.phase() {
+            Phase::New | Phase::Running => Status::Pending,
+            Phase::Compensating(Cause::Cancelled) => Status::Cancelling,
+            // Rejected only once nothing is held any more.
+            Phase::Compensating(_) => Status::Pending,
+            Phase::Completed => Status::Confirmed,
+            Phase::Compensated(Cause::Cancelled) => Status::Cancelled,
+            Phase::Compensated(_) => Status::Rejected,
+        }
+    }
+
+    /// Why the order was, or is being, given up.
+    pub fn reason(state: &State<Self>) -> Option<Reason> {
+        let (Phase::Compensating(cause) | Phase::Compensated(cause)) = state.phase() else {
+            return None;
+        };
+        Some(match cause {
+            Cause::Refused { refusal, .. } => refusal.clone(),
+            Cause::TimedOut { step } => {
+                let detail = match step {
+                    Some(Step::ValidateUser) => "the user service did not answer in time",
+                    Some(Step::ReserveStock) => "the product service did not answer in time",
+                    None => "the order took too long",
+                };
+                Reason::new(ReasonCode::TimedOut, detail)
+            }
+            Cause::Cancelled => Reason::new(ReasonCode::CancelledByCustomer, "the customer cancelled the order"),
+        })
+    }
+
+    /// The lines with these unit prices; without prices where there are none.
+    pub fn priced(&self, prices: Option<&[Money]>) -> Vec<Item> {
+        let mut prices = prices.unwrap_or_default().iter();
+        let item =
+            |line: &Line| Item { product_id: line.product_id, quantity: line.quantity, unit_price: prices.next().copied() };
+        self.items.iter().map(item).collect()
+    }
+
+    /// The sum of price times quantity.
+    pub fn total(&self, prices: &[Money]) -> Result<Option<Money>, MoneyError> {
+        Money::total(prices.iter().copied().zip(self.items.iter().map(|line| line.quantity)))
+    }
+
+    /// The prices in the order of the items. An answer that leaves a line without a price, or whose prices cannot be summed, is none:
+    /// it is refused here, and the deadline gives back what it may hold.
+    fn prices(&self, reserved: &product::Reserved) -> Option<Vec<Money>> {
+        let price = |(position, line): (usize, &Line)| {
+            let at_position = reserved.items.get(position).filter(|priced| priced.product_id == line.product_id);
+            let priced = at_position.or_else(|| reserved.items.iter().find(|priced| priced.product_id == line.product_id))?;
+            Some(priced.unit_price)
+        };
+        let prices: Vec<Money> = self.items.iter().enumerate().map(price).collect::<Option<_>>()?;
+        self.total(&prices).is_ok().then_some(prices)
+    }
+}
