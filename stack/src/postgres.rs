@@ -1,0 +1,318 @@
+//! The database.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::cluster::{self, Cluster, ROLE};
+use crate::find;
+use crate::folder::{Folder, temporary};
+use crate::port::Port;
+use crate::process::{POLL, Process, Signal, Slot};
+use crate::psql::{Psql, encode, with_database};
+use crate::user::User;
+use crate::watchdog::Watchdog;
+
+/// Crash recovery of a full WAL takes its time; a server that exits is noticed long before.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Fast shutdown, then the one that needs recovery.
+const STOP: [(Signal, Duration); 2] = [(Signal::INT, Duration::from_secs(20)), (Signal::QUIT, Duration::from_secs(5))];
+/// The limit of `sockaddr_un`, less the longest `/.s.PGSQL.65535` and the final zero.
+const LONGEST_SOCKET_DIR: usize = 107 - 15;
+
+/// How Postgres is had.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A running server, as the URL of a role that may create databases; then none is started.
+    pub url: Option<String>,
+    /// The setting behind `url`, named when no server can be had.
+    pub url_setting: &'static str,
+    /// The port on 127.0.0.1.
+    pub port: Port,
+    /// Whether a commit is on disk when it is answered; off only suits tests that ask nothing of a crash.
+    pub durable: bool,
+    /// Postgres's own cache, in MiB.
+    pub shared_buffers_mb: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { url: None, url_setting: "WAYBILL_POSTGRES_URL", port: Port::FREE, durable: true, shared_buffers_mb: 256 }
+    }
+}
+
+/// A Postgres, started here or merely used.
+#[derive(Debug)]
+pub struct Postgres {
+    psql: Psql,
+    socket_url: String,
+    server: Option<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
+    options: Options,
+    program: PathBuf,
+    user: Option<User>,
+    cluster: Cluster,
+    log: PathBuf,
+    socket: SocketDir,
+    port: u16,
+    process: Slot,
+    watchdog: Arc<Watchdog>,
+}
+
+impl Postgres {
+    pub(crate) async fn start(
+        options: &Options,
+        tools_dir: &Path,
+        folder: &Folder,
+        user: Option<User>,
+        watchdog: &Arc<Watchdog>,
+    ) -> anyhow::Result<Self> {
+        if let Some(url) = &options.url {
+            let program = find::psql(tools_dir, user, options.url_setting).await?;
+            return Ok(Self { psql: Psql { program, url: url.clone() }, socket_url: url.clone(), server: None });
+        }
+        let wanted = cluster::major_version(folder);
+        let found = find::postgres(tools_dir, user, wanted, options.url_setting).await?;
+        let mut server = Server {
+            options: options.clone(),
+            program: found.dir.join("postgres"),
+            user,
+            cluster: cluster::prepare(folder, &found, tools_dir, user).await?,
+            log: folder.root.join("postgres.log"),
+            socket: SocketDir::make(&folder.postgres, user)?,
+            port: 0,
+            process: Slot::default(),
+            watchdog: Arc::clone(watchdog),
+        };
+        server.launch_on_a_port(&found.psql).await?;
+        let psql = server.psql(&found.psql);
+        let (port, password) = (server.port, &server.cluster.password);
+        let socket = encode(&server.socket.path.display().to_string());
+        let socket_url = format!("postgres://{ROLE}:{password}@localhost/postgres?host={socket}&port={port}");
+        Ok(Self { psql, socket_url, server: Some(server) })
+    }
+
+    /// The address of a database over TCP.
+    pub fn tcp_url(&self, database: &str) -> String {
+        with_database(&self.psql.url, database)
+    }
+
+    /// The address of a database over the Unix socket, which saves CPU; for a server that is merely used, its own address.
+    pub fn socket_url(&self, database: &str) -> String {
+        with_database(&self.socket_url, database)
+    }
+
+    /// Makes sure that there is a database of this name.
+    ///
+    /// # Errors
+    /// When the name is not 1 to 63 of `a-z`, `0-9`, `_` and `-`, or the server refuses.
+    pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        ensure!((1..=63).contains(&name.len()) && name.bytes().all(plain), "{name:?} is no name for a database");
+        match self.psql.run(&format!("create database \"{name}\"")).await {
+            // duplicate_database, or unique_violation when another is creating it at this moment
+            Err(error) if ["42P04", "23505"].iter().any(|code| error.to_string().contains(code)) => Ok(()),
+            other => other.map(drop).with_context(|| format!("could not create the database {name}")),
+        }
+    }
+
+    /// The folder of the cluster, if the server was started here.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.server.as_ref().map(|server| server.cluster.data.as_path())
+    }
+
+    /// The psql of the same installation, for a person or a test.
+    pub fn psql(&self) -> &Path {
+        &self.psql.program
+    }
+
+    /// The port on 127.0.0.1, if the server was started here.
+    pub fn port(&self) -> Option<u16> {
+        self.server.as_ref().map(|server| server.port)
+    }
+
+    /// The postmaster's process id while it runs, if it was started here.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref()?.process.with(|process| process.pid()).ok()
+    }
+
+    /// The postmaster and its children at this moment, for measuring.
+    pub fn pids(&self) -> Vec<u32> {
+        let family = self.server.as_ref().and_then(|server| server.process.with(|process| process.family()).ok());
+        family.unwrap_or_default()
+    }
+
+    /// Ends the server and its children with SIGKILL: a crash.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        self.server()?.process.kill()
+    }
+
+    /// Stops the server and its children in their tracks (SIGSTOP): connections stay open and nothing answers.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.server()?.process.with(|process| process.pause())
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.server()?.process.with(|process| process.resume())
+    }
+
+    /// Shuts the server down if it runs, and starts it again on the same port.
+    pub async fn restart(&self) -> anyhow::Result<()> {
+        let server = self.server()?;
+        server.process.stop(&STOP).await;
+        server.launch().await?;
+        server.ready(&self.psql).await
+    }
+
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        if let Some(server) = &self.server {
+            server.process.stop(&STOP).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn failure(&self) -> Option<anyhow::Error> {
+        self.server.as_ref()?.process.failure()
+    }
+
+    fn server(&self) -> anyhow::Result<&Server> {
+        self.server.as_ref().context("this Postgres is used, but was not started here")
+    }
+}
+
+impl Server {
+    /// Starts on the wanted port, or on free ones until no other process takes it first.
+    async fn launch_on_a_port(&mut self, psql: &Path) -> anyhow::Result<()> {
+        for _ in 0..5 {
+            self.port = self.options.port.pick()?;
+            self.launch().await?;
+            let error = match self.ready(&self.psql(psql)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if !self.process.with(|process| process.lost_its_port()).unwrap_or(false) {
+                return Err(error);
+            }
+            if !self.options.port.is_free_choice() {
+                return Err(self.options.port.taken());
+            }
+        }
+        bail!("other processes keep taking the port")
+    }
+
+    async fn launch(&self) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
+        for setting in self.settings() {
+            command.arg("-c").arg(setting);
+        }
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
+            command.env_remove(name); // PGPORT, PGDATA and PGOPTIONS of the person who starts us
+        }
+        if let Some(user) = self.user {
+            use std::os::unix::process::CommandExt as _;
+            command.uid(user.uid).gid(user.gid);
+        }
+        self.process.put(Process::spawn("postgres", command, &self.log, (Signal::QUIT, "QUIT"), &self.watchdog)?);
+        Ok(())
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let durable = if self.options.durable { "on" } else { "off" };
+        vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={}", self.port),
+            format!("unix_socket_directories={}", self.socket.path.display()),
+            // Four services with a pool each, the command line and the tests beside them.
+            "max_connections=200".to_owned(),
+            format!("shared_buffers={}MB", self.options.shared_buffers_mb),
+            // Checkpoints by time and not by volume: each is followed by a burst of full page images.
+            "max_wal_size=4GB".to_owned(),
+            // Compiling takes longer than any of our statements runs.
+            "jit=off".to_owned(),
+            // Times in the log compare with those of the services.
+            "log_timezone=UTC".to_owned(),
+            "timezone=UTC".to_owned(),
+            "log_line_prefix=%m [%p] %d ".to_owned(),
+            // Postgres acknowledges a commit when it is on disk; the rest of the system builds on that.
+            format!("fsync={durable}"),
+            format!("synchronous_commit={durable}"),
+            format!("full_page_writes={durable}"),
+        ]
+    }
+
+    /// Waits until a query is answered. The server says in its pid file that it is ready, as `pg_ctl` reads it:
+    /// cheaper to poll than connections.
+    async fn ready(&self, psql: &Psql) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let pid_file = self.cluster.data.join("postmaster.pid");
+        loop {
+            if let Some(error) = self.process.failure() {
+                return Err(error);
+            }
+            let pid = self.process.with(|process| process.pid())?.to_string();
+            let status = fs::read_to_string(&pid_file).unwrap_or_default();
+            let mut lines = status.lines();
+            if lines.next() == Some(&pid) && lines.nth(6).is_some_and(|line| line.trim() == "ready") {
+                break;
+            }
+            if Instant::now() > deadline {
+                let tail = self.process.with(|process| process.tail())?;
+                bail!("Postgres is not ready after {} s; the end of its log:\n{tail}", PATIENCE.as_secs());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        psql.run("select 1").await.context("Postgres is ready but answers no query").map(drop)
+    }
+
+    fn psql(&self, program: &Path) -> Psql {
+        let (port, password) = (self.port, &self.cluster.password);
+        let url = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
+        Psql { program: program.to_owned(), url }
+    }
+}
+
+/// The private folder of the Unix socket.
+#[derive(Debug)]
+struct SocketDir {
+    path: PathBuf,
+    /// Made below the temporary folder because the data folder's own path is too long.
+    temporary: Option<PathBuf>,
+}
+
+impl SocketDir {
+    fn make(place: &Path, user: Option<User>) -> anyhow::Result<Self> {
+        let mut path = place.join("socket");
+        let text = path.to_str().unwrap_or_default();
+        // The setting is a list: commas part, and quotes and surrounding blanks are taken away.
+        let fits = (1..=LONGEST_SOCKET_DIR).contains(&text.len()) && !text.contains([',', '"', ' ']);
+        let temporary = if fits { None } else { Some(temporary(user)?) };
+        if let Some(folder) = &temporary {
+            path = folder.join("socket");
+        }
+        if !path.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(&path)?;
+        }
+        if let Some(user) = user {
+            chown(&path, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(Self { path, temporary })
+    }
+}
+
+impl Drop for SocketDir {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.temporary {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
