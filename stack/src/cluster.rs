@@ -2,14 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::process::Command;
 
 use crate::find;
-use crate::folder::{Folder, copy, random, reachable, remove, wait_for_lock};
+use crate::folder::{Folder, copy, make_dir, random, reachable, remove, wait_for_lock};
 use crate::process::alive;
 use crate::user::{User, owner};
 
@@ -41,7 +41,7 @@ pub(crate) async fn prepare(
 ) -> anyhow::Result<Cluster> {
     let place = &folder.postgres;
     if folder.is_ephemeral() {
-        // Measured: a copy takes 60 ms, initdb 900 ms (one CPU second, and tests start many stacks).
+        // Measured on two busy cores: a copy takes 0.3 s, nearly all in the kernel, and initdb 0.8 s.
         let template = template(postgres, tools_dir, user).await?;
         copy(&template.join(PASSWORD), &place.join(PASSWORD)).await?;
         copy(&template.join(DATA), &place.join(DATA)).await?;
@@ -68,7 +68,7 @@ async fn template(postgres: &find::Postgres, tools_dir: &Path, user: Option<User
     let _lock = wait_for_lock(&base.join("cluster.lock")).await?;
     if !template.join(DATA).is_dir() {
         remove(&template)?;
-        fs::DirBuilder::new().mode(0o755).create(&template)?;
+        make_dir(&template, 0o711)?;
         initialize(&template, postgres, user, false).await?;
     }
     Ok(template)
@@ -78,7 +78,7 @@ async fn template(postgres: &find::Postgres, tools_dir: &Path, user: Option<User
 async fn initialize(place: &Path, postgres: &find::Postgres, user: Option<User>, sync: bool) -> anyhow::Result<()> {
     let unfinished = place.join("postgres.new");
     remove(&unfinished)?;
-    fs::DirBuilder::new().mode(0o700).create(&unfinished)?;
+    make_dir(&unfinished, 0o700)?;
     let password = place.join(PASSWORD);
     remove(&password)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&password)?;

@@ -1,9 +1,8 @@
 //! The folders of a run: the data, who owns it, and where shared things are cached.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -48,14 +47,7 @@ impl Folder {
         fs::create_dir_all(root).with_context(made)?;
         let root = root.canonicalize().with_context(made)?;
         let lock = own(&root).await?;
-        let postgres = match barrier(&root, user) {
-            None => root.clone(),
-            Some(closed) => {
-                let elsewhere = elsewhere(&root)?;
-                tracing::info!("Postgres cannot enter {}; its data is kept in {}", closed.display(), elsewhere.display());
-                elsewhere
-            }
-        };
+        let postgres = home(&root, user)?;
         Ok(Self { root, postgres, lock: Some(lock) })
     }
 }
@@ -66,6 +58,27 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(&self.root);
         }
     }
+}
+
+/// Where a kept cluster lives: in the data folder or, if the server's user cannot enter that, in a folder of
+/// `/var/lib` to which a link leads. The link decides from then on: who removes the data folder starts anew.
+fn home(root: &Path, user: Option<User>) -> anyhow::Result<PathBuf> {
+    let link = root.join("postgres");
+    if let Ok(target) = fs::read_link(&link) {
+        let home = target.parent().filter(|home| home.is_dir());
+        return home.map(Path::to_path_buf).with_context(|| {
+            format!("{} leads to {}, which is gone; remove {} to start anew", link.display(), target.display(), root.display())
+        });
+    }
+    let Some(closed) = barrier(root, user) else { return Ok(root.to_owned()) };
+    let way_out =
+        || format!("Postgres runs as nobody, who cannot enter {}; open it, or choose another data folder", closed.display());
+    ensure!(!link.exists(), way_out());
+    let home = PathBuf::from(format!("/var/lib/waybill-{:08x}", random_u32()?));
+    make(&home, user).with_context(way_out)?;
+    symlink(home.join("postgres"), &link)?;
+    tracing::info!("Postgres runs as nobody, who cannot enter {}; its data is kept in {}", closed.display(), home.display());
+    Ok(home)
 }
 
 /// Takes the folder for this process, or says whose it is.
@@ -129,9 +142,13 @@ pub(crate) fn temporary(user: Option<User>) -> anyhow::Result<PathBuf> {
 
 /// A folder of our own; a server that runs as another user may pass through it but not list it.
 fn make(folder: &Path, user: Option<User>) -> std::io::Result<()> {
-    let mode = if user.is_some() { 0o711 } else { 0o700 };
+    make_dir(folder, if user.is_some() { 0o711 } else { 0o700 })
+}
+
+/// A new folder with this mode, whatever the umask.
+pub(crate) fn make_dir(folder: &Path, mode: u32) -> std::io::Result<()> {
     DirBuilder::new().mode(mode).create(folder)?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(mode)) // whatever the umask took away
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode))
 }
 
 /// The folder itself if we can write there and the server's user can enter, else its stand-in in `/var/tmp`.
@@ -146,15 +163,16 @@ pub(crate) fn reachable(folder: &Path, user: Option<User>) -> anyhow::Result<Pat
     elsewhere(&std::path::absolute(folder)?)
 }
 
-/// The stand-in for a folder that is closed to us or to the server's user: always the same one.
+/// The stand-in for a cache that is closed to us or to the server's user: always the same one.
 ///
 /// Anybody may write to `/var/tmp`, so a folder that was already there is only used if it is ours alone.
 fn elsewhere(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    folder.hash(&mut hasher);
+    // FNV-1a: the same in every build, unlike the standard library's hash
+    let bytes = folder.as_os_str().as_encoded_bytes();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let uid = rustix::process::geteuid().as_raw();
-    let stand_in = PathBuf::from(format!("/var/tmp/waybill-{uid}-{:016x}", hasher.finish()));
-    match DirBuilder::new().mode(0o711).create(&stand_in) {
+    let stand_in = PathBuf::from(format!("/var/tmp/waybill-{uid}-{hash:016x}"));
+    match make_dir(&stand_in, 0o711) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("could not make {}", stand_in.display()));
         }
@@ -166,7 +184,6 @@ fn elsewhere(folder: &Path) -> anyhow::Result<PathBuf> {
         "{} belongs to somebody else; remove it",
         stand_in.display()
     );
-    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o711))?; // whatever the umask took away
     Ok(stand_in)
 }
 

@@ -10,10 +10,11 @@
 //! # When root starts it
 //!
 //! Postgres refuses to run as root, so then Postgres (and only Postgres) runs as `nobody`, who must be able
-//! to enter every parent of its folder and of its binaries. Where a parent is closed to others (a checkout
-//! below `/root`, say), what `nobody` needs moves to `/var/tmp/waybill-0-<hash of the folder>`:
-//! the cluster of a persistent stack, the tools and the template cluster. [`Postgres::data_dir`] tells where
-//! the cluster is. An ephemeral stack lives below the system's temporary folder, or `/var/tmp` if that is closed.
+//! to enter every parent of its folder and of its binaries. Where one of them is closed to others (a checkout
+//! below `/root`, say), what `nobody` needs goes elsewhere: a kept cluster to `/var/lib/waybill-<random>`, with
+//! a link to it in the data folder; the tools and the template cluster to `/var/tmp/waybill-<uid>-<hash>`,
+//! which also serves a user who may not write to the checkout. An ephemeral stack lives below the system's
+//! temporary folder, or `/var/tmp` if that is closed.
 
 mod cluster;
 mod find;
@@ -23,6 +24,7 @@ mod port;
 pub mod postgres;
 mod process;
 mod psql;
+mod socket;
 mod tools;
 mod user;
 mod watchdog;

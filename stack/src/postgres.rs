@@ -1,7 +1,6 @@
 //! The database.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,20 +10,20 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::cluster::{self, Cluster, ROLE};
 use crate::find;
-use crate::folder::{Folder, temporary};
+use crate::folder::Folder;
 use crate::port::Port;
 use crate::process::{POLL, Process, Signal, Slot};
 use crate::psql::{Psql, encode, with_database};
+use crate::socket::SocketDir;
 use crate::user::User;
 use crate::watchdog::Watchdog;
 
 /// Crash recovery of a full WAL takes its time; a server that exits is noticed long before.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the children of a killed server may hold its shared memory.
+const LINGERING: Duration = Duration::from_secs(10);
 /// Fast shutdown, then the one that needs recovery.
 const STOP: [(Signal, Duration); 2] = [(Signal::INT, Duration::from_secs(20)), (Signal::QUIT, Duration::from_secs(5))];
-/// The limit of `sockaddr_un`, less the longest `/.s.PGSQL.65535` and the final zero.
-const LONGEST_SOCKET_DIR: usize = 107 - 15;
-
 /// How Postgres is had.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -169,8 +168,7 @@ impl Postgres {
     pub async fn restart(&self) -> anyhow::Result<()> {
         let server = self.server()?;
         server.process.stop(&STOP).await;
-        server.launch().await?;
-        server.ready(&self.psql).await
+        server.launch(&self.psql).await
     }
 
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
@@ -194,8 +192,7 @@ impl Server {
     async fn launch_on_a_port(&mut self, psql: &Path) -> anyhow::Result<()> {
         for _ in 0..5 {
             self.port = self.options.port.pick()?;
-            self.launch().await?;
-            let error = match self.ready(&self.psql(psql)).await {
+            let error = match self.launch(&self.psql(psql)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -209,7 +206,21 @@ impl Server {
         bail!("other processes keep taking the port")
     }
 
-    async fn launch(&self) -> anyhow::Result<()> {
+    /// Starts and waits until it answers; children of a killed server may take a moment to notice.
+    async fn launch(&self, psql: &Psql) -> anyhow::Result<()> {
+        let deadline = Instant::now() + LINGERING;
+        loop {
+            self.spawn()?;
+            let ready = self.ready(psql).await;
+            let lingering = || self.process.with(|process| process.has_said("is still in use")).unwrap_or(false);
+            if ready.is_ok() || Instant::now() > deadline || !lingering() {
+                return ready;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn spawn(&self) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         command.arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
         for setting in self.settings() {
@@ -278,41 +289,5 @@ impl Server {
         let (port, password) = (self.port, &self.cluster.password);
         let url = format!("postgres://{ROLE}:{password}@127.0.0.1:{port}/postgres");
         Psql { program: program.to_owned(), url }
-    }
-}
-
-/// The private folder of the Unix socket.
-#[derive(Debug)]
-struct SocketDir {
-    path: PathBuf,
-    /// Made below the temporary folder because the data folder's own path is too long.
-    temporary: Option<PathBuf>,
-}
-
-impl SocketDir {
-    fn make(place: &Path, user: Option<User>) -> anyhow::Result<Self> {
-        let mut path = place.join("socket");
-        let text = path.to_str().unwrap_or_default();
-        // The setting is a list: commas part, and quotes and surrounding blanks are taken away.
-        let fits = (1..=LONGEST_SOCKET_DIR).contains(&text.len()) && !text.contains([',', '"', ' ']);
-        let temporary = if fits { None } else { Some(temporary(user)?) };
-        if let Some(folder) = &temporary {
-            path = folder.join("socket");
-        }
-        if !path.is_dir() {
-            fs::DirBuilder::new().mode(0o700).create(&path)?;
-        }
-        if let Some(user) = user {
-            chown(&path, Some(user.uid), Some(user.gid))?;
-        }
-        Ok(Self { path, temporary })
-    }
-}
-
-impl Drop for SocketDir {
-    fn drop(&mut self) {
-        if let Some(folder) = &self.temporary {
-            let _ = fs::remove_dir_all(folder);
-        }
     }
 }

