@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LINGERING: Duration = Duration::from_secs(10);
 /// Fast shutdown, then the one that needs recovery.
 const STOP: [(Signal, Duration); 2] = [(Signal::INT, Duration::from_secs(20)), (Signal::QUIT, Duration::from_secs(5))];
+
 /// How Postgres is had.
 #[derive(Debug, Clone)]
 pub struct Options {
