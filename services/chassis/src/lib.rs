@@ -1,1 +1,26 @@
-//! Placeholder.
+//! How a service lives: settings, telemetry, health, shutdown, database, topology, outbox, consumer, HTTP edge.
+//!
+//! The one idea to know: **the batch is the unit of work, from the edge to the end.** Whatever queued up while the last transaction
+//! was running becomes the next batch: one transaction, one outbox row, one message. A [`Handler`] is a function from a transaction and
+//! a batch to answers and [`Outgoing`] messages; the same handler shape serves HTTP requests ([`GroupCommit`]), messages
+//! ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
+
+pub mod broker;
+pub mod consumer;
+pub mod database;
+mod dead_letter;
+mod group_commit;
+pub mod health;
+pub mod http;
+mod outbox;
+mod outgoing;
+mod service;
+pub mod settings;
+pub mod telemetry;
+pub mod topology;
+mod unit_of_work;
+
+pub use group_commit::{GroupCommit, Overloaded};
+pub use outgoing::{Outgoing, Packet};
+pub use service::{Parts, Service, main};
+pub use unit_of_work::{Failure, Handled, Handler, UnitOfWork};

@@ -1,0 +1,106 @@
+//! The broker: a connection that comes back, and publishing that counts only what was acknowledged.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use async_nats::connection::State;
+use async_nats::jetstream::{self, context::ContextBuilder};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use futures_util::future::try_join_all;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::outgoing::Packet;
+use crate::settings::BrokerSettings;
+
+/// How long an acknowledgement may take before the publish counts as failed. It may still have happened.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages awaiting their acknowledgement at once, over all batches: beyond a thousand, publishing gains nothing.
+const MAX_UNACKNOWLEDGED: usize = 4096;
+
+/// A connection to the broker.
+#[derive(Clone)]
+pub struct Broker {
+    client: Client,
+    jetstream: jetstream::Context,
+}
+
+impl Broker {
+    /// Connects in the background, and again whenever the connection is lost. Returns at once.
+    pub async fn connect(settings: &BrokerSettings, name: &str) -> anyhow::Result<Self> {
+        let servers: Vec<&str> = settings.nats_url.expose().split(',').map(str::trim).collect();
+        let client = ConnectOptions::new()
+            .name(name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            // A dead link shows after two unanswered pings; the default would take minutes.
+            .ping_interval(Duration::from_secs(5))
+            .connection_timeout(Duration::from_secs(5))
+            .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
+            .event_callback(|event| async move {
+                match event {
+                    Event::Connected => tracing::info!("connected to the broker"),
+                    Event::Disconnected => tracing::warn!("the broker is gone; reconnecting"),
+                    other => tracing::warn!(event = %other, "broker"),
+                }
+            })
+            .connect(servers)
+            .await
+            .context("the broker's address is not of the form nats://host:port")?;
+        let jetstream = ContextBuilder::new()
+            .timeout(ACK_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
+            .max_ack_inflight(MAX_UNACKNOWLEDGED)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        Ok(Self { client, jetstream })
+    }
+
+    /// JetStream, for consumers and the provisioner.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// The plain connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether the connection stands, as far as this side knows.
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Publishes messages side by side and waits until every one is acknowledged. Each bears `<id>-<index>` as its message id, so that
+    /// publishing the same again within the de-duplication window stores nothing twice.
+    ///
+    /// An error says that the messages *may* not be stored: a publish that timed out can still arrive.
+    pub async fn publish(&self, id: &str, packets: &[Packet]) -> anyhow::Result<()> {
+        let mut acknowledgements = Vec::with_capacity(packets.len());
+        for (index, packet) in packets.iter().enumerate() {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &packet.headers {
+                headers.insert(name.as_ref(), value.as_str());
+            }
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{id}-{index}"));
+            let publish = self.jetstream.publish_with_headers(packet.subject.clone(), headers, packet.payload.clone());
+            acknowledgements.push(publish.await.map_err(|error| anyhow!("{}: {error}", packet.subject))?);
+        }
+        try_join_all(acknowledgements.into_iter().map(|ack| async { ack.await.map(drop) })).await?;
+        Ok(())
+    }
+
+    /// Reports the connection's state until shutdown.
+    pub async fn watch(&self, health: &Health, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let connected = self.is_connected();
+            health.set("broker", if connected { Ok(()) } else { Err("not connected".to_owned()) });
+            let wait = if connected { Duration::from_secs(1) } else { Duration::from_millis(100) };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The messaging loop, written once: pull what has queued up, one transaction, acknowledge.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::{AckKind, Message as Delivery};
+use bytes::Bytes;
+use events::streams::Consumer;
+use events::{CloudEvent, Message, split_batch};
+use futures_util::{FutureExt, StreamExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Broker;
+use crate::dead_letter::{DeadLetter, Origin, bury};
+use crate::health::Health;
+use crate::unit_of_work::{Failure, Handler, UnitOfWork};
+
+/// Messages fetched ahead. Each may hold a full batch, so this bounds memory: 32 x 512 KiB.
+const FETCH_AHEAD: usize = 32;
+
+/// A vanished consumer or a silent broker shows after two missed heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+const EXPIRES: Duration = Duration::from_secs(20);
+
+/// Deliveries after which an event that fails alone is a dead letter.
+const MAX_DELIVERIES: i64 = 3;
+
+/// A loop in the making.
+pub struct Loop<H> {
+    pub(crate) consumer: Consumer,
+    pub(crate) handler: H,
+    pub(crate) unit: UnitOfWork,
+    pub(crate) broker: Broker,
+    pub(crate) health: Health,
+    pub(crate) batch_max: usize,
+}
+
+/// A delivered message, its events read.
+struct Received<M> {
+    delivery: Delivery,
+    origin: Origin,
+    events: Vec<(usize, CloudEvent<M>)>,
+    letters: Vec<DeadLetter>,
+}
+
+impl<M, H> Loop<H>
+where
+    M: Message + Send + Sync + 'static,
+    H: Handler<Item = CloudEvent<M>, Answer = ()>,
+{
+    /// Runs until shutdown; a batch that has begun is finished first.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut wait = Duration::from_millis(50);
+        while !shutdown.is_cancelled() {
+            match self.open().await {
+                Ok(messages) => {
+                    self.health.set(self.consumer.stream, Ok(()));
+                    wait = Duration::from_millis(50);
+                    if let Err(error) = self.drain(messages, &shutdown).await {
+                        self.health.set(self.consumer.stream, Err(error.to_string()));
+                    }
+                }
+                Err(error) => self.health.set(self.consumer.stream, Err(error.to_string())),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// Binds to the consumer. It never makes one: that is the provisioner's right.
+    async fn open(&self) -> anyhow::Result<pull::Stream> {
+        let consumer = self
+            .broker
+            .jetstream()
+            .get_consumer_from_stream::<pull::Config, _, _>(self.consumer.name, self.consumer.stream)
+            .await?;
+        let messages = consumer.stream().max_messages_per_batch(FETCH_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES).messages();
+        Ok(messages.await?)
+    }
+
+    /// Takes batches until the stream of messages breaks. Whatever has arrived while the last batch was at work is the next.
+    async fn drain(&self, mut messages: pull::Stream, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                next = messages.next() => next.ok_or_else(|| anyhow::anyhow!("the stream of messages ended"))??,
+            };
+            let mut batch = Vec::new();
+            let mut events = 0;
+            let mut broken = None;
+            let mut next = Some(first);
+            while let Some(delivery) = next.take() {
+                match read(delivery) {
+                    Ok(received) => {
+                        events += received.events.len();
+                        batch.push(received);
+                    }
+                    Err(error) => tracing::error!(%error, "not a JetStream delivery"),
+                }
+                if events < self.batch_max {
+                    match messages.next().now_or_never() {
+                        Some(Some(Ok(delivery))) => next = Some(delivery),
+                        Some(Some(Err(error))) => broken = Some(anyhow::Error::from(error)),
+                        Some(None) => broken = Some(anyhow::anyhow!("the stream of messages ended")),
+                        None => {}
+                    }
+                }
+            }
+            if !self.work(batch).await {
+                // The database is in trouble. The messages are not lost: they come again.
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+            if let Some(error) = broken {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Handles a batch and settles its messages. `false`: the database is in trouble, nothing was done.
+    async fn work(&self, batch: Vec<Received<M>>) -> bool {
+        let items: Vec<&CloudEvent<M>> =
+            batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event)).collect();
+        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(&self.handler, &items).await };
+        let mut results = match results {
+            Ok(results) => results.into_iter(),
+            Err(failure) => {
+                tracing::warn!(stream = self.consumer.stream, error = ?failure.error(), "the database is in trouble; trying again");
+                for received in batch {
+                    settle(&received.delivery, again(received.origin.deliveries())).await;
+                }
+                return false;
+            }
+        };
+        for received in batch {
+            let own = results.by_ref().take(received.events.len()).collect();
+            let verdict = self.judge(&received, own).await;
+            settle(&received.delivery, verdict).await;
+        }
+        true
+    }
+
+    /// What to tell the broker of one message, after its events were handled.
+    async fn judge(&self, received: &Received<M>, results: Vec<Result<(), Failure>>) -> AckKind {
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        for ((index, event), result) in received.events.iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.encode() {
+                    Ok(json) => letters.push(DeadLetter {
+                        payload: String::from(Box::<str>::from(json)).into(),
+                        index: *index,
+                        reason: format!("the handler failed: {error:#}"),
+                    }),
+                    Err(error) => tracing::error!(%error, "an event that was read cannot be written"),
+                },
+                Err(failure) => {
+                    tracing::warn!(stream = self.consumer.stream, event = event.id, error = ?failure.error(), "failed; trying again");
+                    return again(received.origin.deliveries());
+                }
+            }
+        }
+        for letters in [&received.letters, &letters] {
+            if let Err(error) = bury(&self.broker, &self.consumer, &received.origin, letters).await {
+                tracing::warn!(%error, "the dead letters cannot be stored; trying again");
+                return again(received.origin.deliveries());
+            }
+        }
+        AckKind::Ack
+    }
+}
+
+/// Reads a message's events. Those that cannot be read become dead letters; they spoil none of the others.
+fn read<M: Message>(delivery: Delivery) -> anyhow::Result<Received<M>> {
+    let origin = Origin::of(&delivery.subject, &delivery.info().map_err(anyhow::Error::from_boxed)?);
+    let mut events = Vec::new();
+    let mut letters = Vec::new();
+    let mut letter = |index, payload: Bytes, reason: String| letters.push(DeadLetter { payload, index, reason });
+    match split_batch(&delivery.payload) {
+        Ok(batch) => {
+            for (index, json) in batch.into_iter().enumerate() {
+                match CloudEvent::decode(json) {
+                    Ok(event) => events.push((index, event)),
+                    Err(error) => letter(index, delivery.payload.slice_ref(json.get().as_bytes()), error.to_string()),
+                }
+            }
+        }
+        Err(error) => letter(0, delivery.payload.clone(), format!("not a batch: {error}")),
+    }
+    Ok(Received { delivery, origin, events, letters })
+}
+
+/// Once more, later: a bare NAK would come back at once, thousands of times a second.
+fn again(deliveries: i64) -> AckKind {
+    let seconds = (1 << deliveries.clamp(0, 5)).min(30);
+    AckKind::Nak(Some(Duration::from_secs(seconds)))
+}
+
+/// Tells the broker. If that fails the message comes again, to the same effect.
+async fn settle(delivery: &Delivery, verdict: AckKind) {
+    if let Err(error) = delivery.ack_with(verdict).await {
+        tracing::debug!(%error, "not acknowledged; it will come again");
+    }
+}

@@ -1,0 +1,157 @@
+//! The database of a service: a pool that heals, migrations, and what its errors mean.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+use crate::settings::{DatabaseSettings, Secret};
+
+/// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a request waits for a free connection before it is answered 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handle on the database. Connects when it is first used, so a service can start before its database does.
+#[derive(Clone)]
+pub struct Database {
+    pool: Arc<RwLock<PgPool>>,
+    options: PgConnectOptions,
+    connections: u32,
+}
+
+impl Database {
+    /// Reads the address; connects later.
+    pub fn new(url: &Secret, settings: &DatabaseSettings, application: &str) -> anyhow::Result<Self> {
+        let options: PgConnectOptions =
+            url.expose().parse().context("the database's address is not of the form postgres://user:password@host:port/name")?;
+        let statement_timeout = settings.statement_timeout.as_millis().to_string();
+        let options = options.application_name(application).options([
+            // The server ends what takes too long; a client that gives up would leave a transaction open behind it.
+            ("statement_timeout", statement_timeout.as_str()),
+            ("lock_timeout", "5000"),
+            ("idle_in_transaction_session_timeout", "15000"),
+            // A cached generic plan for `unnest` scans whole tables once made on a young one; planning each batch anew costs far less.
+            ("plan_cache_mode", "force_custom_plan"),
+            ("jit", "off"),
+            // The ROLLBACK below would otherwise be answered with a warning each time.
+            ("client_min_messages", "error"),
+        ]);
+        let pool = Arc::new(RwLock::new(pool(&options, settings.database_connections)));
+        Ok(Self { pool, options, connections: settings.database_connections })
+    }
+
+    /// The pool of the moment.
+    pub fn pool(&self) -> PgPool {
+        self.pool.read().expect("the pool's lock is never poisoned").clone()
+    }
+
+    /// Brings the schema up to date, trying again until the database is there.
+    pub async fn migrate(&self, migrator: &Migrator, health: &Health, shutdown: &CancellationToken) {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match migrator.run(&self.pool()).await {
+                Ok(()) => return health.set("migrations", Ok(())),
+                Err(error) => {
+                    health.set("migrations", Err(error.to_string()));
+                    tracing::warn!(%error, "the schema is not up to date yet; trying again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Pings until shutdown. A pool that hangs is replaced: its connections' permits are lost for good (launchbadge/sqlx#4349).
+    pub async fn watch(&self, health: &Health, shutdown: &CancellationToken) {
+        let mut hung = false;
+        while !shutdown.is_cancelled() {
+            let pool = self.pool();
+            // Spawned, because a database future must never be dropped half way: it would go back to the pool in an unknown state.
+            let ping = tokio::spawn(async move { sqlx::query("select 1").execute(&pool).await.map(|_| ()) });
+            match tokio::time::timeout(PING_TIMEOUT, ping).await {
+                Ok(Ok(result)) => {
+                    hung = matches!(result, Err(sqlx::Error::PoolTimedOut));
+                    health.set("database", result.map_err(|error| error.to_string()));
+                }
+                Ok(Err(_)) => return, // The runtime is going down.
+                Err(_) => {
+                    health.set("database", Err("does not answer".to_owned()));
+                    if hung {
+                        tracing::warn!("the database pool hangs; replacing it");
+                        *self.pool.write().expect("the pool's lock is never poisoned") = pool_of(self);
+                    }
+                    hung = true;
+                }
+            }
+            let wait = if health.readiness().checks.get("database").is_some_and(|state| state == "ok") {
+                PING_EVERY
+            } else {
+                Duration::from_millis(250)
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn pool_of(database: &Database) -> PgPool {
+    pool(&database.options, database.connections)
+}
+
+fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(Duration::from_secs(600))
+        // A future dropped between BEGIN and COMMIT hands its connection back inside the open transaction, and what the next one
+        // writes would be lost with it (launchbadge/sqlx#4385). The rollback closes that door.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                sqlx::Executor::execute(connection, "rollback").await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options.clone())
+}
+
+/// Whether the same work may succeed if tried again at once: the database chose it as a deadlock's or a race's loser.
+pub fn is_conflict(error: &anyhow::Error) -> bool {
+    matches!(sql_state(error).as_deref(), Some("40P01" | "40001"))
+}
+
+/// Whether the database, not the work, is in trouble: it is away, starting, stopping, full, or not yet migrated.
+pub fn is_outage(error: &anyhow::Error) -> bool {
+    if let Some(code) = sql_state(error) {
+        // 08 connection, 53 resources, 55P03 and 57 operator and timeouts, 58 system; 42P01: the schema is not there yet.
+        return ["08", "53", "57", "58", "25P03", "55P03", "42P01", "3D000"].iter().any(|class| code.starts_with(class));
+    }
+    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| {
+        matches!(
+            error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+        )
+    })
+}
+
+fn sql_state(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<sqlx::Error>()? {
+        sqlx::Error::Database(database) => database.code().map(|code| code.into_owned()),
+        _ => None,
+    })
+}

@@ -1,0 +1,39 @@
+//! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
+
+mod json;
+mod page;
+mod problem;
+mod server;
+
+pub use json::{Checks, Json, body};
+pub use page::{Page, PageQuery};
+pub use problem::{FieldError, Problem};
+pub use server::{listen, serve};
+
+use crate::group_commit::Overloaded;
+use crate::unit_of_work::Failure;
+
+impl From<Overloaded> for Problem {
+    fn from(_: Overloaded) -> Self {
+        Self::unavailable("too many requests are waiting; try again shortly")
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Outage(_) => Self::unavailable("the database does not answer; nothing was lost, try again shortly"),
+            Failure::Item(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        let error = anyhow::Error::from(error);
+        if crate::database::is_outage(&error) {
+            return Failure::Outage(error).into();
+        }
+        Self::internal(&error)
+    }
+}

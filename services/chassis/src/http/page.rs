@@ -1,0 +1,91 @@
+//! Pages: newest first, an opaque cursor, a limit with a cap.
+
+use axum::extract::{FromRequestParts, OriginalUri, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::http::Problem;
+
+const LIMIT_DEFAULT: i64 = 50;
+const LIMIT_MAX: i64 = 200;
+
+/// `?limit=&cursor=`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageQuery {
+    /// How many items: 1 to 200, 50 where nothing is said.
+    pub limit: i64,
+    /// The id after which the page begins.
+    pub after: Option<Uuid>,
+    path: String,
+    query: String,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(raw) =
+            Query::<Raw>::from_request_parts(parts, state).await.map_err(|error| Problem::malformed(error.body_text()))?;
+        let limit = raw.limit.unwrap_or(LIMIT_DEFAULT);
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(Problem::malformed(format!("`limit` must be 1 to {LIMIT_MAX}")));
+        }
+        let after = match raw.cursor.as_deref() {
+            None | Some("") => None,
+            Some(cursor) => {
+                Some(Uuid::try_parse(cursor).map_err(|_| Problem::malformed("`cursor` is not one this service gave"))?)
+            }
+        };
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await.expect("never refused");
+        Ok(Self { limit, after, path: uri.path().to_owned(), query: uri.query().unwrap_or_default().to_owned() })
+    }
+}
+
+impl PageQuery {
+    /// How many rows to read: one more than asked for, to know whether there is a next page.
+    pub fn rows(&self) -> i64 {
+        self.limit + 1
+    }
+
+    /// The page made of the rows read.
+    pub fn page<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
+        let more = items.len() as i64 > self.limit;
+        items.truncate(self.limit as usize);
+        let next_cursor = items.last().filter(|_| more).map(|last| id(last).simple().to_string());
+        let link = next_cursor.as_ref().map(|cursor| {
+            let kept = self.query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
+            let query: Vec<&str> = kept.collect();
+            let query = if query.is_empty() { String::new() } else { format!("{}&", query.join("&")) };
+            format!("<{}?{query}cursor={cursor}>; rel=\"next\"", self.path)
+        });
+        Page { items, next_cursor, link }
+    }
+}
+
+/// A page: `{"items": [...], "next_cursor": ...}` with a `Link` to the next.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page<T> {
+    items: Vec<T>,
+    next_cursor: Option<String>,
+    #[serde(skip)]
+    link: Option<String>,
+}
+
+impl<T: Serialize> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        let link: Option<(HeaderName, HeaderValue)> =
+            self.link.as_ref().and_then(|link| Some((header::LINK, HeaderValue::from_str(link).ok()?)));
+        let mut response = axum::Json(self).into_response();
+        response.headers_mut().extend(link);
+        response
+    }
+}

@@ -1,0 +1,143 @@
+//! The server: our own accept loop, because `axum::serve` sets no timer and slow clients would hold sockets for ever
+//! (tokio-rs/axum#2741).
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use axum::body::Body;
+use axum::http::{HeaderName, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::{Layer, ServiceExt};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::timeout::TimeoutLayer;
+
+use crate::health::Health;
+use crate::http::Problem;
+use crate::settings::HttpSettings;
+
+/// How long requests under way may take once the service is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Binds an address; says which setting moves it where it is taken.
+pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow!("{address} is taken by another program; {setting} moves it"),
+        _ => anyhow!("cannot listen on {address}: {error} (set by {setting})"),
+    })
+}
+
+/// Serves the API, with and without the `/v1` prefix, and the health routes, until shutdown; then finishes what is under way.
+pub async fn serve(
+    listener: TcpListener,
+    name: &'static str,
+    api: Router,
+    health: Health,
+    settings: &HttpSettings,
+    shutdown: CancellationToken,
+) {
+    let service = edge(router(name, api, health, shutdown.clone()), settings.http_timeout);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(settings.http_header_timeout);
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(settings.http_connections));
+    loop {
+        let accepted = async {
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: waiting is all that helps.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests still under way are cut off");
+    }
+}
+
+fn router(name: &'static str, api: Router, health: Health, shutdown: CancellationToken) -> Router {
+    let alive = move || async move { Json(json!({"status": "ok", "service": name, "version": env!("CARGO_PKG_VERSION")})) };
+    let ready = move || async move {
+        let mut readiness = health.readiness();
+        if shutdown.is_cancelled() {
+            readiness.ready = false;
+            readiness.checks.insert("draining", "the service is stopping".to_owned());
+        }
+        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, Json(readiness))
+    };
+    Router::new()
+        .merge(api.clone())
+        .nest("/v1", api)
+        .route("/health", get(alive))
+        .route("/livez", get(alive))
+        .route("/readyz", get(ready))
+        .fallback(|| async { Problem::not_found("there is nothing here") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+}
+
+/// What every request passes: a request id, a time limit, and a net under panics.
+fn edge(
+    router: Router,
+    timeout: Duration,
+) -> impl tower::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send> + Clone + Send {
+    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    let router = router
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, timeout))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID));
+    SetRequestIdLayer::new(REQUEST_ID, NewRequestId)
+        .layer(router)
+        .map_request(|request: Request<Incoming>| request.map(Body::new))
+}
+
+/// A request without an id gets one, so that a client's report finds its log lines.
+#[derive(Clone)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        uuid::Uuid::now_v7().to_string().parse().ok().map(RequestId::new)
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    Problem::internal(&anyhow!("panicked: {message}")).into_response()
+}

@@ -1,0 +1,192 @@
+//! The transactional outbox: what a transaction says is written with it, in one row, and published after it.
+//!
+//! The task that committed publishes at once. What it could not (the broker was away, the process died) is found by the relay.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, Row};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::database::Database;
+use crate::outgoing::Packet;
+use crate::settings::BrokerSettings;
+
+/// How often the relay looks for rows left behind.
+const RELAY_EVERY: Duration = Duration::from_secs(1);
+
+/// How long published rows are gathered before one statement deletes them.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Rows the relay publishes in one transaction: few, so that the transaction stays short.
+const RELAY_ROWS: i64 = 16;
+
+/// The outbox of one database.
+#[derive(Clone)]
+pub struct Outbox(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    broker: Broker,
+    relay_after: Duration,
+    in_flight: Arc<Semaphore>,
+    publishing: TaskTracker,
+    published: Mutex<Vec<Uuid>>,
+    something_published: Notify,
+}
+
+impl Outbox {
+    pub(crate) fn new(database: Database, broker: Broker, settings: &BrokerSettings) -> Self {
+        Self(Arc::new(Inner {
+            database,
+            broker,
+            relay_after: settings.relay_after,
+            in_flight: Arc::new(Semaphore::new(settings.publish_in_flight)),
+            publishing: TaskTracker::new(),
+            published: Mutex::default(),
+            something_published: Notify::new(),
+        }))
+    }
+
+    /// Writes what a transaction says into that transaction. `None`: it says nothing.
+    pub(crate) async fn write(&self, tx: &mut PgConnection, packets: &[Packet]) -> sqlx::Result<Option<Uuid>> {
+        if packets.is_empty() {
+            return Ok(None);
+        }
+        let id = Uuid::now_v7();
+        let subjects: Vec<&str> = packets.iter().map(|packet| packet.subject.as_str()).collect();
+        let payloads: Vec<&[u8]> = packets.iter().map(|packet| packet.payload.as_ref()).collect();
+        sqlx::query("insert into outbox (id, subjects, headers, payloads) values ($1, $2, $3, $4)")
+            .bind(id)
+            .bind(subjects)
+            .bind(headers_to_json(packets))
+            .bind(payloads)
+            .execute(tx)
+            .await?;
+        Ok(Some(id))
+    }
+
+    /// Publishes a committed row in the background. What cannot be published now is left to the relay.
+    pub(crate) fn publish(&self, row: Uuid, packets: Vec<Packet>) {
+        if !self.0.broker.is_connected() {
+            return;
+        }
+        let Ok(permit) = self.0.in_flight.clone().try_acquire_owned() else {
+            return;
+        };
+        let outbox = self.clone();
+        self.0.publishing.spawn(async move {
+            match outbox.0.broker.publish(&row.to_string(), &packets).await {
+                Ok(()) => {
+                    outbox.0.published.lock().expect("the list is never poisoned").push(row);
+                    outbox.0.something_published.notify_one();
+                }
+                Err(error) => tracing::warn!(%row, %error, "not published; the relay will"),
+            }
+            drop(permit);
+        });
+    }
+
+    /// Deletes what is published and publishes what was left behind, until shutdown; then waits for the last acknowledgements.
+    pub(crate) async fn relay(&self, shutdown: &CancellationToken) {
+        let mut look = tokio::time::interval(RELAY_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !shutdown.is_cancelled() {
+            tokio::select! {
+                _ = look.tick() => {
+                    while self.0.broker.is_connected() && !shutdown.is_cancelled() {
+                        match self.publish_left_behind().await {
+                            Ok(rows) if rows == RELAY_ROWS as usize => {}
+                            Ok(_) => break,
+                            Err(error) => {
+                                tracing::warn!(%error, "the relay could not publish; trying again");
+                                break;
+                            }
+                        }
+                    }
+                }
+                () = self.0.something_published.notified() => {
+                    tokio::time::sleep(SWEEP_EVERY).await;
+                    self.sweep().await;
+                }
+                () = shutdown.cancelled() => {}
+            }
+        }
+        self.0.publishing.close();
+        self.0.publishing.wait().await;
+        self.sweep().await;
+    }
+
+    /// Takes rows nobody published in time, publishes them and deletes them. Rows another instance is at work on are passed over.
+    async fn publish_left_behind(&self) -> anyhow::Result<usize> {
+        let mut tx = self.0.database.pool().begin().await?;
+        let rows = sqlx::query(
+            "select id, subjects, headers, payloads from outbox \
+             where created_at < now() - make_interval(secs => $1) order by id limit $2 for update skip locked",
+        )
+        .bind(self.0.relay_after.as_secs_f64())
+        .bind(RELAY_ROWS)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: Uuid = row.try_get("id")?;
+            let packets = packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?);
+            self.0.broker.publish(&id.to_string(), &packets).await?;
+            ids.push(id);
+        }
+        if !ids.is_empty() {
+            tracing::info!(rows = ids.len(), "published what was left behind");
+            sqlx::query("delete from outbox where id = any($1)").bind(&ids).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(ids.len())
+    }
+
+    /// Deletes published rows. Without waiting for the disk: a deletion lost in a crash means one more harmless repetition.
+    async fn sweep(&self) {
+        let ids = std::mem::take(&mut *self.0.published.lock().expect("the list is never poisoned"));
+        if ids.is_empty() {
+            return;
+        }
+        let deleted: sqlx::Result<()> = async {
+            let mut tx = self.0.database.pool().begin().await?;
+            sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
+            sqlx::query("delete from outbox where id = any($1)").bind(&ids).execute(&mut *tx).await?;
+            tx.commit().await
+        }
+        .await;
+        if let Err(error) = deleted {
+            tracing::warn!(%error, "published rows not deleted; they will be published again");
+        }
+    }
+}
+
+fn headers_to_json(packets: &[Packet]) -> Value {
+    let headers = |packet: &Packet| {
+        Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
+    };
+    packets.iter().map(headers).collect()
+}
+
+fn packets(subjects: Vec<String>, headers: Value, payloads: Vec<Vec<u8>>) -> Vec<Packet> {
+    let headers = headers.as_array().cloned().unwrap_or_default();
+    let read = |headers: &Map<String, Value>| {
+        headers.iter().map(|(name, value)| (name.clone().into(), value.as_str().unwrap_or_default().to_owned())).collect()
+    };
+    subjects
+        .into_iter()
+        .zip(payloads)
+        .enumerate()
+        .map(|(index, (subject, payload))| Packet {
+            subject,
+            headers: headers.get(index).and_then(Value::as_object).map(read).unwrap_or_default(),
+            payload: payload.into(),
+        })
+        .collect()
+}

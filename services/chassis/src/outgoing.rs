@@ -1,0 +1,188 @@
+//! What a transaction says: events packed into as few messages as may be.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Message, TraceParent};
+use serde_json::value::RawValue;
+
+/// One message to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The subject.
+    pub subject: String,
+    /// The headers.
+    pub headers: Vec<(Cow<'static, str>, String)>,
+    /// The body.
+    pub payload: Bytes,
+}
+
+/// An event to be said, before its envelope.
+pub struct Saying<M> {
+    /// Unique within the source; the same for a repetition.
+    pub id: String,
+    /// What it is about.
+    pub about: String,
+    /// The trace it belongs to.
+    pub trace: Option<TraceParent>,
+    /// For commands.
+    pub attempt: Option<u32>,
+    /// What is said.
+    pub message: M,
+}
+
+/// What a transaction says. Goes into the outbox with it, and to the broker after it.
+pub struct Outgoing {
+    source: &'static str,
+    now: DateTime<Utc>,
+    open: Vec<OpenBatch>,
+    packets: Vec<Packet>,
+}
+
+struct OpenBatch {
+    subject: &'static str,
+    events: Vec<Box<RawValue>>,
+    bytes: usize,
+}
+
+impl Outgoing {
+    /// Nothing yet. `source` is the speaker (`/waybill/order`), `now` what the events bear as their time.
+    pub fn new(source: &'static str, now: DateTime<Utc>) -> Self {
+        Self { source, now, open: Vec::new(), packets: Vec::new() }
+    }
+
+    /// Adds an event to the batch for a subject; a batch that is full becomes a message.
+    pub fn send<M: Message>(&mut self, subject: &'static str, saying: Saying<M>) -> anyhow::Result<()> {
+        let json = self.event(saying).encode()?;
+        let position = self.open.iter().position(|batch| batch.subject == subject).unwrap_or_else(|| {
+            self.open.push(OpenBatch { subject, events: Vec::new(), bytes: 2 });
+            self.open.len() - 1
+        });
+        let batch = &mut self.open[position];
+        let full = batch.events.len() == BATCH_MAX_EVENTS || batch.bytes + json.get().len() + 1 > BATCH_MAX_BYTES;
+        if full && !batch.events.is_empty() {
+            self.packets.push(batch.take());
+        }
+        let batch = &mut self.open[position];
+        batch.bytes += json.get().len() + 1;
+        batch.events.push(json);
+        Ok(())
+    }
+
+    /// Adds an event for everyone: a message of its own, attributes in the headers, readable with `nats sub`
+    /// (CloudEvents NATS binding, binary mode).
+    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>) -> anyhow::Result<()> {
+        let event = self.event(saying);
+        let mut headers: Vec<(Cow<'static, str>, String)> = vec![
+            ("Content-Type".into(), "application/json".into()),
+            ("ce-specversion".into(), "1.0".into()),
+            ("ce-id".into(), percent_encoded(&event.id)),
+            ("ce-source".into(), event.source.into_owned()),
+            ("ce-type".into(), event.message.kind().into()),
+            ("ce-time".into(), event.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
+            ("ce-subject".into(), percent_encoded(&event.subject)),
+        ];
+        if let Some(trace) = event.traceparent {
+            headers.push(("ce-traceparent".into(), trace.as_str().to_owned()));
+            headers.push(("traceparent".into(), trace.into()));
+        }
+        let payload = String::from(Box::<str>::from(event.message.data()?)).into();
+        self.packets.push(Packet { subject, headers, payload });
+        Ok(())
+    }
+
+    /// The messages: batches first, because someone waits for them.
+    pub fn into_packets(mut self) -> Vec<Packet> {
+        let mut packets: Vec<Packet> =
+            self.open.iter_mut().filter(|batch| !batch.events.is_empty()).map(OpenBatch::take).collect();
+        packets.append(&mut self.packets);
+        packets
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.packets.is_empty()
+    }
+
+    fn event<M>(&self, saying: Saying<M>) -> CloudEvent<M> {
+        CloudEvent {
+            id: saying.id,
+            source: self.source.into(),
+            time: self.now,
+            subject: saying.about,
+            traceparent: saying.trace,
+            attempt: saying.attempt,
+            message: saying.message,
+        }
+    }
+}
+
+impl OpenBatch {
+    fn take(&mut self) -> Packet {
+        let mut payload = Vec::with_capacity(self.bytes);
+        payload.push(b'[');
+        for (index, event) in self.events.drain(..).enumerate() {
+            if index > 0 {
+                payload.push(b',');
+            }
+            payload.extend_from_slice(event.get().as_bytes());
+        }
+        payload.push(b']');
+        self.bytes = 2;
+        Packet {
+            subject: self.subject.to_owned(),
+            headers: vec![("Content-Type".into(), BATCH_CONTENT_TYPE.into())],
+            payload: payload.into(),
+        }
+    }
+}
+
+/// Percent-encodes what a header cannot hold (CloudEvents NATS binding, section 3.1.3.2).
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' ' | b'"' | b'%' | 0..=0x1f | 0x7f.. => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(byte.into()),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use events::{OrderId, UserId, user};
+
+    fn saying(number: u64) -> Saying<user::Command> {
+        let order_id = OrderId(uuid::Uuid::from_u128(number.into()));
+        Saying {
+            id: number.to_string(),
+            about: order_id.to_string(),
+            trace: None,
+            attempt: Some(1),
+            message: user::Validate { order_id, user_id: UserId(uuid::Uuid::nil()) }.into(),
+        }
+    }
+
+    #[test]
+    fn events_for_one_subject_are_packed() {
+        let mut outgoing = Outgoing::new("/waybill/test", Utc::now());
+        for number in 0..600 {
+            outgoing.send("a", saying(number)).unwrap();
+        }
+        outgoing.send("b", saying(600)).unwrap();
+        let packets = outgoing.into_packets();
+        let mut sizes: Vec<(String, usize)> =
+            packets.iter().map(|packet| (packet.subject.clone(), events::split_batch(&packet.payload).unwrap().len())).collect();
+        sizes.sort();
+        assert_eq!(sizes, [("a".to_owned(), 88), ("a".to_owned(), 256), ("a".to_owned(), 256), ("b".to_owned(), 1)]);
+        assert!(packets.iter().all(|packet| packet.payload.len() <= BATCH_MAX_BYTES));
+    }
+
+    #[test]
+    fn headers_are_encoded() {
+        assert_eq!(percent_encoded("a b\"c%\n\u{e9}"), "a%20b%22c%25%0A%C3%A9");
+    }
+}

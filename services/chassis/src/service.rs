@@ -1,0 +1,202 @@
+//! The life of a service: alive at once, ready when it is, drained before it ends.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use axum::Router;
+use clap::Args;
+use events::streams::Consumer;
+use events::{CloudEvent, Message};
+use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::consumer::Loop;
+use crate::database::Database;
+use crate::group_commit::GroupCommit;
+use crate::health::Health;
+use crate::http;
+use crate::outbox::Outbox;
+use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, Secret};
+use crate::telemetry;
+use crate::unit_of_work::{Handler, UnitOfWork};
+
+/// Settings every service with a database has.
+#[derive(Args, Clone, Debug)]
+pub struct Parts {
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub broker: BrokerSettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub http: HttpSettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub batch: BatchSettings,
+}
+
+/// A service with a database and a broker.
+pub struct Service {
+    name: &'static str,
+    listener: TcpListener,
+    settings: Parts,
+    database: Database,
+    broker: Broker,
+    unit: UnitOfWork,
+    health: Health,
+    /// Cancelled from outside: stop taking work.
+    shutdown: CancellationToken,
+    /// Cancelled once no request is under way any more.
+    stop_writing: CancellationToken,
+    /// Cancelled last: nothing more is going to be published.
+    stop_relay: CancellationToken,
+    tasks: TaskTracker,
+    writers: TaskTracker,
+    relay: TaskTracker,
+}
+
+impl Service {
+    /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet.
+    pub async fn start(
+        name: &'static str,
+        listener: TcpListener,
+        database_url: &Secret,
+        migrator: &'static Migrator,
+        settings: &Parts,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let application = format!("waybill-{name}");
+        let database = Database::new(database_url, &settings.database, &application)?;
+        let broker = Broker::connect(&settings.broker, &application).await?;
+        let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker);
+        let health = Health::default();
+        for check in ["database", "migrations", "broker"] {
+            health.expect(check);
+        }
+        let service = Self {
+            name,
+            listener,
+            settings: settings.clone(),
+            unit: UnitOfWork::new(database.clone(), outbox.clone()),
+            database,
+            broker,
+            health,
+            shutdown,
+            stop_writing: CancellationToken::new(),
+            stop_relay: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            writers: TaskTracker::new(),
+            relay: TaskTracker::new(),
+        };
+        let (database, health, stop) = (service.database.clone(), service.health.clone(), service.shutdown.clone());
+        service.tasks.spawn(async move {
+            database.migrate(migrator, &health, &stop).await;
+            database.watch(&health, &stop).await;
+        });
+        let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
+        service.tasks.spawn(async move { broker.watch(&health, &stop).await });
+        let stop = service.stop_relay.clone();
+        service.relay.spawn(async move { outbox.relay(&stop).await });
+        tracing::info!(service = name, address = %service.listener.local_addr()?, "started");
+        Ok(service)
+    }
+
+    /// The database, for reads.
+    pub fn database(&self) -> Database {
+        self.database.clone()
+    }
+
+    /// Runs batches that come neither from a queue nor from the broker: timers, rare writes.
+    pub fn unit_of_work(&self) -> UnitOfWork {
+        self.unit.clone()
+    }
+
+    /// Cancelled when the service should stop taking work.
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Lets requests that arrive together share a transaction of this handler.
+    pub fn group_commit<H: Handler>(&self, handler: Arc<H>) -> GroupCommit<H> {
+        let (queue, work) = GroupCommit::new(handler, self.unit.clone(), &self.settings.batch, self.stop_writing.clone());
+        self.writers.spawn(work);
+        queue
+    }
+
+    /// Handles what a durable consumer brings, from when the schema is ready until shutdown.
+    pub fn consume<M, H>(&self, consumer: Consumer, handler: H)
+    where
+        M: Message + Send + Sync + 'static,
+        H: Handler<Item = CloudEvent<M>, Answer = ()>,
+    {
+        self.health.expect(consumer.stream);
+        let consumer_loop = Loop {
+            consumer,
+            handler,
+            unit: self.unit.clone(),
+            broker: self.broker.clone(),
+            health: self.health.clone(),
+            batch_max: self.settings.batch.batch_max,
+        };
+        let shutdown = self.shutdown.clone();
+        self.writers.spawn(async move { consumer_loop.run(shutdown).await });
+    }
+
+    /// Runs a task until shutdown; it must end soon after.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.writers.spawn(task);
+    }
+
+    /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.
+    pub async fn run(self, api: Router) -> anyhow::Result<()> {
+        http::serve(self.listener, self.name, api, self.health, &self.settings.http, self.shutdown.clone()).await;
+        self.stop_writing.cancel();
+        self.writers.close();
+        self.writers.wait().await;
+        self.stop_relay.cancel();
+        self.relay.close();
+        self.relay.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.database.pool().close().await;
+        tracing::info!(service = self.name, "stopped");
+        Ok(())
+    }
+}
+
+/// The `main` of every service binary: logs, a runtime, and SIGINT or SIGTERM as shutdown.
+pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(CancellationToken) -> F) -> ExitCode {
+    telemetry::init();
+    let result =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
+            runtime.block_on(async {
+                let shutdown = CancellationToken::new();
+                let stop = shutdown.clone();
+                let mut interrupt = signal(SignalKind::interrupt())?;
+                let mut terminate = signal(SignalKind::terminate())?;
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    stop.cancel();
+                });
+                run(shutdown).await
+            })
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "cannot go on");
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

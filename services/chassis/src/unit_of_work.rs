@@ -1,0 +1,120 @@
+//! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use backon::{ExponentialBuilder, Retryable};
+use sqlx::PgConnection;
+
+use crate::database::{Database, is_conflict, is_outage};
+use crate::outbox::Outbox;
+use crate::outgoing::Outgoing;
+
+/// A function from a transaction and a batch to a batch: the answers, one for each item in order, and what to say.
+///
+/// It may be called again with the same items after a rollback, so it keeps nothing of its own. A refusal is an answer; an error means
+/// that nothing was done.
+pub trait Handler: Send + Sync + 'static {
+    /// A request, an event, a timer.
+    type Item: Send + Sync + 'static;
+    /// What becomes of one item.
+    type Answer: Send + 'static;
+
+    /// Does the work, inside the transaction.
+    fn handle(
+        &self,
+        tx: &mut PgConnection,
+        batch: &[&Self::Item],
+    ) -> impl Future<Output = anyhow::Result<Handled<Self::Answer>>> + Send;
+
+    /// Called after the commit, with the items and their answers: to wake who waits in this process. Must not block.
+    fn committed(&self, _: &[&Self::Item], _: &[Self::Answer]) {}
+}
+
+/// What a handler made of a batch.
+pub struct Handled<A> {
+    /// One for each item, in order.
+    pub answers: Vec<A>,
+    /// What to say, once it is committed.
+    pub outgoing: Outgoing,
+}
+
+/// Why a batch, or one item of it, was not done.
+#[derive(Debug)]
+pub enum Failure {
+    /// The database is in trouble; the same work may succeed later.
+    Outage(anyhow::Error),
+    /// This item fails on its own; trying again would not help.
+    Item(anyhow::Error),
+}
+
+impl Failure {
+    /// The error behind it.
+    pub fn error(&self) -> &anyhow::Error {
+        let (Self::Outage(error) | Self::Item(error)) = self;
+        error
+    }
+}
+
+/// Runs batches.
+#[derive(Clone)]
+pub struct UnitOfWork {
+    database: Database,
+    outbox: Outbox,
+}
+
+impl UnitOfWork {
+    pub(crate) fn new(database: Database, outbox: Outbox) -> Self {
+        Self { database, outbox }
+    }
+
+    /// Does a batch in one transaction. If it fails, its items are tried one by one, so that one that cannot be done stops no other.
+    ///
+    /// `Err`: the database is in trouble, and nothing was done. Run it in a task of its own: dropped half way it would waste a connection.
+    pub async fn run<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
+        match self.attempt(handler, items).await {
+            Ok(answers) => return Ok(answers.into_iter().map(Ok).collect()),
+            Err(failure @ Failure::Outage(_)) => return Err(failure),
+            Err(failure) if items.len() == 1 => return Ok(vec![Err(failure)]),
+            Err(failure) => {
+                tracing::warn!(error = ?failure.error(), items = items.len(), "a batch failed; trying its items alone")
+            }
+        }
+        let mut results = Vec::with_capacity(items.len());
+        for &item in items {
+            results.push(match self.attempt(handler, &[item]).await {
+                Ok(mut answers) => answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer"))),
+                // Those before it are committed: they must not be reported as undone.
+                Err(failure) => Err(failure),
+            });
+        }
+        Ok(results)
+    }
+
+    /// One item, alone.
+    pub async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
+        let mut answers = self.attempt(handler, &[item]).await?;
+        answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer")))
+    }
+
+    async fn attempt<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
+        let policy = ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter();
+        let done = (|| self.once(handler, items)).retry(policy).when(is_conflict).await;
+        done.map_err(|error| if is_outage(&error) || is_conflict(&error) { Failure::Outage(error) } else { Failure::Item(error) })
+    }
+
+    async fn once<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> anyhow::Result<Vec<H::Answer>> {
+        let mut tx = self.database.pool().begin().await?;
+        let Handled { answers, outgoing } = handler.handle(&mut tx, items).await?;
+        anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
+        let packets = outgoing.into_packets();
+        let row = self.outbox.write(&mut tx, &packets).await?;
+        tx.commit().await?;
+        if let Some(row) = row {
+            self.outbox.publish(row, packets);
+        }
+        handler.committed(items, &answers);
+        Ok(answers)
+    }
+}
