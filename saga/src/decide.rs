@@ -119,39 +119,29 @@ impl<P: Plan> Turn<P> {
             (Some(Asked(_)), Outcome::Done(output)) => {
                 self.state.steps.insert(step, Done(output));
                 self.advance();
-                Ok(())
             }
-            (Some(Asked(_)), Outcome::Refused(_)) if matches!(kind, Kind::Retriable) => Err(Why::Unexpected),
-            (Some(Asked(_)), Outcome::Refused(refusal)) => {
+            (Some(Asked(_)), Outcome::Refused(refusal)) if !matches!(kind, Kind::Retriable) => {
                 self.state.steps.insert(step, Refused);
                 self.go_back(Cause::Refused { step, refusal });
-                Ok(())
             }
             // Back.
-            (Some(Undoing(attempts)), Outcome::Undone) => {
-                let attempts = *attempts;
+            (Some(&Undoing(attempts)), Outcome::Undone) => {
                 self.state.steps.insert(step, Undone(attempts));
                 self.retreat();
-                Ok(())
             }
             // A late "done" for a step given up or refused before: whatever it holds is given back.
-            (Some(Undone(attempts)), Outcome::Done(_)) => {
-                self.undo(step, attempts + 1);
-                Ok(())
-            }
-            (Some(Refused), Outcome::Done(_)) if matches!(kind, Kind::Compensatable { .. }) => {
-                self.undo(step, 1);
-                Ok(())
-            }
+            (Some(&Undone(attempts)), Outcome::Done(_)) => self.undo(step, attempts + 1),
+            (Some(Refused), Outcome::Done(_)) if matches!(kind, Kind::Compensatable { .. }) => self.undo(step, 1),
             // Said before.
             (Some(Done(_)), Outcome::Done(_)) | (Some(Undone(_)), Outcome::Undone) | (Some(Refused), Outcome::Refused(_)) => {
-                Err(Why::Repeated)
+                return Err(Why::Repeated);
             }
             // Answered after we had let go, or while the compensation is under way.
-            (Some(Undoing(_) | Undone(_) | Dropped | Refused), _) => Err(Why::Late),
-            // Never asked, or contradicting what stands.
-            (None | Some(Asked(_) | Done(_)), _) => Err(Why::Unexpected),
+            (Some(Undoing(_) | Undone(_) | Dropped | Refused), _) => return Err(Why::Late),
+            // Never asked, contradicting what stands, or a refusal by a step that may not refuse.
+            (None | Some(Asked(_) | Done(_)), _) => return Err(Why::Unexpected),
         }
+        Ok(())
     }
 
     fn ask_again(&mut self, step: P::Step) -> Result<(), Why> {
@@ -184,10 +174,8 @@ impl<P: Plan> Turn<P> {
             Phase::Completed if cause != Cause::Cancelled => return Err(Why::Final),
             Phase::New | Phase::Running | Phase::Completed => {}
         }
-        let no_way_back = self.state.steps.iter().any(|(step, progress)| {
-            matches!(self.kind(*step), Ok(Kind::Pivot | Kind::Retriable)) && *progress != Progress::Refused
-        });
-        if no_way_back {
+        // A pivot that was asked may be done. (One that refused has turned the saga round already.)
+        if self.state.steps.keys().any(|step| matches!(self.kind(*step), Ok(Kind::Pivot | Kind::Retriable))) {
             return Err(Why::NoWayBack);
         }
         self.go_back(cause);
@@ -277,3 +265,6 @@ impl<P: Plan> Turn<P> {
         self.stages.spec(step).map(|spec| &spec.kind).ok_or(Why::Unexpected)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,3 +74,6 @@ fn divergence(sequence: u32, field: &str, recorded: &impl Serialize, now: &impl 
         now: json(serde_json::to_string(now)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,20 @@
 //!
 //! Read [`order`] to see a saga, [`decide`] to see how it advances.
 
+#[cfg(test)]
+extern crate self as saga; // the test scenarios are shared with the tests outside the crate
+
 mod decide;
 mod history;
 pub mod order;
 mod plan;
+mod stages;
 mod state;
+#[cfg(test)]
+mod testing;
 
 pub use decide::{Decision, Input, Verdict, Why, decide};
 pub use history::{Divergence, Entry, replay};
-pub use plan::{Kind, Outcome, Patience, Plan, ShapeError, Stages, StepSpec, check, compensatable, pivot, retriable, verify};
+pub use plan::{Kind, Outcome, Patience, Plan, StepSpec, check, compensatable, pivot, retriable};
+pub use stages::{ShapeError, Stages, verify};
 pub use state::{Cause, Direction, Message, Notice, Phase, Progress, State};

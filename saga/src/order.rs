@@ -169,3 +169,6 @@ impl Order {
         self.total(&prices).is_ok().then_some(prices)
     }
 }
+
+#[cfg(test)]
+mod tests;

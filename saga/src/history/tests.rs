@@ -1,0 +1,181 @@
+//! The persisted forms. Histories written by earlier builds must be read for ever: a change here is a new version, not an edit.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::*;
+use crate::Input::{Cancel, Due, Expired, Overdue, Start};
+use crate::order::Step::{ReserveStock, ValidateUser};
+use crate::order::{Order, Output};
+use crate::testing::{Saga, ask, given, invalid, order, released, reserved, short, undo, usd, validated};
+use crate::{Cause, Notice, Phase, Progress, Why};
+
+/// The waybill of these inputs, as the order service would write it.
+fn history<const N: usize>(inputs: [Input<Order>; N]) -> Vec<Entry<Order>> {
+    let mut state = State::new();
+    let entry = |(sequence, message)| {
+        let time = format!("2026-01-02T03:04:{sequence:02}.5Z").parse().unwrap();
+        let Decision { verdict, state: next, messages } = decide(&order(), &state, &message);
+        state = next.clone();
+        Entry { sequence, time, message, decision: verdict, sent: messages, state: next }
+    };
+    (1..).zip(inputs).map(entry).collect()
+}
+
+/// The text Postgres makes of a `jsonb`: shorter keys first, then by their bytes.
+fn jsonb(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort_by_key(|key| (key.len(), key.as_bytes()));
+            let fields: Vec<String> =
+                keys.iter().map(|key| format!("{}: {}", Value::from(key.as_str()), jsonb(&map[*key]))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(jsonb).collect::<Vec<_>>().join(", ")),
+        leaf => leaf.to_string(),
+    }
+}
+
+/// This is how it is written, and it is read back from text, from a value and from a `jsonb`.
+#[track_caller]
+fn persisted<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, json: &str) {
+    assert_eq!(serde_json::to_string(value).unwrap(), json);
+    let parsed: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(json).unwrap(), value);
+    assert_eq!(&serde_json::from_str::<T>(&jsonb(&parsed)).unwrap(), value);
+    assert_eq!(&serde_json::from_value::<T>(parsed).unwrap(), value);
+}
+
+#[test]
+fn a_confirmed_order_is_written_like_this() {
+    let lines: Vec<&str> = CONFIRMED.lines().collect();
+    let entries = history([Start, validated(), reserved()]);
+    assert_eq!(entries.len(), lines.len());
+    for (entry, line) in entries.iter().zip(lines) {
+        persisted(entry, line);
+    }
+    persisted(&entries, &format!("[{}]", CONFIRMED.replace('\n', ",")));
+}
+
+const CONFIRMED: &str = r#"{"sequence":1,"time":"2026-01-02T03:04:01.500Z","message":"start","decision":"moved","sent":[{"tell":"started"},{"ask":{"step":"validate_user","attempt":1}}],"state":{"plan":1,"phase":"running","steps":{"validate_user":{"asked":1}}}}
+{"sequence":2,"time":"2026-01-02T03:04:02.500Z","message":{"answer":{"type":"waybill.user.validated.v1","data":{"order_id":"00000000-0000-0000-0000-000000000001","user_id":"00000000-0000-0000-0000-000000000002"}}},"decision":"moved","sent":[{"ask":{"step":"reserve_stock","attempt":1}}],"state":{"plan":1,"phase":"running","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"asked":1}}}}
+{"sequence":3,"time":"2026-01-02T03:04:03.500Z","message":{"answer":{"type":"waybill.product.reserved.v1","data":{"order_id":"00000000-0000-0000-0000-000000000001","items":[{"product_id":"00000000-0000-0000-0000-000000000003","unit_price":{"amount":450,"currency":"USD"}},{"product_id":"00000000-0000-0000-0000-000000000004","unit_price":{"amount":1200,"currency":"USD"}}]}}},"decision":"moved","sent":[{"tell":"completed"}],"state":{"plan":1,"phase":"completed","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"done":{"prices":[{"amount":450,"currency":"USD"},{"amount":1200,"currency":"USD"}]}}}}}"#;
+
+#[test]
+fn every_input_is_written_like_this() {
+    persisted::<Input<Order>>(&Start, r#""start""#);
+    persisted::<Input<Order>>(&Due(ValidateUser), r#"{"due":"validate_user"}"#);
+    persisted::<Input<Order>>(&Expired(ReserveStock), r#"{"expired":"reserve_stock"}"#);
+    persisted::<Input<Order>>(&Overdue, r#""overdue""#);
+    persisted::<Input<Order>>(&Cancel, r#""cancel""#);
+    let id = "00000000-0000-0000-0000-00000000000";
+    let refused = r#""reason":{"code":"user_inactive","detail":"refused by the user service"}"#;
+    let data = format!(r#"{{"order_id":"{id}1","user_id":"{id}2",{refused}}}"#);
+    persisted(
+        &invalid(events::ReasonCode::UserInactive),
+        &format!(r#"{{"answer":{{"type":"waybill.user.refused.v1","data":{data}}}}}"#),
+    );
+    let refused = r#""reason":{"code":"insufficient_stock","detail":"refused by the product service"}"#;
+    let data = format!(r#"{{"order_id":"{id}1",{refused}}}"#);
+    persisted(&short(), &format!(r#"{{"answer":{{"type":"waybill.product.refused.v1","data":{data}}}}}"#));
+    let data = format!(r#"{{"order_id":"{id}1"}}"#);
+    persisted(&released(), &format!(r#"{{"answer":{{"type":"waybill.product.released.v1","data":{data}}}}}"#));
+}
+
+#[test]
+fn every_verdict_is_written_like_this() {
+    persisted(&Verdict::Moved, r#""moved""#);
+    for (why, word) in [
+        (Why::NotStarted, "not_started"),
+        (Why::AlreadyStarted, "already_started"),
+        (Why::Unexpected, "unexpected"),
+        (Why::Repeated, "repeated"),
+        (Why::Late, "late"),
+        (Why::AlreadyCompensating, "already_compensating"),
+        (Why::Final, "final"),
+        (Why::NoWayBack, "no_way_back"),
+        (Why::UnknownPlan, "unknown_plan"),
+    ] {
+        persisted(&Verdict::Ignored(why), &format!(r#"{{"ignored":"{word}"}}"#));
+    }
+}
+
+#[test]
+fn every_message_is_written_like_this() {
+    persisted::<Message<Order>>(&ask(ValidateUser, 1), r#"{"ask":{"step":"validate_user","attempt":1}}"#);
+    persisted::<Message<Order>>(&undo(ReserveStock, 12), r#"{"undo":{"step":"reserve_stock","attempt":12}}"#);
+    persisted::<Message<Order>>(&Message::Tell(Notice::Started), r#"{"tell":"started"}"#);
+    persisted::<Message<Order>>(&Message::Tell(Notice::Compensating), r#"{"tell":"compensating"}"#);
+    persisted::<Message<Order>>(&Message::Tell(Notice::Completed), r#"{"tell":"completed"}"#);
+    persisted::<Message<Order>>(&Message::Tell(Notice::Compensated), r#"{"tell":"compensated"}"#);
+}
+
+#[test]
+fn every_state_is_written_like_this() {
+    type Step = Progress<Order>;
+    persisted(&Step::Asked(2), r#"{"asked":2}"#);
+    persisted(&Step::Done(Output::Nothing), r#"{"done":"nothing"}"#);
+    persisted(&Step::Done(Output::Prices(vec![usd(1)])), r#"{"done":{"prices":[{"amount":1,"currency":"USD"}]}}"#);
+    persisted(&Step::Refused, r#""refused""#);
+    persisted(&Step::Undoing(3), r#"{"undoing":3}"#);
+    persisted(&Step::Undone(3), r#"{"undone":3}"#);
+    persisted(&Step::Dropped, r#""dropped""#);
+    type Whole = Phase<Order>;
+    persisted(&Whole::New, r#""new""#);
+    persisted(&Whole::Running, r#""running""#);
+    persisted(&Whole::Completed, r#""completed""#);
+    persisted(&Whole::Compensating(Cause::Cancelled), r#"{"compensating":"cancelled"}"#);
+    persisted(&Whole::Compensated(Cause::TimedOut { step: None }), r#"{"compensated":{"timed_out":{"step":null}}}"#);
+    let Saga { state, .. } = given([Start, validated(), short()]);
+    let refusal = r#"{"code":"insufficient_stock","detail":"refused by the product service"}"#;
+    let phase = format!(r#"{{"compensated":{{"refused":{{"step":"reserve_stock","refusal":{refusal}}}}}}}"#);
+    let steps = r#"{"validate_user":{"done":"nothing"},"reserve_stock":"refused"}"#;
+    persisted(&state, &format!(r#"{{"plan":1,"phase":{phase},"steps":{steps}}}"#));
+}
+
+#[test]
+fn a_history_decides_again_what_it_decided() {
+    let entries = history([Cancel, Start, validated(), Due(ReserveStock), Cancel, Cancel, released(), reserved(), released()]);
+    let (decisions, divergence) = replay(&order(), &entries);
+    assert_eq!(divergence, None);
+    let (last, decided) = (entries.last().unwrap(), decisions.last().unwrap());
+    assert_eq!((decisions.len(), &decided.state), (entries.len(), &last.state));
+    assert_eq!(replay(&order(), &[]), (Vec::new(), None));
+}
+
+/// A change to the second entry of three.
+type Tamper = fn(&mut Entry<Order>);
+
+#[test]
+fn the_first_divergence_is_named_and_replay_ends_there() {
+    let tampered: [(&str, Tamper, &str, &str); 4] = [
+        ("sequence", |entry| entry.sequence = 3, "3", "2"),
+        ("decision", |entry| entry.decision = Verdict::Ignored(Why::Late), r#"{"ignored":"late"}"#, r#""moved""#),
+        ("sent", |entry| entry.sent.clear(), "[]", r#"[{"ask":{"step":"reserve_stock","attempt":1}}]"#),
+        (
+            "state",
+            |entry| entry.state.phase = Phase::Completed,
+            r#"{"plan":1,"phase":"completed","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"asked":1}}}"#,
+            r#"{"plan":1,"phase":"running","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"asked":1}}}"#,
+        ),
+    ];
+    for (field, tamper, recorded, now) in tampered {
+        let mut entries = history([Start, validated(), reserved()]);
+        tamper(&mut entries[1]);
+        let (decisions, divergence) = replay(&order(), &entries);
+        let Divergence { sequence, field: found, recorded: was, now: is } = divergence.unwrap();
+        assert_eq!((found.as_str(), was.as_str(), is.as_str()), (field, recorded, now));
+        assert_eq!(sequence, entries[1].sequence);
+        assert_eq!(decisions.len(), if field == "sequence" { 1 } else { 2 }, "{field}");
+    }
+}
+
+#[test]
+fn a_history_of_an_unknown_plan_diverges_at_once() {
+    let mut entries = history([Start]);
+    entries[0].state = State::of_version(99);
+    let (_, divergence) = replay(&order(), &entries);
+    let divergence = divergence.unwrap();
+    assert_eq!((divergence.field.as_str(), divergence.now.as_str()), ("decision", r#"{"ignored":"unknown_plan"}"#));
+}
