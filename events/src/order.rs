@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::vocabulary::vocabulary;
 use crate::{Money, OrderId, ProductId, Quantity, Reason, UserId};
@@ -116,8 +117,39 @@ pub struct Snapshot {
     /// When it was placed.
     pub created_at: DateTime<Utc>,
     /// The whole history, in the final event: the saga can be replayed from this message alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub waybill: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waybill: Option<Waybill>,
+}
+
+/// A saga's whole history as JSON: what `GET /orders/{id}/history` lists. Written as it is, read by who knows its form.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Waybill(Box<RawValue>);
+
+impl Waybill {
+    /// Takes entries that are JSON already.
+    pub fn of(entries: &[Box<RawValue>]) -> serde_json::Result<Self> {
+        serde_json::value::to_raw_value(entries).map(Self)
+    }
+
+    /// The JSON array of entries.
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for Waybill {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl<'de> Deserialize<'de> for Waybill {
+    // By way of `Value`, because a raw value cannot be read through a tagged enum.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = Vec::<Value>::deserialize(deserializer)?;
+        serde_json::value::to_raw_value(&entries).map(Self).map_err(serde::de::Error::custom)
+    }
 }
 
 macro_rules! snapshots {

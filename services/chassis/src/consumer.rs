@@ -46,7 +46,7 @@ struct Received<M> {
 impl<M, H> Loop<H>
 where
     M: Message + Send + Sync + 'static,
-    H: Handler<Item = CloudEvent<M>, Answer = ()>,
+    H: Handler<Item = CloudEvent<M>>,
 {
     /// Runs until shutdown; a batch that has begun is finished first.
     pub async fn run(self, shutdown: CancellationToken) {
@@ -146,11 +146,11 @@ where
     }
 
     /// What to tell the broker of one message, after its events were handled.
-    async fn judge(&self, received: &Received<M>, results: Vec<Result<(), Failure>>) -> AckKind {
+    async fn judge(&self, received: &Received<M>, results: Vec<Result<H::Answer, Failure>>) -> AckKind {
         let mut letters: Vec<DeadLetter> = Vec::new();
         for ((index, event), result) in received.events.iter().zip(results) {
             match result {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.encode() {
                     Ok(json) => letters.push(DeadLetter {
                         payload: String::from(Box::<str>::from(json)).into(),

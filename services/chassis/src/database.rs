@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::settings::{DatabaseSettings, Secret};
+use crate::unit_of_work::Conflict;
 
 /// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -127,7 +128,7 @@ fn pool(options: &PgConnectOptions, connections: u32) -> PgPool {
 
 /// Whether the same work may succeed if tried again at once: the database chose it as a deadlock's or a race's loser.
 pub fn is_conflict(error: &anyhow::Error) -> bool {
-    matches!(sql_state(error).as_deref(), Some("40P01" | "40001"))
+    error.is::<Conflict>() || matches!(sql_state(error).as_deref(), Some("40P01" | "40001"))
 }
 
 /// Whether the database, not the work, is in trouble: it is away, starting, stopping, full, or not yet migrated.

@@ -21,6 +21,6 @@ pub mod topology;
 mod unit_of_work;
 
 pub use group_commit::{GroupCommit, Overloaded};
-pub use outgoing::{Outgoing, Packet};
+pub use outgoing::{Outgoing, Packet, Saying};
 pub use service::{Parts, Service, main};
-pub use unit_of_work::{Failure, Handled, Handler, UnitOfWork};
+pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};

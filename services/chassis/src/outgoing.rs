@@ -32,6 +32,24 @@ pub struct Saying<M> {
     pub message: M,
 }
 
+impl<M> Saying<M> {
+    /// The answer to a command. It bears the command's id, so that the same answer given twice is the same event.
+    pub fn reply<C>(command: &CloudEvent<C>, message: impl Into<M>) -> Self {
+        Self {
+            id: command.id.clone(),
+            about: command.subject.clone(),
+            trace: command.traceparent.clone(),
+            attempt: None,
+            message: message.into(),
+        }
+    }
+
+    /// An event for everyone about a thing that has no saga; `id` must be unique.
+    pub fn event(id: impl ToString, about: impl ToString, message: impl Into<M>) -> Self {
+        Self { id: id.to_string(), about: about.to_string(), trace: None, attempt: None, message: message.into() }
+    }
+}
+
 /// What a transaction says. Goes into the outbox with it, and to the broker after it.
 pub struct Outgoing {
     source: &'static str,

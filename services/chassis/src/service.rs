@@ -134,7 +134,7 @@ impl Service {
     pub fn consume<M, H>(&self, consumer: Consumer, handler: H)
     where
         M: Message + Send + Sync + 'static,
-        H: Handler<Item = CloudEvent<M>, Answer = ()>,
+        H: Handler<Item = CloudEvent<M>>,
     {
         self.health.expect(consumer.stream);
         let consumer_loop = Loop {

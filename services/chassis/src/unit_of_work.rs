@@ -40,6 +40,11 @@ pub struct Handled<A> {
     pub outgoing: Outgoing,
 }
 
+/// Another transaction came first; the same work, begun again, will see what it did.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another transaction came first")]
+pub struct Conflict;
+
 /// Why a batch, or one item of it, was not done.
 #[derive(Debug)]
 pub enum Failure {
@@ -90,6 +95,13 @@ impl UnitOfWork {
             });
         }
         Ok(results)
+    }
+
+    /// One item, alone, in a task of its own: a client that disconnects cannot leave a transaction half done.
+    pub async fn run_detached<H: Handler>(&self, handler: &std::sync::Arc<H>, item: H::Item) -> Result<H::Answer, Failure> {
+        let (unit, handler) = (self.clone(), handler.clone());
+        let work = tokio::spawn(async move { unit.run_one(&*handler, &item).await });
+        work.await.unwrap_or_else(|error| Err(Failure::Item(anyhow!(error))))
     }
 
     /// One item, alone.

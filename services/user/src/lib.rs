@@ -1,1 +1,55 @@
-//! Placeholder.
+//! The user service: who there is, and who may order.
+
+mod edge;
+mod handler;
+mod store;
+
+use std::sync::Arc;
+
+use chassis::settings::Secret;
+use chassis::{Parts, Service, http};
+use clap::Parser;
+use events::streams::USER_COMMANDS_CONSUMER;
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/user");
+
+/// The speaker of this service's events.
+const SOURCE: &str = "/waybill/user";
+
+/// The settings of the user service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "waybill-user", version, about = "Waybill's user service: who there is, and who may order")]
+pub struct Settings {
+    /// Where to listen.
+    #[arg(long, env = "WAYBILL_USER_LISTEN", default_value = "127.0.0.1:8081")]
+    pub listen: String,
+
+    /// This service's own database.
+    #[arg(
+        long,
+        env = "USER_DATABASE_URL",
+        default_value = "postgres://waybill@127.0.0.1:5432/waybill_user",
+        hide_env_values = true
+    )]
+    pub database_url: Secret,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub parts: Parts,
+}
+
+/// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
+    let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
+    service.consume(USER_COMMANDS_CONSUMER, handler::Validate);
+    let edge = edge::Edge {
+        database: service.database(),
+        creating: service.group_commit(Arc::new(handler::Create)),
+        updating: Arc::new(handler::Update),
+        unit: service.unit_of_work(),
+    };
+    service.run(edge::router(edge)).await
+}

@@ -1,2 +1,10 @@
-//! Placeholder.
-fn main() {}
+//! The user service.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let settings = user::Settings::parse();
+    chassis::main(|shutdown| user::run(settings, shutdown))
+}

@@ -1,10 +1,12 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
+mod headers;
 mod json;
 mod page;
 mod problem;
 mod server;
 
+pub use headers::{IdempotencyKey, path_id, prefer_wait, trace};
 pub use json::{Checks, Json, body};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};

@@ -1,0 +1,107 @@
+//! Request headers with a meaning of their own, and ids in paths.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use events::TraceParent;
+
+use crate::http::{FieldError, Problem};
+
+/// The most characters of a key: enough for anything a client derives, and an index entry stays small.
+const KEY_MAX: usize = 200;
+
+/// The longest a client may ask to be kept waiting.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// `Idempotency-Key`: a structured string or a bare token (IETF draft-ietf-httpapi-idempotency-key-header). It is kept as long as
+/// what it created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(pub String);
+
+impl IdempotencyKey {
+    /// Marks an answer as one that was given before.
+    pub const REPLAYED: [(HeaderName, &str); 1] = [(HeaderName::from_static("idempotency-replayed"), "true")];
+
+    /// The request's key; `None` without the header.
+    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let Some(value) = headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        let text = value.to_str().map_err(|_| Problem::malformed("`Idempotency-Key` must be ASCII"))?.trim();
+        let key = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
+            None => text.to_owned(),
+        };
+        if !(1..=KEY_MAX).contains(&key.len()) {
+            return Err(Problem::malformed(format!("`Idempotency-Key` must be 1 to {KEY_MAX} characters long")));
+        }
+        Ok(Some(Self(key)))
+    }
+
+    /// 422: the key was used for another request.
+    pub fn reused() -> Problem {
+        let mut problem = Problem::invalid(vec![]);
+        problem.kind = "urn:waybill:problem:idempotency-key-reused".to_owned();
+        problem.title = "The key was used before";
+        problem.detail = "this Idempotency-Key was used for a request with another body".to_owned();
+        problem.errors = vec![FieldError {
+            pointer: "/".to_owned(),
+            detail: "differs from the first request with this Idempotency-Key".to_owned(),
+        }];
+        debug_assert_eq!(problem.status, StatusCode::UNPROCESSABLE_ENTITY.as_u16());
+        problem
+    }
+}
+
+/// How long a client asks to be kept waiting: `Prefer: wait=N`, capped (RFC 7240). What cannot be read is ignored, as it says.
+pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())?;
+    Some(Duration::from_secs(seconds).min(WAIT_MAX))
+}
+
+/// The request's trace, or a new one.
+pub fn trace(headers: &HeaderMap) -> TraceParent {
+    headers
+        .get("traceparent")
+        .and_then(|value| TraceParent::parse(value.to_str().ok()?))
+        // Not a UUIDv7: its leading bits are the time, and a trace id should be random throughout.
+        .unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()))
+}
+
+/// An id in a path; what is no UUID is malformed.
+pub fn path_id<T: FromStr>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::malformed(format!("`{text}` is not a UUID")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        [(HeaderName::from_static(name), value.parse().unwrap())].into_iter().collect()
+    }
+
+    #[test]
+    fn a_key_is_a_string_or_a_token() {
+        let key = |value: &str| IdempotencyKey::from_headers(&headers("idempotency-key", value)).map(|key| key.map(|key| key.0));
+        assert_eq!(key("abc-1"), Ok(Some("abc-1".to_owned())));
+        assert_eq!(key(r#""a \"b\"""#), Ok(Some(r#"a "b""#.to_owned())));
+        assert_eq!(key("").unwrap_err().status, 400);
+        assert_eq!(key(&"x".repeat(201)).unwrap_err().status, 400);
+        assert_eq!(IdempotencyKey::from_headers(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn a_wait_is_capped_and_nonsense_is_ignored() {
+        let wait = |value: &str| prefer_wait(&headers("prefer", value));
+        assert_eq!(wait("respond-async, wait=5"), Some(Duration::from_secs(5)));
+        assert_eq!(wait("wait=9000"), Some(WAIT_MAX));
+        assert_eq!(wait("wait=soon"), None);
+    }
+}

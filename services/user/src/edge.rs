@@ -1,0 +1,101 @@
+//! The user service's HTTP edge.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use chassis::database::Database;
+use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id};
+use chassis::{GroupCommit, UnitOfWork};
+use events::user::User;
+use events::{Email, Name, UserId};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::handler::{Change, Create, Creation, NewUser, Update};
+use crate::store;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Edge {
+    pub database: Database,
+    pub creating: GroupCommit<Create>,
+    pub updating: Arc<Update>,
+    pub unit: UnitOfWork,
+}
+
+pub fn router(edge: Edge) -> Router {
+    Router::new()
+        .route("/users", get(list).post(create))
+        .route("/users/{id}", get(show).patch(change))
+        .route("/users/{id}/validate", get(validate))
+        .with_state(edge)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    email: String,
+    name: String,
+}
+
+async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<CreateBody>) -> Result<Response, Problem> {
+    let key = IdempotencyKey::from_headers(&headers)?;
+    let mut checks = Checks::default();
+    let email = checks.take("/email", Email::new(&body.email));
+    let name = checks.take("/name", Name::new(&body.name));
+    let (email, name) = checks.finish(email.zip(name))?;
+    let id = UserId(Uuid::now_v7());
+    match edge.creating.submit(NewUser { id, email, name, key: key.map(|key| key.0) }).await?? {
+        Creation::Created(user) => Ok(created(user).into_response()),
+        Creation::Replayed(user) => Ok((IdempotencyKey::REPLAYED, created(user)).into_response()),
+        Creation::KeyReused => Err(IdempotencyKey::reused()),
+        Creation::EmailTaken => Err(Problem::conflict("email-taken", "a user with this e-mail address exists")),
+    }
+}
+
+fn created(user: User) -> impl IntoResponse {
+    (StatusCode::CREATED, [(header::LOCATION, format!("/users/{}", user.id))], Body(user))
+}
+
+async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<User>, Problem> {
+    let users = store::list(&edge.database.pool(), page.after, page.rows()).await?;
+    Ok(page.page(users, |user| user.id.0))
+}
+
+async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<User>, Problem> {
+    find(&edge, path_id(&id)?).await.map(Body)
+}
+
+async fn validate(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<serde_json::Value>, Problem> {
+    let user = find(&edge, path_id(&id)?).await?;
+    Ok(Body(json!({ "valid": user.active })))
+}
+
+async fn find(edge: &Edge, id: UserId) -> Result<User, Problem> {
+    store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: UserId) -> Problem {
+    Problem::not_found(format!("there is no user {id}"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeBody {
+    name: Option<String>,
+    active: Option<bool>,
+}
+
+async fn change(State(edge): State<Edge>, Path(id): Path<String>, Json(body): Json<ChangeBody>) -> Result<Body<User>, Problem> {
+    let id = path_id(&id)?;
+    let mut checks = Checks::default();
+    let name = body.name.and_then(|name| checks.take("/name", Name::new(&name)));
+    checks.finish(Some(()))?;
+    let change = Change { id, name, active: body.active };
+    edge.unit.run_detached(&edge.updating, change).await?.map(Body).ok_or_else(|| not_found(id))
+}

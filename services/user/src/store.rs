@@ -1,0 +1,93 @@
+//! Every statement of the user service.
+
+use events::UserId;
+use events::user::User;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+use uuid::Uuid;
+
+use crate::handler::{Change, NewUser};
+
+/// A row of the table.
+pub struct Stored(pub User);
+
+impl FromRow<'_, PgRow> for Stored {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self(User {
+            id: UserId(row.try_get("id")?),
+            email: row.try_get("email")?,
+            name: row.try_get("name")?,
+            active: row.try_get("active")?,
+            created_at: row.try_get("created_at")?,
+        }))
+    }
+}
+
+/// Inserts those whose address and key are free, and returns them.
+pub async fn insert(tx: &mut PgConnection, new: &[&NewUser]) -> sqlx::Result<Vec<User>> {
+    let ids: Vec<Uuid> = new.iter().map(|user| user.id.0).collect();
+    let emails: Vec<&str> = new.iter().map(|user| user.email.as_str()).collect();
+    let names: Vec<&str> = new.iter().map(|user| user.name.as_str()).collect();
+    let keys: Vec<Option<&str>> = new.iter().map(|user| user.key.as_deref()).collect();
+    let rows: Vec<Stored> = sqlx::query_as(
+        "insert into users (id, email, name, idempotency_key) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) \
+         on conflict do nothing returning id, email, name, active, created_at",
+    )
+    .bind(ids)
+    .bind(emails)
+    .bind(names)
+    .bind(keys)
+    .fetch_all(tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
+
+/// The user created with a key.
+pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<User>> {
+    let row: Option<Stored> = sqlx::query_as("select id, email, name, active, created_at from users where idempotency_key = $1")
+        .bind(key)
+        .fetch_optional(tx)
+        .await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// Changes what is to be changed; `None` where there is no such user.
+pub async fn update(tx: &mut PgConnection, change: &Change) -> sqlx::Result<Option<User>> {
+    let row: Option<Stored> = sqlx::query_as(
+        "update users set name = coalesce($2, name), active = coalesce($3, active) where id = $1 \
+         returning id, email, name, active, created_at",
+    )
+    .bind(change.id.0)
+    .bind(change.name.as_ref().map(|name| name.as_str()))
+    .bind(change.active)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// Which of these users there are, and whether each is active.
+pub async fn activity(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, bool)>> {
+    sqlx::query_as("select id, active from users where id = any($1)").bind(ids).fetch_all(tx).await
+}
+
+/// One user.
+pub async fn get(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Result<Option<User>> {
+    let row: Option<Stored> = sqlx::query_as("select id, email, name, active, created_at from users where id = $1")
+        .bind(id.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// A page, newest first.
+pub async fn list(db: impl PgExecutor<'_>, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<User>> {
+    let rows: Vec<Stored> = sqlx::query_as(
+        "select id, email, name, active, created_at from users where $1::uuid is null or id < $1 order by id desc limit $2",
+    )
+    .bind(after)
+    .bind(rows)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
