@@ -1,0 +1,10 @@
+//! The engine beyond the order saga: stages side by side, pivots, steps that are never given up, plans that change, and a network
+//! that loses, repeats and reorders.
+
+mod network;
+mod parcel;
+mod properties;
+mod scenario;
+mod toy;
+mod trip;
+mod versions;

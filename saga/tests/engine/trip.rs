@@ -1,0 +1,206 @@
+//! Six steps: a check, two bookings side by side, a payment after which there is no way back, and two steps that are never given up.
+
+use saga::Input::{Answer, Cancel, Due, Expired, Overdue, Start};
+use saga::Message::Tell;
+use saga::Notice::{Compensated, Compensating, Completed, Started};
+use saga::{Cause, Direction, Input, Phase, Why, check, compensatable, pivot, retriable};
+use serde::{Deserialize, Serialize};
+
+use self::Step::*;
+use crate::scenario::{Saga, ask, given, undo};
+use crate::toy::{self, PATIENCE, act, done, number, refused, revoke, toy, undone};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Passport,
+    Flight,
+    Hotel,
+    Pay,
+    Ticket,
+    Points,
+}
+
+toy!(Trip of Step {
+    1 => &[
+        &[check(Passport, PATIENCE, |_, _| act(Passport, 0))],
+        &[
+            compensatable(Flight, PATIENCE, |_, _| act(Flight, 0), |_, _| revoke(Flight, 0)),
+            compensatable(Hotel, PATIENCE, |_, _| act(Hotel, 0), |_, _| revoke(Hotel, 0)),
+        ],
+        &[pivot(Pay, PATIENCE, |_, state| act(Pay, number(state, Flight) + number(state, Hotel)))],
+        &[
+            retriable(Ticket, PATIENCE, |_, state| act(Ticket, number(state, Flight))),
+            retriable(Points, PATIENCE, |_, state| act(Points, number(state, Pay))),
+        ],
+    ],
+});
+
+fn booking() -> Saga<Trip> {
+    given(Trip, [Start, done(Passport, 0)])
+}
+
+fn paying() -> Saga<Trip> {
+    given(Trip, [Start, done(Passport, 0), done(Flight, 120), done(Hotel, 80)])
+}
+
+fn closing() -> Saga<Trip> {
+    given(Trip, [Start, done(Passport, 0), done(Flight, 120), done(Hotel, 80), done(Pay, 7)])
+}
+
+#[test]
+fn a_stage_starts_when_every_step_of_the_one_before_is_done() {
+    given(Trip, [])
+        .when(Start)
+        .then([Tell(Started), ask(Passport, 1)])
+        .when(done(Passport, 0))
+        .then([ask(Flight, 1), ask(Hotel, 1)])
+        .when(done(Hotel, 80))
+        .then([])
+        .when(done(Flight, 120))
+        .then([ask(Pay, 1)])
+        .when(done(Pay, 7))
+        .then([ask(Ticket, 1), ask(Points, 1)])
+        .when(done(Ticket, 0))
+        .then([])
+        .when(done(Points, 0))
+        .then([Tell(Completed)])
+        .settled();
+}
+
+#[test]
+fn a_command_is_made_of_what_earlier_steps_brought_forth() {
+    assert_eq!(paying().state.command(&Trip, &ask(Pay, 1)), Some(act(Pay, 200)));
+    let closing = closing().state;
+    assert_eq!(closing.command(&Trip, &ask(Ticket, 1)), Some(act(Ticket, 120)));
+    assert_eq!(closing.command(&Trip, &ask(Points, 1)), Some(act(Points, 7)));
+    assert_eq!(closing.command(&Trip, &undo(Pay, 1)), None, "a pivot has no compensation");
+    assert_eq!(closing.command(&Trip, &undo(Flight, 1)), Some(revoke(Flight, 0)));
+}
+
+#[test]
+fn every_unanswered_step_of_a_stage_has_a_timer_of_its_own() {
+    let outstanding = |saga: &Saga<Trip>| saga.state.outstanding().collect::<Vec<_>>();
+    let saga = booking().when(Due(Hotel)).then([ask(Hotel, 2)]);
+    assert_eq!(outstanding(&saga), [(Flight, Direction::Act, 1), (Hotel, Direction::Act, 2)]);
+    let saga = saga.when(Cancel).then([Tell(Compensating), undo(Flight, 1), undo(Hotel, 1)]);
+    assert_eq!(outstanding(&saga), [(Flight, Direction::Undo, 1), (Hotel, Direction::Undo, 1)]);
+    assert_eq!(outstanding(&paying()), [(Pay, Direction::Act, 1)]);
+}
+
+#[test]
+fn a_refusal_undoes_the_unanswered_step_beside_it() {
+    booking()
+        .when(refused(Flight))
+        .then([Tell(Compensating), undo(Hotel, 1)])
+        .when(done(Hotel, 80))
+        .ignored(Why::Late)
+        .when(refused(Hotel))
+        .ignored(Why::Late)
+        .when(undone(Hotel))
+        .then([Tell(Compensated)])
+        .settled();
+}
+
+#[test]
+fn a_refusal_undoes_the_done_step_beside_it() {
+    given(Trip, [Start, done(Passport, 0), done(Hotel, 80)])
+        .when(refused(Flight))
+        .then([Tell(Compensating), undo(Hotel, 1)])
+        .when(undone(Hotel))
+        .then([Tell(Compensated)])
+        .settled();
+}
+
+#[test]
+fn a_stage_is_undone_when_each_of_its_steps_is() {
+    for (first, second) in [(Flight, Hotel), (Hotel, Flight)] {
+        booking()
+            .when(Expired(Hotel))
+            .then([Tell(Compensating), undo(Flight, 1), undo(Hotel, 1)])
+            .when(undone(first))
+            .then([])
+            .when(undone(first))
+            .ignored(Why::Repeated)
+            .when(undone(second))
+            .then([Tell(Compensated)])
+            .settled();
+    }
+}
+
+#[test]
+fn a_step_done_late_while_the_one_beside_it_is_being_undone_is_undone_again() {
+    given(Trip, [Start, done(Passport, 0), Cancel, undone(Flight)])
+        .when(done(Flight, 120))
+        .then([undo(Flight, 2)])
+        .when(undone(Hotel))
+        .then([])
+        .when(undone(Flight))
+        .then([Tell(Compensated)])
+        .settled();
+}
+
+#[test]
+fn an_unanswered_pivot_cannot_be_cancelled_and_is_never_given_up() {
+    paying()
+        .when(Cancel)
+        .ignored(Why::NoWayBack)
+        .when(Overdue)
+        .ignored(Why::NoWayBack)
+        .when(Expired(Pay))
+        .then([ask(Pay, 2)])
+        .when(Due(Pay))
+        .then([ask(Pay, 3)])
+        .when(done(Pay, 7))
+        .then([ask(Ticket, 1), ask(Points, 1)]);
+}
+
+#[test]
+fn a_refused_pivot_goes_back() {
+    let saga = paying().when(refused(Pay)).then([Tell(Compensating), undo(Flight, 1), undo(Hotel, 1)]);
+    let cause = Cause::Refused { step: Pay, refusal: "no".to_owned() };
+    assert_eq!(saga.state.phase(), &Phase::Compensating(cause));
+    saga.when(Cancel)
+        .ignored(Why::AlreadyCompensating)
+        .when(done(Pay, 7)) // a contradiction, and there is nothing to undo it with
+        .ignored(Why::Late)
+        .when(undone(Flight))
+        .then([])
+        .when(undone(Hotel))
+        .then([Tell(Compensated)])
+        .settled();
+}
+
+#[test]
+fn after_the_pivot_a_step_is_asked_for_ever() {
+    let mut saga = closing();
+    for attempt in (2..100).step_by(2) {
+        saga = saga.when(Expired(Ticket)).then([ask(Ticket, attempt)]).when(Due(Ticket)).then([ask(Ticket, attempt + 1)]);
+    }
+    saga.when(done(Points, 0)).then([]).when(done(Ticket, 0)).then([Tell(Completed)]).settled();
+}
+
+#[test]
+fn after_the_pivot_nothing_turns_the_saga_round() {
+    let inputs: [(Input<Trip>, Why); 5] = [
+        (refused(Ticket), Why::Unexpected),
+        (undone(Ticket), Why::Unexpected),
+        (undone(Flight), Why::Unexpected),
+        (Cancel, Why::NoWayBack),
+        (Overdue, Why::NoWayBack),
+    ];
+    for (input, why) in inputs {
+        closing().when(input).ignored(why);
+    }
+}
+
+#[test]
+fn a_complete_saga_with_a_pivot_cannot_be_cancelled() {
+    let saga = closing().when(done(Points, 0)).then([]).when(done(Ticket, 0)).then([Tell(Completed)]);
+    saga.when(Cancel).ignored(Why::NoWayBack).when(Overdue).ignored(Why::Final).when(refused(Ticket)).ignored(Why::Unexpected);
+}
+
+#[test]
+fn an_answer_that_means_nothing_is_ignored() {
+    booking().when(Answer(toy::Answer::Gibberish)).ignored(Why::Unexpected);
+}
