@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! `waybill`: the command line. Nouns, then verbs; data on stdout, progress and complaints on stderr.
+
+mod args;
+mod client;
+mod import;
+mod list;
+mod order;
+mod output;
+mod price;
+mod problem;
+mod product;
+mod retry;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = args::Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&error.into()),
+    };
+    runtime.block_on(cli.run()).unwrap_or_else(|error| output::fail(&error))
+}

@@ -1,1 +1,59 @@
-//! Placeholder.
+//! The product service: what there is, what it costs, and who holds it.
+//!
+//! [`shelf`] decides, purely; `store` reads and writes; `handler` puts the two together for a batch.
+
+mod edge;
+mod handler;
+pub mod shelf;
+mod store;
+
+use std::sync::Arc;
+
+use chassis::settings::Secret;
+use chassis::{Parts, Service, http};
+use clap::Parser;
+use events::streams::PRODUCT_COMMANDS_CONSUMER;
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/product");
+
+/// The speaker of this service's events.
+const SOURCE: &str = "/waybill/product";
+
+/// The settings of the product service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "waybill-product", version, about = "Waybill's product service: what there is, what it costs, and who holds it")]
+pub struct Settings {
+    /// Where to listen.
+    #[arg(long, env = "WAYBILL_PRODUCT_LISTEN", default_value = "127.0.0.1:8082")]
+    pub listen: String,
+
+    /// This service's own database.
+    #[arg(
+        long,
+        env = "PRODUCT_DATABASE_URL",
+        default_value = "postgres://waybill@127.0.0.1:5432/waybill_product",
+        hide_env_values = true
+    )]
+    pub database_url: Secret,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub parts: Parts,
+}
+
+/// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = http::listen(&settings.listen, "--listen or WAYBILL_PRODUCT_LISTEN").await?;
+    let service = Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
+    service.consume(PRODUCT_COMMANDS_CONSUMER, handler::Commands);
+    let edge = edge::Edge {
+        database: service.database(),
+        creating: service.group_commit(Arc::new(handler::Create)),
+        stocking: Arc::new(handler::Stock),
+        reserving: Arc::new(handler::Direct),
+        unit: service.unit_of_work(),
+    };
+    service.run(edge::router(edge)).await
+}

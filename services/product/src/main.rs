@@ -1,2 +1,10 @@
-//! Placeholder.
-fn main() {}
+//! The product service.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let settings = product::Settings::parse();
+    chassis::main(|shutdown| product::run(settings, shutdown))
+}

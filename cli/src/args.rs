@@ -1,0 +1,167 @@
+//! What can be typed: the global flags, and one subcommand per noun. Each noun's module owns its flags and its `run`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::client::Gateway;
+use crate::output::{Format, Output};
+use crate::{import, order, product, user};
+
+/// Order processing over NATS JetStream and Postgres, from the command line.
+///
+/// Data goes to stdout, progress and complaints to stderr.
+/// Exit status: 0 done, 1 failed, 2 wrong usage; `order submit` and `order cancel` add 3 and 4, see their help.
+#[derive(Debug, Parser)]
+#[command(
+    name = "waybill",
+    version,
+    max_term_width = 120,
+    after_help = "Examples:
+  waybill user create --email ada@example.com --name \"Ada Lovelace\"
+  waybill product create --name Kettle --price 19.99 --stock 100
+  waybill order list --status rejected -o jsonl
+  WAYBILL_GATEWAY=http://shop.internal:8080 waybill order list"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The flags every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// How to print: a table for people, one JSON document, or one JSON object a line.
+    #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    output: Format,
+    /// Where the gateway listens.
+    #[arg(
+        long,
+        global = true,
+        env = "WAYBILL_GATEWAY",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        help_heading = "Global options"
+    )]
+    gateway: reqwest::Url,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The people who order.
+    #[command(subcommand, visible_alias = "users", after_help = user::EXAMPLES)]
+    User(user::Command),
+    /// What can be ordered, and how much of it there is.
+    #[command(subcommand, visible_alias = "products", after_help = product::EXAMPLES)]
+    Product(product::Command),
+    /// Orders, and what became of them.
+    #[command(subcommand, visible_alias = "orders", after_help = order::EXAMPLES)]
+    Order(order::Command),
+    /// Load products, users and orders from files of shopping baskets.
+    #[command(after_help = import::EXAMPLES, after_long_help = import::LONG_HELP)]
+    Import(import::Args),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Examples:
+  waybill completions bash > ~/.local/share/bash-completion/completions/waybill
+  waybill completions zsh > ~/.zfunc/_waybill
+  waybill completions fish > ~/.config/fish/completions/waybill.fish")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// A combination of flags that clap alone cannot see is wrong: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+impl Cli {
+    /// Runs what was typed. The exit code tells outcomes that are not failures apart.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let out = Output::new(self.global.output);
+        let gateway = Gateway::new(&self.global.gateway)?;
+        match self.command {
+            Command::User(command) => command.run(&gateway, out).await,
+            Command::Product(command) => command.run(&gateway, out).await,
+            Command::Order(command) => command.run(&gateway, out).await,
+            Command::Import(args) => args.run(&gateway, out).await,
+            Command::Completions { shell } => completions(shell),
+        }
+    }
+}
+
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    // Into memory first: clap_complete panics where a write fails, and a closed pipe is no reason to panic.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "waybill", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a command line as a shell would split it: spaces, double quotes, and nothing after `|`, `>` or `#`.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![];
+        for (index, part) in line.split('"').enumerate() {
+            if index % 2 == 1 {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        let start = words.iter().position(|word| word == "waybill").unwrap_or_default();
+        let end = words[start..]
+            .iter()
+            .position(|word| ["|", ">", "#", "<"].contains(&word.as_str()))
+            .map_or(words.len(), |end| start + end);
+        words[start..end].to_vec()
+    }
+
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        help.lines().filter(|line| line.contains("waybill ")).map(str::to_owned).collect()
+    }
+
+    fn each(command: &clap::Command, path: &str, seen: &mut impl FnMut(&clap::Command, &str)) {
+        seen(command, path);
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            each(sub, &format!("{path} {}", sub.get_name()), seen);
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_of_itself_and_they_parse() {
+        let mut leaves = 0;
+        each(&Cli::command(), "waybill", &mut |command, path| {
+            let examples = examples(command);
+            assert!(examples.iter().any(|line| line.contains(path)), "`{path}` has no example of itself in its help");
+            for line in examples {
+                if let Err(error) = Cli::try_parse_from(words(&line)) {
+                    panic!("the example `{line}` of `{path}` does not parse: {error}");
+                }
+            }
+            leaves += usize::from(!command.has_subcommands());
+        });
+        assert!(leaves >= 14, "only {leaves} commands were looked at");
+    }
+
+    #[test]
+    fn a_wrong_example_would_be_noticed() {
+        assert_eq!(words("  cat f | waybill x \"a b\" | head"), ["waybill", "x", "a b"]);
+        assert!(Cli::try_parse_from(words("waybill user create --name \"Ada\"")).is_err());
+    }
+}

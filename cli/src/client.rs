@@ -1,0 +1,116 @@
+//! The gateway over HTTP: requests out, typed answers or a [`Failure`] back.
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, RequestBuilder, Url, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Failure, Problem};
+
+/// How long an ordinary request may take. Requests that wait for an outcome add their wait to it.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says which request is which: the same key again gives the first answer again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The one door of the system.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    http: Client,
+    base: String,
+}
+
+/// A successful answer.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The server had seen the idempotency key before, and gives the first answer again.
+    pub replayed: bool,
+    /// The document.
+    pub body: T,
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// What is on the page.
+    pub items: Vec<T>,
+    /// Where the next one starts; `null` on the last.
+    pub next_cursor: Option<String>,
+}
+
+impl Gateway {
+    /// A client of the gateway at this address. Does not connect yet.
+    pub fn new(base: &Url) -> reqwest::Result<Self> {
+        let mut http = Client::builder()
+            .user_agent(concat!("waybill/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(PATIENCE);
+        // A proxy for the world outside cannot know this machine's own ports.
+        if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+            http = http.no_proxy();
+        }
+        Ok(Self { http: http.build()?, base: base.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    /// A request to the path, to be filled in and given to [`Gateway::send`].
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// One thing.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.send(self.request(Method::GET, path)).await.map(|answer| answer.body)
+    }
+
+    /// Sends a document and reads what comes of it.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(self.request(Method::POST, path).json(body)).await.map(|answer| answer.body)
+    }
+
+    /// Creates something at most once: the same key again gives the same thing again.
+    pub async fn create<T: DeserializeOwned>(&self, path: &str, key: &str, body: &impl Serialize) -> Result<Answer<T>, Failure> {
+        self.send(self.request(Method::POST, path).header(IDEMPOTENCY_KEY, key_header(key)).json(body)).await
+    }
+
+    /// One page of a list.
+    pub async fn page<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<Page<T>, Failure> {
+        self.send(self.request(Method::GET, path).query(query)).await.map(|answer| answer.body)
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer<T>, Failure> {
+        let url = self.base.clone();
+        let response = match request.header(header::ACCEPT, "application/json").send().await {
+            Ok(response) => response,
+            Err(cause) if cause.is_builder() => return Err(Failure::Garbled { url, why: cause.to_string() }),
+            Err(cause) => return Err(Failure::Unreachable { url, cause }),
+        };
+        if !response.status().is_success() {
+            return Err(Failure::Problem(Box::new(Problem::read(response).await)));
+        }
+        let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
+        let bytes = response.bytes().await.map_err(|cause| Failure::Unreachable { url: url.clone(), cause })?;
+        let body = serde_json::from_slice(&bytes).map_err(|error| Failure::Garbled { url, why: error.to_string() })?;
+        Ok(Answer { replayed, body })
+    }
+}
+
+/// The key as the header wants it (RFC 8941): a token as it is, anything else as a quoted string.
+pub fn key_header(key: &str) -> String {
+    let is_token = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*')
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:/".contains(c));
+    if is_token { key.to_owned() } else { format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_a_token_or_a_quoted_string() {
+        assert_eq!(key_header("import:basket:7"), "import:basket:7");
+        assert_eq!(key_header("0198c0de"), "\"0198c0de\"");
+        assert_eq!(key_header("a \"b\" \\"), r#""a \"b\" \\""#);
+    }
+}

@@ -1,0 +1,231 @@
+//! `waybill order`: orders, and what became of them.
+
+mod view;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use events::order::Status;
+use events::product::Line;
+use events::{OrderId, ProductId, Quantity, UserId};
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::view::Order;
+use crate::client::{self, Gateway, key_header};
+use crate::list;
+use crate::output::Output;
+use crate::problem::Failure;
+
+/// Shown under `waybill order --help`.
+pub const EXAMPLES: &str = "Examples:
+  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=2
+  waybill order list --status rejected";
+
+/// The outcome is not the one that was asked for.
+const OTHERWISE: u8 = 3;
+/// There is no outcome yet.
+const UNDECIDED: u8 = 4;
+
+/// What can be done with orders.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Place an order, and wait for its outcome.
+    #[command(
+        after_help = "Exit status: 0 confirmed (or accepted, with --no-wait), 3 rejected or cancelled, 4 still pending, 1 failed.
+
+Examples:
+  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=2
+  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=1 --wait 120
+  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=1 --idempotency-key cart-17 --no-wait"
+    )]
+    Submit(Submit),
+    /// List orders.
+    #[command(after_help = "Examples:
+  waybill order list --limit 20
+  waybill order list --status rejected --all -o jsonl | jq -r .reason.code
+  waybill order list --user 01920000-0000-7000-8000-000000000001")]
+    List {
+        /// Only this user's.
+        #[arg(long, value_name = "ID")]
+        user: Option<UserId>,
+        /// Only those that stand so.
+        #[arg(long, value_parser = statuses())]
+        status: Option<Status>,
+        #[command(flatten)]
+        list: list::Args,
+    },
+    /// Show one order.
+    #[command(after_help = "Example:
+  waybill order show 01920000-0000-7000-8000-000000000003")]
+    Show {
+        /// The order's id.
+        id: OrderId,
+    },
+    /// Cancel an order: what was done for it is undone.
+    #[command(
+        after_help = "Exit status: 0 cancelled (or accepted, without --wait), 3 it ended otherwise, 4 not cancelled yet, 1 failed.
+
+Examples:
+  waybill order cancel 01920000-0000-7000-8000-000000000003
+  waybill order cancel 01920000-0000-7000-8000-000000000003 --wait
+  waybill order cancel 01920000-0000-7000-8000-000000000003 --wait=120"
+    )]
+    Cancel {
+        /// The order's id.
+        id: OrderId,
+        /// Wait until it is cancelled, at most so many seconds.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30")]
+        wait: Option<u64>,
+    },
+}
+
+/// A new order.
+#[derive(Debug, clap::Args)]
+pub struct Submit {
+    /// Who orders.
+    #[arg(long, value_name = "ID")]
+    user: UserId,
+    /// A product's id and how many pieces of it; once for each product.
+    #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item)]
+    items: Vec<Line>,
+    /// How many seconds to wait for the outcome.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
+    /// Do not wait for the outcome.
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// A name for this order: the same key again gives the same order again. Without one, every call is a new order.
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    idempotency_key: Option<String>,
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Submit(new) => new.run(gateway, out).await,
+            Self::List { user, status, list } => {
+                let mut filters = vec![];
+                filters.extend(user.map(|user| ("user_id", user.to_string())));
+                filters.extend(status.map(|status| ("status", status.as_str().to_owned())));
+                list.run::<Order>(gateway, out, "/orders", filters).await
+            }
+            Self::Show { id } => {
+                out.one(&gateway.get::<Order>(&format!("/orders/{id}")).await?)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Cancel { id, wait } => cancel(gateway, out, id, wait).await,
+        }
+    }
+}
+
+impl Submit {
+    async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        // A key even where none was given: if the connection breaks, the user can ask again without ordering twice.
+        let key = self.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
+        let mut request = gateway
+            .request(Method::POST, "/orders")
+            .header("idempotency-key", key_header(&key))
+            .json(&json!({"user_id": self.user, "items": self.items}));
+        if !self.no_wait {
+            let wait = self.wait.min(LONGEST_PREFERENCE);
+            request = request.header("prefer", format!("wait={wait}")).timeout(client::PATIENCE + Duration::from_secs(wait));
+        }
+        let mut order: Order = match gateway.send(request).await {
+            Ok(answer) => answer.body,
+            Err(failure @ Failure::Unreachable { .. }) => {
+                return Err(failure).context(format!(
+                    "The order may have been placed. The same command with --idempotency-key {key} finds it, or places it."
+                ));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        if !self.no_wait {
+            order = until(gateway, order, deadline, Status::is_final).await?;
+        }
+        out.one(&order)?;
+        Ok(match order.status {
+            _ if self.no_wait => ExitCode::SUCCESS,
+            Status::Confirmed => ExitCode::SUCCESS,
+            Status::Rejected | Status::Cancelled => ExitCode::from(OTHERWISE),
+            Status::Pending | Status::Cancelling => ExitCode::from(UNDECIDED),
+        })
+    }
+}
+
+/// The longest wait in seconds that the server honours in one `Prefer` header.
+const LONGEST_PREFERENCE: u64 = 30;
+
+async fn cancel(gateway: &Gateway, out: Output, id: OrderId, wait: Option<u64>) -> anyhow::Result<ExitCode> {
+    let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or_default());
+    let mut order: Order = gateway.send(gateway.request(Method::POST, &format!("/orders/{id}/cancel"))).await?.body;
+    if wait.is_some() {
+        // A confirmed order was final before; being accepted for cancellation, it is not any more.
+        order = until(gateway, order, deadline, |status| status.is_final() && status != Status::Confirmed).await?;
+    }
+    out.one(&order)?;
+    Ok(match order.status {
+        _ if wait.is_none() => ExitCode::SUCCESS,
+        Status::Cancelled => ExitCode::SUCCESS,
+        Status::Rejected => ExitCode::from(OTHERWISE),
+        Status::Pending | Status::Confirmed | Status::Cancelling => ExitCode::from(UNDECIDED),
+    })
+}
+
+/// Looks at the order again, less and less often, until it stands as wanted or the time is up.
+async fn until(
+    gateway: &Gateway,
+    mut order: Order,
+    deadline: Instant,
+    wanted: impl Fn(Status) -> bool,
+) -> Result<Order, Failure> {
+    let mut delay = Duration::from_millis(50);
+    while !wanted(order.status) && Instant::now() < deadline {
+        tokio::time::sleep_until(deadline.min(Instant::now() + delay)).await;
+        delay = (delay * 3 / 2).min(Duration::from_secs(2));
+        order = gateway.get(&format!("/orders/{}", order.id)).await?;
+    }
+    Ok(order)
+}
+
+fn item(text: &str) -> Result<Line, String> {
+    let (product, quantity) = text.rsplit_once('=').ok_or("write PRODUCT=QUANTITY")?;
+    let product_id: ProductId = product.parse().map_err(|_| format!("`{product}` is not a product's id"))?;
+    let quantity =
+        quantity.parse().ok().and_then(Quantity::new).ok_or_else(|| format!("`{quantity}` is not a quantity: 1 to 100000"))?;
+    Ok(Line { product_id, quantity })
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let printable = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if printable { Ok(text.to_owned()) } else { Err("must be printable ASCII, and not empty".to_owned()) }
+}
+
+fn statuses() -> impl clap::builder::TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.map(Status::as_str)).try_map(|text| text.parse::<Status>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRODUCT: &str = "01920000-0000-7000-8000-000000000002";
+
+    #[test]
+    fn an_item_is_a_product_and_a_quantity() {
+        let line = item(&format!("{PRODUCT}=3")).unwrap();
+        assert_eq!((line.product_id.to_string().as_str(), line.quantity.get()), (PRODUCT, 3));
+        for wrong in
+            [PRODUCT.to_owned(), format!("{PRODUCT}="), format!("{PRODUCT}=0"), format!("{PRODUCT}=100001"), "x=1".to_owned()]
+        {
+            assert!(item(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

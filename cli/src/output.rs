@@ -1,0 +1,162 @@
+//! How things are printed: a table for people, JSON and JSON lines for programs. The one place that writes data to stdout.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::args::Usage;
+use crate::client::Page;
+
+/// The value of `-o`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// Something with columns.
+pub trait Tabular: Serialize {
+    /// The header of a list of them.
+    const HEADER: &'static [&'static str];
+
+    /// One cell for each column.
+    fn row(&self) -> Vec<String>;
+
+    /// Everything about one of them: name and value, a line each. The row, unless there is more to say.
+    fn details(&self) -> Vec<(String, String)> {
+        Self::HEADER.iter().map(|name| name.to_lowercase()).zip(self.row()).collect()
+    }
+}
+
+/// Prints what commands bring back.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// The format asked for.
+    pub format: Format,
+}
+
+impl Output {
+    /// Prints in this format.
+    pub const fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Prints one thing.
+    pub fn one<T: Tabular>(self, thing: &T) -> io::Result<()> {
+        match self.format {
+            Format::Table => write_out(&pairs(&thing.details())),
+            Format::Json | Format::Jsonl => self.document(thing),
+        }
+    }
+
+    /// Prints a page of a list. In JSON it is the page as the server gave it, so that a program can go on at its cursor.
+    pub fn page<T: Tabular>(self, page: &Page<T>) -> io::Result<()> {
+        match self.format {
+            Format::Table => {
+                write_out(&table(T::HEADER, page.items.iter().map(T::row)))?;
+                if let Some(cursor) = &page.next_cursor {
+                    tell(&format!("There is more: add --all, or --cursor {cursor}"));
+                }
+                Ok(())
+            }
+            Format::Json => self.document(page),
+            Format::Jsonl => page.items.iter().try_for_each(|item| self.document(item)),
+        }
+    }
+
+    /// Prints one JSON document: readable for `json`, on one line for `jsonl`.
+    pub fn document(self, thing: &impl Serialize) -> io::Result<()> {
+        let text =
+            if self.format == Format::Jsonl { serde_json::to_string(thing)? } else { serde_json::to_string_pretty(thing)? };
+        write_out(&text)
+    }
+}
+
+/// Rows under a header, in columns as wide as they need.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = bare();
+    table.set_header(header.iter().copied());
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(plain).collect::<Vec<_>>()));
+    trim(&table)
+}
+
+/// Names and values, a line each.
+pub fn pairs(pairs: &[(String, String)]) -> String {
+    let mut table = bare();
+    table.add_rows(pairs.iter().map(|(name, value)| [name.clone(), plain(value.clone())]));
+    trim(&table)
+}
+
+/// A moment, to the second.
+pub fn time(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Writes text and a line end to stdout. Unlike `println!` a closed pipe is an error, which [`fail`] makes a quiet end.
+pub fn write_out(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Writes a line to stderr. Unlike `eprintln!` it does not panic when nobody reads.
+pub fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Tells why the command failed, and its exit status: 2 for wrong usage, else 1. A reader of stdout that has seen enough
+/// (`| head`) is no failure.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    // Not `{error:#}`: a problem has lines of its own, which would run into what is said around it.
+    let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    tell(&format!("error: {text}"));
+    if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+fn bare() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+fn trim(table: &Table) -> String {
+    table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// One line without control characters: what a customer typed must not move the cursor of whoever lists it.
+fn plain(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_under_their_header() {
+        let rows = [["1", "Kettle"], ["22", "Tea"]].map(|row| row.map(str::to_owned).to_vec());
+        let text = table(&["ID", "NAME"], rows);
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["ID  NAME", "1   Kettle", "22  Tea"]);
+    }
+
+    #[test]
+    fn an_empty_list_is_its_header() {
+        assert_eq!(table(&["ID", "NAME"], []), "ID  NAME");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let text = table(&["NAME"], [vec!["a\u{1b}[2Jb\nc".to_owned()]]);
+        assert_eq!(text, "NAME\na [2Jb c");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a request can come back with other than an answer: a problem (RFC 9457), silence, or something unreadable.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Why a request brought no answer.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The server refused, and says why.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// No connection, or it broke before the answer was complete: the request may or may not have been carried out.
+    #[error("cannot reach {url}: {}", root_cause(.cause))]
+    Unreachable {
+        /// Where the request went.
+        url: String,
+        /// What the HTTP client says.
+        cause: reqwest::Error,
+    },
+    /// An answer that this program cannot read.
+    #[error("{url} answered something unexpected: {why}")]
+    Garbled {
+        /// Where the request went.
+        url: String,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+impl Failure {
+    /// Whether the same request may well succeed later. A 409 is final unless the server says when to come back, as it does
+    /// while the first request with the same idempotency key still runs.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Garbled { .. } => false,
+            Self::Problem(problem) => match problem.status.as_u16() {
+                409 => problem.retry_after.is_some(),
+                429 | 500..=599 => true,
+                _ => false,
+            },
+        }
+    }
+
+    /// When the server asked to be tried again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Problem(problem) => problem.retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The innermost cause: "connection refused" says more than "error sending request".
+fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "timed out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// An `application/problem+json` answer, and what its headers add.
+#[derive(Debug)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The document; where there was none, its title is the status and its detail the start of the body.
+    pub body: Body,
+    /// The request's id, to be found again in the server's logs.
+    pub request_id: Option<String>,
+    /// When to come back, from `Retry-After` in seconds.
+    pub retry_after: Option<Duration>,
+}
+
+/// The members of a problem document that people want to see.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Body {
+    /// What kind of problem.
+    pub title: String,
+    /// What went wrong this time.
+    pub detail: Option<String>,
+    /// Each field that is wrong.
+    pub errors: Vec<FieldError>,
+    /// The trace, where the server keeps one.
+    pub trace_id: Option<String>,
+}
+
+/// One wrong field of a request.
+#[derive(Debug, Deserialize)]
+pub struct FieldError {
+    /// Where, as a JSON pointer.
+    #[serde(default)]
+    pub pointer: String,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl Problem {
+    /// Reads an answer that is not a success.
+    pub async fn read(response: reqwest::Response) -> Self {
+        let status = response.status();
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let request_id = header("x-request-id");
+        let retry_after = header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        // The status is the answer; a body that breaks off only costs the explanation.
+        let text = response.text().await.unwrap_or_default();
+        let mut body: Body = serde_json::from_str(&text)
+            .unwrap_or_else(|_| Body { detail: Some(text.trim().chars().take(500).collect()), ..Body::default() });
+        if body.title.is_empty() {
+            body.title = status.canonical_reason().unwrap_or("Refused").to_owned();
+        }
+        body.detail = body.detail.filter(|detail| !detail.is_empty() && *detail != body.title);
+        Self { status, body, request_id, retry_after }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.body.title, self.status.as_u16())?;
+        if let Some(detail) = &self.body.detail {
+            write!(f, "\n  {detail}")?;
+        }
+        for FieldError { pointer, detail } in &self.body.errors {
+            write!(f, "\n  {pointer}: {detail}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, "\n  request id: {id}")?;
+        }
+        if let Some(id) = &self.body.trace_id {
+            write!(f, "\n  trace id: {id}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16, retry_after: Option<u64>) -> Failure {
+        Failure::Problem(Box::new(Problem {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Body::default(),
+            request_id: None,
+            retry_after: retry_after.map(Duration::from_secs),
+        }))
+    }
+
+    #[test]
+    fn only_what_may_pass_is_transient() {
+        assert!(problem(503, Some(1)).is_transient());
+        assert!(problem(500, None).is_transient());
+        assert!(problem(409, Some(1)).is_transient());
+        assert!(!problem(409, None).is_transient());
+        assert!(!problem(422, None).is_transient());
+        assert!(!problem(404, None).is_transient());
+    }
+
+    #[test]
+    fn a_problem_reads_like_a_message() {
+        let body = r#"{"type":"t","title":"Invalid order","status":422,"detail":"2 fields are wrong",
+            "errors":[{"pointer":"/items/0/quantity","detail":"must be 1 to 100000"}],"trace_id":"abc"}"#;
+        let problem = Problem {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            body: serde_json::from_str(body).unwrap(),
+            request_id: Some("r-1".to_owned()),
+            retry_after: None,
+        };
+        let expected = "Invalid order (422)\n  2 fields are wrong\n  /items/0/quantity: must be 1 to 100000\n  \
+                        request id: r-1\n  trace id: abc";
+        assert_eq!(problem.to_string(), expected);
+    }
+}

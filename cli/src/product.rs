@@ -1,0 +1,126 @@
+//! `waybill product`: what can be ordered, and how much of it there is.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use events::product::Product;
+use events::{Currency, Money, ProductId};
+use serde_json::json;
+
+use crate::args::Usage;
+use crate::client::Gateway;
+use crate::output::{Output, Tabular, time};
+use crate::{list, price};
+
+/// Shown under `waybill product --help`.
+pub const EXAMPLES: &str = "Examples:
+  waybill product create --name Kettle --price 19.99 --stock 100
+  waybill product list";
+
+/// What can be done with products.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a product.
+    #[command(after_help = "Examples:
+  waybill product create --name Kettle --price 19.99 --currency USD --stock 100
+  waybill product create --name Green-Tea --description \"100 g, loose\" --price 1200 --currency JPY
+  waybill product create --name Kettle --price-minor 1999")]
+    Create(Create),
+    /// List products.
+    #[command(after_help = "Examples:
+  waybill product list
+  waybill product list --all -o jsonl | jq -r .name")]
+    List(list::Args),
+    /// Show one product.
+    #[command(after_help = "Example:
+  waybill product show 01920000-0000-7000-8000-000000000002")]
+    Show {
+        /// The product's id.
+        id: ProductId,
+    },
+    /// Add to the stock of a product, or take from it. It cannot fall below zero.
+    #[command(after_help = "Examples:
+  waybill product stock 01920000-0000-7000-8000-000000000002 --delta 50
+  waybill product stock 01920000-0000-7000-8000-000000000002 --delta -3")]
+    Stock {
+        /// The product's id.
+        id: ProductId,
+        /// How many pieces more; negative: fewer.
+        #[arg(long, value_name = "N", allow_hyphen_values = true)]
+        delta: i64,
+    },
+}
+
+/// A new product.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// The name.
+    #[arg(long)]
+    name: String,
+    /// What one piece costs, with at most the decimals its currency has.
+    #[arg(long, value_name = "AMOUNT", required_unless_present = "price_minor", conflicts_with = "price_minor")]
+    price: Option<String>,
+    /// What one piece costs, in minor units (cents).
+    #[arg(long, value_name = "CENTS")]
+    price_minor: Option<i64>,
+    /// The currency, ISO 4217.
+    #[arg(long, default_value = "USD", value_parser = price::currency)]
+    currency: Currency,
+    /// What there is to say about it.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+    /// Pieces in stock.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stock: i64,
+}
+
+impl Create {
+    fn price(&self) -> Result<Money, Usage> {
+        match (&self.price, self.price_minor) {
+            (_, Some(amount)) => Ok(Money::new(amount, self.currency)),
+            (Some(text), None) => price::parse(text, self.currency).map_err(|why| Usage(format!("--price {why}"))),
+            (None, None) => Err(Usage("give --price or --price-minor".to_owned())),
+        }
+    }
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
+        let product: Product = match self {
+            Self::Create(new) => {
+                let price = new.price()?;
+                let body = json!({"name": new.name, "description": new.description, "price": price, "stock": new.stock});
+                gateway.post("/products", &body).await?
+            }
+            Self::List(args) => return args.run::<Product>(gateway, out, "/products", vec![]).await,
+            Self::Show { id } => gateway.get(&format!("/products/{id}")).await?,
+            Self::Stock { id, delta } => gateway.post(&format!("/products/{id}/stock"), &json!({ "delta": delta })).await?,
+        };
+        out.one(&product)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Tabular for Product {
+    const HEADER: &'static [&'static str] = &["ID", "NAME", "PRICE", "STOCK", "RESERVED", "CREATED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            price::show(self.price),
+            self.stock.to_string(),
+            self.reserved.to_string(),
+            time(self.created_at),
+        ]
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let mut pairs: Vec<_> = Self::HEADER.iter().map(|name| name.to_lowercase()).zip(self.row()).collect();
+        if !self.description.is_empty() {
+            pairs.insert(2, ("description".to_owned(), self.description.clone()));
+        }
+        pairs
+    }
+}

@@ -1,0 +1,104 @@
+//! `waybill user`: the people who order.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use events::UserId;
+use events::user::User;
+use reqwest::Method;
+use serde::Serialize;
+
+use crate::client::Gateway;
+use crate::list;
+use crate::output::{Output, Tabular};
+
+/// Shown under `waybill user --help`.
+pub const EXAMPLES: &str = "Examples:
+  waybill user create --email ada@example.com --name \"Ada Lovelace\"
+  waybill user list --all -o jsonl";
+
+/// What can be done with users.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a user. An e-mail address can be taken only once, in any case of letters.
+    #[command(after_help = "Examples:
+  waybill user create --email ada@example.com --name \"Ada Lovelace\"
+  waybill user create --email ada@example.com --name Ada -o json | jq -r .id")]
+    Create(Create),
+    /// List users.
+    #[command(after_help = "Examples:
+  waybill user list
+  waybill user list --limit 50 --cursor CURSOR
+  waybill user list --all -o jsonl | jq -r .email")]
+    List(list::Args),
+    /// Show one user.
+    #[command(after_help = "Example:
+  waybill user show 01920000-0000-7000-8000-000000000001")]
+    Show {
+        /// The user's id.
+        id: UserId,
+    },
+    /// Change a user's name, or whether the user may order.
+    #[command(after_help = "Examples:
+  waybill user update 01920000-0000-7000-8000-000000000001 --active false
+  waybill user update 01920000-0000-7000-8000-000000000001 --name \"Ada King\"")]
+    Update(Update),
+}
+
+/// A new user.
+#[derive(Debug, clap::Args, Serialize)]
+pub struct Create {
+    /// The e-mail address.
+    #[arg(long)]
+    email: String,
+    /// The name.
+    #[arg(long)]
+    name: String,
+}
+
+/// A change of a user.
+#[derive(Debug, clap::Args, Serialize)]
+#[group(required = true, multiple = true, args = ["name", "active"])]
+pub struct Update {
+    /// The user's id.
+    #[serde(skip)]
+    id: UserId,
+    /// The new name.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Whether the user may order from now on.
+    #[arg(long, value_name = "true|false")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<bool>,
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
+        let user: User = match self {
+            Self::Create(new) => gateway.post("/users", &new).await?,
+            Self::List(args) => return args.run::<User>(gateway, out, "/users", vec![]).await,
+            Self::Show { id } => gateway.get(&format!("/users/{id}")).await?,
+            Self::Update(change) => {
+                gateway.send(gateway.request(Method::PATCH, &format!("/users/{}", change.id)).json(&change)).await?.body
+            }
+        };
+        out.one(&user)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Tabular for User {
+    const HEADER: &'static [&'static str] = &["ID", "EMAIL", "NAME", "ACTIVE", "CREATED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.email.clone(),
+            self.name.clone(),
+            if self.active { "yes" } else { "no" }.to_owned(),
+            crate::output::time(self.created_at),
+        ]
+    }
+}

@@ -1,0 +1,165 @@
+//! The product service's HTTP edge.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json as Body, Router};
+use chassis::database::Database;
+use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id};
+use chassis::{GroupCommit, UnitOfWork};
+use events::product::{Line, Product};
+use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
+use serde::Deserialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::handler::{Create, Creation, Direct, NewProduct, Stock, StockChange};
+use crate::shelf::{Ask, Standing};
+use crate::store;
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Edge {
+    pub database: Database,
+    pub creating: GroupCommit<Create>,
+    pub stocking: Arc<Stock>,
+    pub reserving: Arc<Direct>,
+    pub unit: UnitOfWork,
+}
+
+pub fn router(edge: Edge) -> Router {
+    Router::new()
+        .route("/products", get(list).post(create))
+        .route("/products/{id}", get(show))
+        .route("/products/{id}/stock", post(change_stock))
+        .route("/products/reserve", post(reserve))
+        .route("/products/reservations/{id}/release", post(release))
+        .with_state(edge)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateBody {
+    name: String,
+    #[serde(default)]
+    description: String,
+    price: Price,
+    stock: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Price {
+    amount: i64,
+    currency: String,
+}
+
+async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<CreateBody>) -> Result<Response, Problem> {
+    let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
+    let mut checks = Checks::default();
+    let name = checks.take("/name", Name::new(&body.name));
+    let description = checks.take("/description", Description::new(&body.description));
+    let price = checks.take("/price/currency", price(&body.price));
+    if !(0..=Money::MAX_PRICE).contains(&body.price.amount) {
+        checks.refuse("/price/amount", format!("must be 0 to {} minor units", Money::MAX_PRICE));
+    }
+    let stock = checks.take("/stock", StockLevel::try_from(body.stock));
+    let ((name, description), (price, stock)) = checks.finish(name.zip(description).zip(price.zip(stock)))?;
+    let new = NewProduct { id: ProductId(Uuid::now_v7()), name, description, price, stock, key };
+    match edge.creating.submit(new).await?? {
+        Creation::Created(product) => Ok(created(product).into_response()),
+        Creation::Replayed(product) => Ok((IdempotencyKey::REPLAYED, created(product)).into_response()),
+        Creation::KeyReused => Err(IdempotencyKey::reused()),
+    }
+}
+
+fn price(price: &Price) -> Result<Money, String> {
+    let currency = events::Currency::from_code(&price.currency)
+        .ok_or_else(|| format!("`{}` is not an ISO 4217 currency code", price.currency))?;
+    Ok(Money::new(price.amount, currency))
+}
+
+fn created(product: Product) -> impl IntoResponse {
+    (StatusCode::CREATED, [(header::LOCATION, format!("/products/{}", product.id))], Body(product))
+}
+
+async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<Product>, Problem> {
+    let products = store::list(&edge.database.pool(), page.after, page.rows()).await?;
+    Ok(page.page(products, |product| product.id.0))
+}
+
+async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<Product>, Problem> {
+    let id = path_id(&id)?;
+    store::get(&edge.database.pool(), id).await?.map(Body).ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: ProductId) -> Problem {
+    Problem::not_found(format!("there is no product {id}"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StockBody {
+    delta: i64,
+}
+
+async fn change_stock(
+    State(edge): State<Edge>,
+    Path(id): Path<String>,
+    Json(body): Json<StockBody>,
+) -> Result<Body<Product>, Problem> {
+    let id = path_id(&id)?;
+    let mut checks = Checks::default();
+    if body.delta == 0 || !(-StockLevel::MAX..=StockLevel::MAX).contains(&body.delta) {
+        checks.refuse("/delta", format!("must be -{0} to {0}, and not 0", StockLevel::MAX));
+    }
+    checks.finish(Some(()))?;
+    match edge.unit.run_detached(&edge.stocking, (id, body.delta)).await? {
+        StockChange::Changed(product) => Ok(Body(product)),
+        StockChange::Impossible(product) => {
+            let detail = format!(
+                "{} are available; {:+} would leave less than 0 or more than {}",
+                product.stock,
+                body.delta,
+                StockLevel::MAX
+            );
+            Err(Problem::conflict("stock-out-of-range", detail))
+        }
+        StockChange::NotFound => Err(not_found(id)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReserveBody {
+    product_id: String,
+    quantity: i64,
+}
+
+async fn reserve(State(edge): State<Edge>, Json(body): Json<ReserveBody>) -> Result<Body<serde_json::Value>, Problem> {
+    let mut checks = Checks::default();
+    let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "is not a UUID"));
+    let quantity = checks.take("/quantity", Quantity::try_from(body.quantity));
+    let (product_id, quantity) = checks.finish(product_id.zip(quantity))?;
+    let id = ReservationId(Uuid::now_v7());
+    let ask = Ask::Reserve(vec![Line { product_id, quantity }]);
+    match edge.unit.run_detached(&edge.reserving, (id, ask)).await? {
+        Standing::Reserved(_) => Ok(Body(json!({ "status": "reserved", "reservation_id": id }))),
+        Standing::Refused(reason) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
+        Standing::Refused(reason) => Err(Problem::conflict("insufficient-stock", reason.detail)),
+        Standing::Released(_) => Err(Problem::conflict("released", "the reservation was released")),
+    }
+}
+
+async fn release(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<serde_json::Value>, Problem> {
+    let id: ReservationId = path_id(&id)?;
+    // What an order holds only its saga gives back.
+    if store::is_direct(&edge.database.pool(), id).await? != Some(true) {
+        return Err(Problem::not_found(format!("there is no reservation {id}")));
+    }
+    edge.unit.run_detached(&edge.reserving, (id, Ask::Release)).await?;
+    Ok(Body(json!({ "status": "released" })))
+}

@@ -1,0 +1,217 @@
+//! What the product service does: creates products, counts stock, and holds it for orders.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chassis::{Conflict, Handled, Handler, Outgoing, Saying};
+use chrono::Utc;
+use events::product::{Command, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
+use events::streams::{PRODUCT_REPLIES, event_subject};
+use events::{CloudEvent, Description, Money, Name, OrderId, ProductId, ReservationId, StockLevel};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::shelf::{Ask, Shelf, Standing};
+use crate::{SOURCE, store};
+
+/// Does what orders ask: the products of the whole batch locked once, each order decided in turn, stock written back once a product.
+pub struct Commands;
+
+impl Handler for Commands {
+    type Item = CloudEvent<Command>;
+    type Answer = ();
+
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
+        let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|event| ask(&event.message)).collect();
+        let standings = settle(tx, false, &asks).await?;
+        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
+        for ((event, (id, _)), standing) in batch.iter().zip(&asks).zip(standings) {
+            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), standing)))?;
+        }
+        Ok(Handled { answers: vec![(); batch.len()], outgoing })
+    }
+}
+
+fn ask(command: &Command) -> (ReservationId, Ask) {
+    match command {
+        Command::Reserve(reserve) => (reserve.order_id.into(), Ask::Reserve(reserve.items.clone())),
+        Command::Release(release) => (release.order_id.into(), Ask::Release),
+    }
+}
+
+fn reply(order_id: OrderId, standing: Standing) -> Reply {
+    match standing {
+        Standing::Reserved(held) => {
+            let priced = held.iter().map(|line| PricedLine { product_id: line.product_id, unit_price: line.unit_price });
+            Reserved { order_id, items: priced.collect() }.into()
+        }
+        Standing::Refused(reason) => Refused { order_id, reason }.into(),
+        Standing::Released(_) => Released { order_id }.into(),
+    }
+}
+
+/// Decides a batch of commands on locked stock and writes what changed. Returns what stands after each.
+async fn settle(tx: &mut PgConnection, direct: bool, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Standing>> {
+    let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut products: BTreeSet<Uuid> = BTreeSet::new();
+    for (_, ask) in asks {
+        if let Ask::Reserve(lines) = ask {
+            products.extend(lines.iter().map(|line| line.product_id.0));
+        }
+    }
+    // What a release gives back is known only from its reservation.
+    if asks.iter().any(|(_, ask)| *ask == Ask::Release) {
+        products.extend(held_products(&store::standing(&mut *tx, &ids).await?));
+    }
+    let products: Vec<Uuid> = products.into_iter().collect();
+    let locked = store::lock_stock(tx, &products).await?;
+    // Read after the locks: whoever decided about these products before us has committed, and is seen.
+    let before = store::standing(&mut *tx, &ids).await?;
+    if held_products(&before).any(|product| products.binary_search(&product).is_err()) {
+        return Err(Conflict.into());
+    }
+    let mut shelf = Shelf { products: locked.clone(), standing: before.clone() };
+    let standings = asks.iter().map(|(id, ask)| shelf.decide(*id, ask)).collect();
+    write(tx, direct, &locked, &before, &shelf).await?;
+    Ok(standings)
+}
+
+fn held_products(standing: &BTreeMap<ReservationId, Standing>) -> impl Iterator<Item = Uuid> {
+    standing.values().flat_map(|standing| {
+        match standing {
+            Standing::Reserved(held) => held.as_slice(),
+            _ => &[],
+        }
+        .iter()
+        .map(|line| line.product_id.0)
+    })
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    direct: bool,
+    locked: &BTreeMap<ProductId, crate::shelf::Stock>,
+    before: &BTreeMap<ReservationId, Standing>,
+    shelf: &Shelf,
+) -> anyhow::Result<()> {
+    let changed: Vec<_> =
+        shelf.products.iter().filter(|(id, stock)| locked[id] != **stock).map(|(id, stock)| (*id, *stock)).collect();
+    if !changed.is_empty() {
+        store::write_stock(tx, &changed).await?;
+    }
+    let new: Vec<_> =
+        shelf.standing.iter().filter(|(id, _)| !before.contains_key(id)).map(|(id, standing)| (*id, standing)).collect();
+    if !new.is_empty() && store::insert_standing(tx, direct, &new).await? < new.len() as u64 {
+        return Err(Conflict.into());
+    }
+    let released: Vec<Uuid> = shelf
+        .standing
+        .iter()
+        .filter(|(id, standing)| before.get(id).is_some_and(|before| before != *standing))
+        .map(|(id, _)| id.0)
+        .collect();
+    if !released.is_empty() {
+        store::release(tx, &released).await?;
+    }
+    Ok(())
+}
+
+/// Holds stock for a caller without an order.
+pub struct Direct;
+
+impl Handler for Direct {
+    type Item = (ReservationId, Ask);
+    type Answer = Standing;
+
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Standing>> {
+        let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|&item| item.clone()).collect();
+        let answers = settle(tx, true, &asks).await?;
+        Ok(Handled { answers, outgoing: Outgoing::new(SOURCE, Utc::now()) })
+    }
+}
+
+/// Creates products.
+pub struct Create;
+
+/// A product to be.
+#[derive(Clone, Debug)]
+pub struct NewProduct {
+    pub id: ProductId,
+    pub name: Name,
+    pub description: Description,
+    pub price: Money,
+    pub stock: StockLevel,
+    pub key: Option<String>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub enum Creation {
+    Created(Product),
+    /// The key was used for this very product before.
+    Replayed(Product),
+    /// The key was used for another.
+    KeyReused,
+}
+
+impl Handler for Create {
+    type Item = NewProduct;
+    type Answer = Creation;
+
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&NewProduct]) -> anyhow::Result<Handled<Creation>> {
+        let created: HashMap<ProductId, Product> =
+            store::insert(tx, batch).await?.into_iter().map(|product| (product.id, product)).collect();
+        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
+        let mut answers = Vec::with_capacity(batch.len());
+        for new in batch {
+            if let Some(product) = created.get(&new.id) {
+                let event = Saying::<Event>::event(format!("{}/created", product.id), product.id, Created(product.clone()));
+                outgoing.tell(event_subject("product", "created", &product.id), event)?;
+                answers.push(Creation::Created(product.clone()));
+                continue;
+            }
+            // Not inserted: the key is taken. A new statement sees by what.
+            let earlier = match &new.key {
+                Some(key) => store::by_key(tx, key).await?,
+                None => None,
+            };
+            let earlier = earlier.ok_or(Conflict)?;
+            let same = earlier.name == new.name.as_str() && earlier.price == new.price;
+            answers.push(if same { Creation::Replayed(earlier) } else { Creation::KeyReused });
+        }
+        Ok(Handled { answers, outgoing })
+    }
+}
+
+/// Counts deliveries and losses.
+pub struct Stock;
+
+/// What became of a change of stock.
+#[derive(Clone, Debug)]
+pub enum StockChange {
+    Changed(Product),
+    /// It would leave less than nothing, or more than fits; this is how it is.
+    Impossible(Product),
+    NotFound,
+}
+
+impl Handler for Stock {
+    type Item = (ProductId, i64);
+    type Answer = StockChange;
+
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<StockChange>> {
+        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
+        let mut answers = Vec::with_capacity(batch.len());
+        for &&(id, delta) in batch {
+            answers.push(match store::change_stock(tx, id, delta, StockLevel::MAX).await? {
+                Some(product) => {
+                    let changed = StockChanged { delta, product: product.clone() };
+                    let event = Saying::<Event>::event(Uuid::now_v7(), id, changed);
+                    outgoing.tell(event_subject("product", "stock_changed", &id), event)?;
+                    StockChange::Changed(product)
+                }
+                None => store::get(&mut *tx, id).await?.map_or(StockChange::NotFound, StockChange::Impossible),
+            });
+        }
+        Ok(Handled { answers, outgoing })
+    }
+}

@@ -1,0 +1,208 @@
+//! Every statement of the product service.
+
+use std::collections::BTreeMap;
+
+use events::product::Product;
+use events::{Currency, Money, ProductId, Reason, ReservationId};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+use uuid::Uuid;
+
+use crate::handler::NewProduct;
+use crate::shelf::{Held, Standing, Stock};
+
+/// A row of the table.
+struct Stored(Product);
+
+impl FromRow<'_, PgRow> for Stored {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self(Product {
+            id: ProductId(row.try_get("id")?),
+            name: row.try_get("name")?,
+            description: row.try_get("description")?,
+            price: money(row)?,
+            stock: row.try_get("stock")?,
+            reserved: row.try_get("reserved")?,
+            created_at: row.try_get("created_at")?,
+        }))
+    }
+}
+
+fn money(row: &PgRow) -> sqlx::Result<Money> {
+    let code: &str = row.try_get("currency")?;
+    let currency = Currency::from_code(code).ok_or_else(|| sqlx::Error::Decode(format!("no currency: {code}").into()))?;
+    Ok(Money::new(row.try_get("price")?, currency))
+}
+
+/// Inserts those whose key is free, with their initial stock as the first delivery, and returns them.
+pub async fn insert(tx: &mut PgConnection, new: &[&NewProduct]) -> sqlx::Result<Vec<Product>> {
+    let rows: Vec<Stored> = sqlx::query_as(
+        "insert into products (id, name, description, price, currency, stock, idempotency_key) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[]) \
+         on conflict do nothing returning id, name, description, price, currency, stock, reserved, created_at",
+    )
+    .bind(new.iter().map(|product| product.id.0).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.name.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.description.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.price.amount).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.price.currency.code()).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.stock.get()).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.key.as_deref()).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
+    .await?;
+    let products: Vec<Product> = rows.into_iter().map(|row| row.0).collect();
+    let received: Vec<(ProductId, i64)> = products.iter().map(|product| (product.id, product.stock)).collect();
+    record_changes(tx, &received).await?;
+    Ok(products)
+}
+
+async fn record_changes(tx: &mut PgConnection, changes: &[(ProductId, i64)]) -> sqlx::Result<()> {
+    sqlx::query("insert into stock_changes (id, product_id, delta) select * from unnest($1::uuid[], $2::uuid[], $3::bigint[])")
+        .bind(changes.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        .bind(changes.iter().map(|(_, delta)| *delta).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The product created with a key.
+pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<Product>> {
+    let row: Option<Stored> = sqlx::query_as(
+        "select id, name, description, price, currency, stock, reserved, created_at from products where idempotency_key = $1",
+    )
+    .bind(key)
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// Adds to what is available and records it; the database refuses to go below zero, and so do we, first, with a better word.
+pub async fn change_stock(tx: &mut PgConnection, id: ProductId, delta: i64, max: i64) -> sqlx::Result<Option<Product>> {
+    let row: Option<Stored> = sqlx::query_as(
+        "update products set stock = stock + $2 where id = $1 and stock + $2 between 0 and $3 \
+         returning id, name, description, price, currency, stock, reserved, created_at",
+    )
+    .bind(id.0)
+    .bind(delta)
+    .bind(max)
+    .fetch_optional(&mut *tx)
+    .await?;
+    if row.is_some() {
+        record_changes(tx, &[(id, delta)]).await?;
+    }
+    Ok(row.map(|row| row.0))
+}
+
+/// Locks the stock of products, in the order of their ids, so that two batches never wait for each other in a circle.
+pub async fn lock_stock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ProductId, Stock>> {
+    let rows = sqlx::query("select id, price, currency, stock, reserved from products where id = any($1) order by id for update")
+        .bind(ids)
+        .fetch_all(tx)
+        .await?;
+    let stock = |row: &PgRow| {
+        let stock = Stock { price: money(row)?, available: row.try_get("stock")?, reserved: row.try_get("reserved")? };
+        Ok((ProductId(row.try_get("id")?), stock))
+    };
+    rows.iter().map(stock).collect()
+}
+
+/// Writes stock back, each product once, however many orders of the batch are about it.
+pub async fn write_stock(tx: &mut PgConnection, stock: &[(ProductId, Stock)]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update products set stock = changed.stock, reserved = changed.reserved \
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as changed (id, stock, reserved) where products.id = changed.id",
+    )
+    .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+    .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
+    .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What stands about reservations.
+pub async fn standing(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, Standing>> {
+    let rows =
+        sqlx::query("select id, status, items, reason from reservations where id = any($1)").bind(ids).fetch_all(db).await?;
+    let standing = |row: &PgRow| {
+        let Json(held): Json<Vec<Held>> = row.try_get("items")?;
+        let standing = match row.try_get("status")? {
+            "reserved" => Standing::Reserved(held),
+            "refused" => {
+                let Json(reason): Json<Reason> = row.try_get("reason")?;
+                Standing::Refused(reason)
+            }
+            _ => Standing::Released(held),
+        };
+        Ok((ReservationId(row.try_get("id")?), standing))
+    };
+    rows.iter().map(standing).collect()
+}
+
+/// Whether a reservation was made over HTTP, without an order; `None` where there is none.
+pub async fn is_direct(db: impl PgExecutor<'_>, id: ReservationId) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
+}
+
+/// Inserts what now stands and stood not before; returns how many rows that were. Fewer than asked for: another transaction was first.
+pub async fn insert_standing(tx: &mut PgConnection, direct: bool, new: &[(ReservationId, &Standing)]) -> sqlx::Result<u64> {
+    let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, standing) in new {
+        let (status, held, reason) = match standing {
+            Standing::Reserved(held) => ("reserved", held.as_slice(), None),
+            Standing::Refused(reason) => ("refused", [].as_slice(), Some(Json(reason))),
+            Standing::Released(held) => ("released", held.as_slice(), None),
+        };
+        statuses.push(status);
+        items.push(Json(held));
+        reasons.push(reason);
+    }
+    let done = sqlx::query(
+        "insert into reservations (id, direct, status, items, reason) \
+         select id, $2, status, items, reason \
+         from unnest($1::uuid[], $3::text[], $4::jsonb[], $5::jsonb[]) as new (id, status, items, reason) \
+         on conflict do nothing",
+    )
+    .bind(new.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+    .bind(direct)
+    .bind(statuses)
+    .bind(items)
+    .bind(reasons)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Marks reservations released.
+pub async fn release(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query("update reservations set status = 'released', updated_at = now() where id = any($1)")
+        .bind(ids)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// One product.
+pub async fn get(db: impl PgExecutor<'_>, id: ProductId) -> sqlx::Result<Option<Product>> {
+    let row: Option<Stored> =
+        sqlx::query_as("select id, name, description, price, currency, stock, reserved, created_at from products where id = $1")
+            .bind(id.0)
+            .fetch_optional(db)
+            .await?;
+    Ok(row.map(|row| row.0))
+}
+
+/// A page, newest first.
+pub async fn list(db: impl PgExecutor<'_>, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Product>> {
+    let rows: Vec<Stored> = sqlx::query_as(
+        "select id, name, description, price, currency, stock, reserved, created_at from products \
+         where $1::uuid is null or id < $1 order by id desc limit $2",
+    )
+    .bind(after)
+    .bind(rows)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.0).collect())
+}
