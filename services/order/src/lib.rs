@@ -1,1 +1,112 @@
-//! Placeholder.
+//! The order service: takes orders and carries each through its saga.
+//!
+//! The saga itself is in the `saga` crate; here are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
+//! what comes to orders under way, `sweeper` is the clock, `store` has the statements.
+
+mod advance;
+mod edge;
+mod place;
+mod store;
+mod sweeper;
+mod view;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::settings::{Secret, seconds};
+use chassis::{Parts, Service, http};
+use clap::{Args, Parser};
+use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
+use saga::Patience;
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+
+use crate::advance::{Advance, ProductReplies, UserReplies};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
+
+/// The speaker of this service's events.
+const SOURCE: &str = "/waybill/order";
+
+/// The settings of the order service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "waybill-order", version, about = "Waybill's order service: takes orders and carries each through its saga")]
+pub struct Settings {
+    /// Where to listen.
+    #[arg(long, env = "WAYBILL_ORDER_LISTEN", default_value = "127.0.0.1:8083")]
+    pub listen: String,
+
+    /// This service's own database.
+    #[arg(
+        long,
+        env = "ORDER_DATABASE_URL",
+        default_value = "postgres://waybill@127.0.0.1:5432/waybill_order",
+        hide_env_values = true
+    )]
+    pub database_url: Secret,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub timing: Timing,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub parts: Parts,
+}
+
+/// How patient a saga is.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Timing {
+    /// Seconds before an unanswered command is sent again; each further wait is twice as long. Shorter heals a lost message sooner;
+    /// too short adds to the load of a service that is merely busy.
+    #[arg(long, env = "WAYBILL_RETRY_FIRST", default_value = "5", value_parser = seconds)]
+    pub retry_first: Duration,
+
+    /// The longest wait, in seconds, between two sendings of one command.
+    #[arg(long, env = "WAYBILL_RETRY_MAX", default_value = "60", value_parser = seconds)]
+    pub retry_max: Duration,
+
+    /// Seconds a step may go unanswered before the order is given up and undone. Longer than a deployment of the service that answers.
+    #[arg(long, env = "WAYBILL_STEP_DEADLINE", default_value = "300", value_parser = seconds)]
+    pub step_deadline: Duration,
+
+    /// Seconds an order may take in all before it is given up and undone.
+    #[arg(long, env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds)]
+    pub order_deadline: Duration,
+
+    /// Seconds between two looks for orders that are due.
+    #[arg(long, env = "WAYBILL_SWEEP_EVERY", default_value = "1", value_parser = seconds)]
+    pub sweep_every: Duration,
+}
+
+impl Timing {
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
+    }
+}
+
+/// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    saga::verify::<saga::order::Order>()?;
+    let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
+    let service = Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
+    let advance = Arc::new(Advance::new(settings.timing));
+    service.consume(USER_REPLIES_CONSUMER, UserReplies(advance.clone()));
+    service.consume(PRODUCT_REPLIES_CONSUMER, ProductReplies(advance.clone()));
+    service.spawn(sweeper::run(
+        service.database(),
+        service.unit_of_work(),
+        advance.clone(),
+        settings.timing.sweep_every,
+        service.shutdown(),
+    ));
+    let edge = edge::Edge {
+        database: service.database(),
+        placing: service.group_commit(Arc::new(place::Place::new(settings.timing))),
+        advance,
+        unit: service.unit_of_work(),
+        shutdown: service.shutdown(),
+    };
+    service.run(edge::router(edge)).await
+}

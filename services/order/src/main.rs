@@ -1,2 +1,10 @@
-//! Placeholder.
-fn main() {}
+//! The order service.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let settings = order::Settings::parse();
+    chassis::main(|shutdown| order::run(settings, shutdown))
+}

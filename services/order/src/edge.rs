@@ -1,0 +1,195 @@
+//! The order service's HTTP edge.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json as Body, Router};
+use chassis::database::Database;
+use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id, prefer_wait, trace};
+use chassis::{GroupCommit, UnitOfWork};
+use events::order::{MAX_ITEMS, Status};
+use events::product::Line;
+use events::{OrderId, ProductId, Quantity, UserId};
+use saga::order::Order;
+use saga::{Verdict, Why};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::advance::{Advance, Trigger};
+use crate::place::{NewOrder, Place, Placing};
+use crate::store::{self, Filter};
+use crate::view::View;
+
+/// How often someone who waits looks for what another instance did.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct Edge {
+    pub database: Database,
+    pub placing: GroupCommit<Place>,
+    pub advance: Arc<Advance>,
+    pub unit: UnitOfWork,
+    pub shutdown: CancellationToken,
+}
+
+pub fn router(edge: Edge) -> Router {
+    Router::new()
+        .route("/orders", get(list).post(submit))
+        .route("/orders/{id}", get(show))
+        .route("/orders/{id}/history", get(history))
+        .route("/orders/{id}/cancel", post(cancel))
+        .with_state(edge)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderBody {
+    user_id: String,
+    items: Vec<ItemBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemBody {
+    product_id: String,
+    quantity: i64,
+}
+
+/// Parsed once, into an order that cannot be wrong.
+fn parse(body: &OrderBody) -> Result<Order, Problem> {
+    let mut checks = Checks::default();
+    let user_id = checks.take("/user_id", body.user_id.parse::<UserId>().map_err(|_| "is not a UUID"));
+    if !(1..=MAX_ITEMS).contains(&body.items.len()) {
+        checks.refuse("/items", format!("must hold 1 to {MAX_ITEMS} items"));
+        return checks.finish(None);
+    }
+    let mut items = Vec::with_capacity(body.items.len());
+    let mut seen = HashSet::with_capacity(body.items.len());
+    for (index, item) in body.items.iter().enumerate() {
+        let product = item.product_id.parse::<ProductId>().map_err(|_| "is not a UUID");
+        let product = checks.take(&format!("/items/{index}/product_id"), product);
+        let quantity = checks.take(&format!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
+        if let Some(product_id) = product
+            && !seen.insert(product_id)
+        {
+            checks.refuse(&format!("/items/{index}/product_id"), "stands twice; put the pieces in one item");
+        }
+        items.extend(product.zip(quantity).map(|(product_id, quantity)| Line { product_id, quantity }));
+    }
+    let order = user_id.map(|user_id| Order { id: OrderId(Uuid::now_v7()), user_id, items });
+    checks.finish(order)
+}
+
+async fn submit(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<OrderBody>) -> Result<Response, Problem> {
+    let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
+    let wait = prefer_wait(&headers);
+    let new = NewOrder { order: parse(&body)?, key, trace: trace(&headers) };
+    // Waiting begins before the order exists: its end cannot be missed.
+    let place = wait.map(|_| edge.advance.waiting.join(new.order.id));
+    let (placed, replayed) = match edge.placing.submit(new).await?? {
+        Placing::Placed(view) => (view, false),
+        Placing::Replayed(view) => (view, true),
+        Placing::KeyReused => return Err(IdempotencyKey::reused()),
+    };
+    let mut view = placed;
+    if let Some(wait) = wait {
+        let place = place.filter(|_| !replayed).unwrap_or_else(|| edge.advance.waiting.join(view.id));
+        view = edge.wait_until_final(view, &place.moved, wait).await?;
+    }
+    let status = if wait.is_some() && view.status.is_final() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+    let location = [(header::LOCATION, format!("/orders/{}", view.id))];
+    let replayed = replayed.then_some(IdempotencyKey::REPLAYED);
+    let applied = wait.map(|wait| {
+        [(HeaderName::from_static("preference-applied"), format!("wait={}", wait.as_secs())), (header::VARY, "Prefer".to_owned())]
+    });
+    let mut response = (status, location, Body(view)).into_response();
+    for (name, value) in replayed.into_iter().flatten() {
+        response.headers_mut().insert(name, value.parse().expect("a constant"));
+    }
+    for (name, value) in applied.into_iter().flatten() {
+        response.headers_mut().insert(name, value.parse().expect("digits"));
+    }
+    Ok(response)
+}
+
+impl Edge {
+    /// Waits until an order is final, the time is up or the service stops.
+    async fn wait_until_final(&self, mut view: View, moved: &tokio::sync::Notify, wait: Duration) -> Result<View, Problem> {
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            // Registered before the look, so that a move between the two is not missed.
+            let mut next = std::pin::pin!(moved.notified());
+            next.as_mut().enable();
+            if let Some(row) = store::get(&self.database.pool(), view.id).await? {
+                view = row.view();
+            }
+            if view.status.is_final() {
+                return Ok(view);
+            }
+            tokio::select! {
+                () = next => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(view),
+                () = self.shutdown.cancelled() => return Ok(view),
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    user_id: Option<String>,
+    status: Option<String>,
+}
+
+async fn list(State(edge): State<Edge>, page: PageQuery, query: Query<ListQuery>) -> Result<Page<View>, Problem> {
+    let user = query.user_id.as_deref().map(path_id).transpose()?;
+    let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
+    let rows = store::list(&edge.database.pool(), Filter { user, status }, page.after, page.rows()).await?;
+    Ok(page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0))
+}
+
+async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<View>, Problem> {
+    let id = path_id(&id)?;
+    let row = store::get(&edge.database.pool(), id).await?;
+    row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: OrderId) -> Problem {
+    Problem::not_found(format!("there is no order {id}"))
+}
+
+#[derive(Serialize)]
+struct History {
+    items: Vec<Box<RawValue>>,
+}
+
+async fn history(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<History>, Problem> {
+    let id: OrderId = path_id(&id)?;
+    let entries = store::history(&edge.database.pool(), &[id.0]).await?;
+    if entries.is_empty() {
+        return Err(not_found(id));
+    }
+    Ok(Body(History { items: entries.into_iter().map(|(_, entry)| entry).collect() }))
+}
+
+async fn cancel(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let id: OrderId = path_id(&id)?;
+    let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
+    match moved.verdict {
+        Some(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
+            let detail = format!("the order is {} and cannot be cancelled", moved.view.status.as_str());
+            Err(Problem::conflict("too-late-to-cancel", detail))
+        }
+        // Moved; or it is going back already, and a second cancellation asks for nothing more.
+        _ => Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response()),
+    }
+}

@@ -1,0 +1,51 @@
+//! The clock of every saga: takes what is due by the database's time and lets it decide.
+//!
+//! This alone covers lost commands, lost answers, crashed processes and a wiped broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::UnitOfWork;
+use chassis::database::Database;
+use events::OrderId;
+use tokio_util::sync::CancellationToken;
+
+use crate::advance::{Advance, Trigger};
+use crate::store;
+
+/// Orders swept in one transaction: a batch.
+const SWEEP_MAX: i64 = 256;
+
+/// Sweeps until shutdown.
+pub async fn run(database: Database, unit: UnitOfWork, advance: Arc<Advance>, every: Duration, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let swept = sweep(&database, &unit, &advance).await.unwrap_or_else(|error| {
+            tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
+            0
+        });
+        if swept == SWEEP_MAX as usize {
+            continue; // There is more.
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// One batch. Two instances may find the same orders; the lock lets one decide, and the other sees that nothing is due any more.
+async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> anyhow::Result<usize> {
+    let due = store::due(&database.pool(), SWEEP_MAX).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let items: Vec<(OrderId, Trigger)> = due.iter().map(|id| (OrderId(*id), Trigger::Timer)).collect();
+    let results =
+        unit.run(advance, &items.iter().collect::<Vec<_>>()).await.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    if failed > 0 {
+        tracing::error!(failed, "orders that are due could not be decided");
+    }
+    // What failed is found again: without progress, wait for the next look.
+    Ok(if failed == 0 { due.len() } else { 0 })
+}

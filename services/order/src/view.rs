@@ -1,0 +1,89 @@
+//! An order as a row, and as its customer sees it.
+
+use chrono::{DateTime, Utc};
+use events::order::{Item, Snapshot, Status, Waybill};
+use events::{Money, OrderId, Reason, TraceParent, UserId};
+use saga::State;
+use saga::order::{Order, Output, Step};
+use serde::Serialize;
+
+/// An order and where its saga stands: one row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was asked for.
+    pub order: Order,
+    /// Where it stands.
+    pub state: State<Order>,
+    /// The sequence of its last history entry.
+    pub sequence: u32,
+    /// The prices its stock was reserved at; they stay when a confirmed order is cancelled.
+    pub prices: Option<Vec<Money>>,
+    /// The trace of the request that placed it.
+    pub trace: TraceParent,
+    /// When it was placed.
+    pub created_at: DateTime<Utc>,
+    /// When it last moved.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// An order as the HTTP contract shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct View {
+    /// The id.
+    pub id: OrderId,
+    user_id: UserId,
+    items: Vec<Item>,
+    total: Option<Money>,
+    /// Where it stands.
+    pub status: Status,
+    reason: Option<Reason>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl Row {
+    /// Where it stands.
+    pub fn status(&self) -> Status {
+        Order::status(&self.state)
+    }
+
+    /// The sum of price times quantity, once it is reserved.
+    pub fn total(&self) -> Option<Money> {
+        self.order.total(self.prices.as_deref()?).ok().flatten()
+    }
+
+    /// Takes the prices from the state, once the stock is reserved.
+    pub fn note_prices(&mut self) {
+        if let Some(Output::Prices(prices)) = self.state.output(Step::ReserveStock) {
+            self.prices = Some(prices.clone());
+        }
+    }
+
+    /// As its customer sees it.
+    pub fn view(&self) -> View {
+        View {
+            id: self.order.id,
+            user_id: self.order.user_id,
+            items: self.order.priced(self.prices.as_deref()),
+            total: self.total(),
+            status: self.status(),
+            reason: Order::reason(&self.state),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+
+    /// As everyone is told of it.
+    pub fn snapshot(&self, waybill: Option<Waybill>) -> Snapshot {
+        Snapshot {
+            order_id: self.order.id,
+            user_id: self.order.user_id,
+            items: self.order.priced(self.prices.as_deref()),
+            total: self.total(),
+            status: self.status(),
+            reason: Order::reason(&self.state),
+            created_at: self.created_at,
+            waybill,
+        }
+    }
+}
