@@ -20,8 +20,9 @@ use crate::{import, order, product, user};
     version,
     max_term_width = 120,
     after_help = "Examples:
-  waybill user create --email ada@example.com --name \"Ada Lovelace\"
-  waybill product create --name Kettle --price 19.99 --stock 100
+  ADA=$( waybill user create --email ada@example.com --name \"Ada Lovelace\" -o json | jq -r .id )
+  KETTLE=$( waybill product create --name Kettle --price 19.99 --stock 100 -o json | jq -r .id )
+  waybill order submit --user $ADA --item $KETTLE=2
   waybill order list --status rejected -o jsonl
   WAYBILL_GATEWAY=http://shop.internal:8080 waybill order list"
 )]
@@ -108,8 +109,11 @@ fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    /// The words of a command line as a shell would split it: spaces, double quotes, and nothing after `|`, `>` or `#`.
+    /// The words of a command line as a shell would split it: spaces, double quotes, every variable an id, and nothing after a
+    /// pipe or a redirection.
     fn words(line: &str) -> Vec<String> {
+        let id = uuid::Uuid::nil().to_string();
+        let line = ["$ADA", "$KETTLE", "$ORDER"].iter().fold(line.to_owned(), |line, name| line.replace(name, &id));
         let mut words = vec![];
         for (index, part) in line.split('"').enumerate() {
             if index % 2 == 1 {

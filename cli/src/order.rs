@@ -24,7 +24,7 @@ use crate::problem::Failure;
 
 /// Shown under `waybill order --help`.
 pub const EXAMPLES: &str = "Examples:
-  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=2
+  waybill order submit --user $ADA --item $KETTLE=2
   waybill order list --status rejected";
 
 /// The outcome is not the one that was asked for.
@@ -40,16 +40,16 @@ pub enum Command {
         after_help = "Exit status: 0 confirmed (or accepted, with --no-wait), 3 rejected or cancelled, 4 still pending, 1 failed.
 
 Examples:
-  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=2
-  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=1 --wait 120
-  waybill order submit --user 01920000-0000-7000-8000-000000000001 --item 01920000-0000-7000-8000-000000000002=1 --idempotency-key cart-17 --no-wait"
+  waybill order submit --user $ADA --item $KETTLE=2
+  waybill order submit --user $ADA --item $KETTLE=1 --wait 120
+  waybill order submit --user $ADA --item $KETTLE=1 --idempotency-key cart-17 --no-wait"
     )]
     Submit(Submit),
     /// List orders.
     #[command(after_help = "Examples:
   waybill order list --limit 20
   waybill order list --status rejected --all -o jsonl | jq -r .reason.code
-  waybill order list --user 01920000-0000-7000-8000-000000000001")]
+  waybill order list --user $ADA")]
     List {
         /// Only this user's.
         #[arg(long, value_name = "ID")]
@@ -62,7 +62,7 @@ Examples:
     },
     /// Show one order.
     #[command(after_help = "Example:
-  waybill order show 01920000-0000-7000-8000-000000000003")]
+  waybill order show $ORDER")]
     Show {
         /// The order's id.
         id: OrderId,
@@ -72,9 +72,9 @@ Examples:
         after_help = "Exit status: 0 cancelled (or accepted, without --wait), 3 it ended otherwise, 4 not cancelled yet, 1 failed.
 
 Examples:
-  waybill order cancel 01920000-0000-7000-8000-000000000003
-  waybill order cancel 01920000-0000-7000-8000-000000000003 --wait
-  waybill order cancel 01920000-0000-7000-8000-000000000003 --wait=120"
+  waybill order cancel $ORDER
+  waybill order cancel $ORDER --wait
+  waybill order cancel $ORDER --wait=120"
     )]
     Cancel {
         /// The order's id.

@@ -33,8 +33,13 @@ pub trait Tabular: Serialize {
 
     /// Everything about one of them: name and value, a line each. The row, unless there is more to say.
     fn details(&self) -> Vec<(String, String)> {
-        Self::HEADER.iter().map(|name| name.to_lowercase()).zip(self.row()).collect()
+        fields(self)
     }
+}
+
+/// The row with the names of its columns.
+pub fn fields<T: Tabular + ?Sized>(thing: &T) -> Vec<(String, String)> {
+    T::HEADER.iter().map(|name| name.to_lowercase()).zip(thing.row()).collect()
 }
 
 /// Prints what commands bring back.
@@ -129,8 +134,9 @@ fn bare() -> Table {
     table
 }
 
+/// Without the padding around the outer columns; an empty first cell stays.
 fn trim(table: &Table) -> String {
-    table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+    table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// One line without control characters: what a customer typed must not move the cursor of whoever lists it.
@@ -147,6 +153,12 @@ mod tests {
         let rows = [["1", "Kettle"], ["22", "Tea"]].map(|row| row.map(str::to_owned).to_vec());
         let text = table(&["ID", "NAME"], rows);
         assert_eq!(text.lines().collect::<Vec<_>>(), ["ID  NAME", "1   Kettle", "22  Tea"]);
+    }
+
+    #[test]
+    fn a_value_without_a_name_stands_under_the_one_before() {
+        let text = pairs(&[("reason", "short"), ("", "Kettle")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(text, "reason  short\n        Kettle");
     }
 
     #[test]

@@ -84,7 +84,10 @@ pub struct Problem {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Body {
-    /// What kind of problem.
+    /// The type of problem, to switch on.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The type of problem in words.
     pub title: String,
     /// What went wrong this time.
     pub detail: Option<String>,
@@ -124,10 +127,20 @@ impl Problem {
     }
 }
 
+impl Body {
+    /// Whether the idempotency key was used before, for a request that said something else.
+    pub fn is_key_reused(&self) -> bool {
+        self.kind.ends_with(":idempotency-key-reused")
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.body.title, self.status.as_u16())?;
-        if let Some(detail) = &self.body.detail {
+        // Of a single wrong field the detail says what the field's own line says.
+        let repeats =
+            |detail: &str| matches!(&*self.body.errors, [only] if detail == format!("{}: {}", only.pointer, only.detail));
+        if let Some(detail) = self.body.detail.as_deref().filter(|detail| !repeats(detail)) {
             write!(f, "\n  {detail}")?;
         }
         for FieldError { pointer, detail } in &self.body.errors {

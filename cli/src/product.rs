@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::Usage;
 use crate::client::Gateway;
-use crate::output::{Output, Tabular, time};
+use crate::output::{Output, Tabular, fields, time};
 use crate::{list, price};
 
 /// Shown under `waybill product --help`.
@@ -33,15 +33,15 @@ pub enum Command {
     List(list::Args),
     /// Show one product.
     #[command(after_help = "Example:
-  waybill product show 01920000-0000-7000-8000-000000000002")]
+  waybill product show $KETTLE")]
     Show {
         /// The product's id.
         id: ProductId,
     },
     /// Add to the stock of a product, or take from it. It cannot fall below zero.
     #[command(after_help = "Examples:
-  waybill product stock 01920000-0000-7000-8000-000000000002 --delta 50
-  waybill product stock 01920000-0000-7000-8000-000000000002 --delta -3")]
+  waybill product stock $KETTLE --delta 50
+  waybill product stock $KETTLE --delta -3")]
     Stock {
         /// The product's id.
         id: ProductId,
@@ -117,7 +117,7 @@ impl Tabular for Product {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let mut pairs: Vec<_> = Self::HEADER.iter().map(|name| name.to_lowercase()).zip(self.row()).collect();
+        let mut pairs = fields(self);
         if !self.description.is_empty() {
             pairs.insert(2, ("description".to_owned(), self.description.clone()));
         }

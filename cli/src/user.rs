@@ -33,15 +33,15 @@ pub enum Command {
     List(list::Args),
     /// Show one user.
     #[command(after_help = "Example:
-  waybill user show 01920000-0000-7000-8000-000000000001")]
+  waybill user show $ADA")]
     Show {
         /// The user's id.
         id: UserId,
     },
     /// Change a user's name, or whether the user may order.
     #[command(after_help = "Examples:
-  waybill user update 01920000-0000-7000-8000-000000000001 --active false
-  waybill user update 01920000-0000-7000-8000-000000000001 --name \"Ada King\"")]
+  waybill user update $ADA --active false
+  waybill user update $ADA --name \"Ada King\"")]
     Update(Update),
 }
 
@@ -58,13 +58,12 @@ pub struct Create {
 
 /// A change of a user.
 #[derive(Debug, clap::Args, Serialize)]
-#[group(required = true, multiple = true, args = ["name", "active"])]
 pub struct Update {
     /// The user's id.
     #[serde(skip)]
     id: UserId,
     /// The new name.
-    #[arg(long)]
+    #[arg(long, required_unless_present = "active")]
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     /// Whether the user may order from now on.

@@ -79,7 +79,7 @@ impl Loader<'_> {
             let made = self.make::<ProductId>("/products", &key, &body, progress).await?;
             if let Made::Refused(problem) = &made {
                 anyhow::ensure!(
-                    !problem.body.errors.is_empty(),
+                    !problem.body.is_key_reused(),
                     "Product {} was imported before with other contents: use the same --stock and --currency as then.\n{problem}",
                     line.product
                 );

@@ -94,6 +94,9 @@ pub fn count(reasons: &mut Reasons, reason: String) {
 
 /// The kind of a refusal: the first wrong field and what is wrong with it, without what is particular to this one request.
 pub fn kind(problem: &Problem) -> String {
+    if problem.body.is_key_reused() {
+        return "imported before with other contents".to_owned();
+    }
     let Some(FieldError { pointer, detail }) = problem.body.errors.first() else {
         return problem.body.detail.as_ref().unwrap_or(&problem.body.title).clone();
     };
@@ -167,7 +170,10 @@ mod tests {
         let twice =
             problem(r#"{"errors":[{"pointer":"/items/3","detail":"names `01920000-0000-7000-8000-000000000002` twice"}]}"#);
         assert_eq!(kind(&twice), "/items/*: names <id> twice");
-        assert_eq!(kind(&problem(r#"{"title":"Key reused"}"#)), "Key reused");
+        assert_eq!(kind(&problem(r#"{"title":"No"}"#)), "No");
+        let reused =
+            problem(r#"{"type":"urn:waybill:problem:idempotency-key-reused","errors":[{"pointer":"/","detail":"differs"}]}"#);
+        assert_eq!(kind(&reused), "imported before with other contents");
     }
 
     #[test]
