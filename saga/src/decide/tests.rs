@@ -72,7 +72,8 @@ fn an_order_that_takes_too_long_goes_back_and_a_confirmed_one_stays() {
 
 #[test]
 fn cancel_before_the_start_is_refused() {
-    given([]).when(Cancel).ignored(Why::NotStarted);
+    let saga = given([]).when(Cancel).ignored(Why::NotStarted);
+    assert!(!saga.state.is_final() && !saga.state.is_settled(), "it has nobody to wait for, and has yet to begin");
 }
 
 #[test]

@@ -150,6 +150,9 @@ pub fn check<P: Plan>(plan: &P, state: &State<P>, history: &[Entry<P>]) {
     let (decisions, divergence) = replay(plan, &read);
     assert_eq!((decisions.len(), divergence), (history.len(), None), "its history decides again what it decided");
 
+    let stranded = history.iter().find(|entry| !entry.state.is_final() && entry.state.outstanding().next().is_none());
+    assert_eq!(stranded, None, "until it ends there is always somebody to ask again");
+
     let mut said = BTreeSet::new();
     for message in history.iter().flat_map(|entry| &entry.sent) {
         assert!(said.insert(serde_json::to_string(message).unwrap()), "nothing is said twice under one number: {message:?}");
@@ -164,5 +167,7 @@ pub fn check<P: Plan>(plan: &P, state: &State<P>, history: &[Entry<P>]) {
             _ => false,
         };
         assert!(lawful, "{before:?} does not become {after:?}");
+        let ends = before != after && pair[1].state.is_final();
+        assert!(!ends || pair[1].state.is_settled(), "it ends when nobody is left to answer, not before");
     }
 }

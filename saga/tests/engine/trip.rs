@@ -200,6 +200,27 @@ fn a_complete_saga_with_a_pivot_cannot_be_cancelled() {
     saga.when(Cancel).ignored(Why::NoWayBack).when(Overdue).ignored(Why::Final).when(refused(Ticket)).ignored(Why::Unexpected);
 }
 
+toy!(Letter of Step {
+    1 => &[
+        &[compensatable(Flight, PATIENCE, |_, _| act(Flight, 0), |_, _| revoke(Flight, 0))],
+        &[retriable(Ticket, PATIENCE, |_, _| act(Ticket, 0))],
+    ],
+});
+
+#[test]
+fn without_a_pivot_the_first_step_that_cannot_refuse_bars_the_way_back() {
+    given(Letter, [Start]).when(Cancel).then([Tell(Compensating), undo(Flight, 1)]);
+    given(Letter, [Start, done(Flight, 120)])
+        .when(Cancel)
+        .ignored(Why::NoWayBack)
+        .when(Overdue)
+        .ignored(Why::NoWayBack)
+        .when(done(Ticket, 0))
+        .then([Tell(Completed)])
+        .when(Cancel)
+        .ignored(Why::NoWayBack);
+}
+
 #[test]
 fn an_answer_that_means_nothing_is_ignored() {
     booking().when(Answer(toy::Answer::Gibberish)).ignored(Why::Unexpected);
