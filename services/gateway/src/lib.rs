@@ -1,1 +1,57 @@
-//! Placeholder.
+//! The gateway: one door in front of the user, product and order services.
+//!
+//! It forwards and decides nothing: bodies stream through in both directions, every answer of a service passes as it is, and no
+//! state is kept but the health of each service. A service that is down costs its own routes a quick 503 and the others nothing.
+
+mod breaker;
+mod headers;
+mod proxy;
+mod settings;
+mod upload;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::any;
+use chassis::health::Health;
+use chassis::http;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use settings::{BaseUrl, Settings, UpstreamSettings};
+use upstream::Upstream;
+
+/// How much longer the edge waits than the proxy, so that the answer to a client names the service that was too slow.
+const EDGE_SLACK: Duration = Duration::from_secs(1);
+
+/// Runs the gateway until shutdown, then finishes the requests under way. Needs none of the services to be there.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = http::listen(&settings.listen, "--listen (WAYBILL_GATEWAY_LISTEN)").await?;
+    serve(listener, settings, shutdown).await
+}
+
+/// The same on a listener that is there already, whatever the settings say.
+pub async fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    tracing::info!(service = "gateway", address = %listener.local_addr()?, "started");
+    let mut edge = settings.http.clone();
+    edge.http_timeout = edge.http_timeout.max(settings.upstream.answer_timeout + EDGE_SLACK);
+    // Nothing to expect here: a gateway whose services are down still serves the routes of the others, so it is ready.
+    http::serve(listener, "gateway", routes(&settings), Health::default(), &edge, shutdown).await;
+    tracing::info!(service = "gateway", "stopped");
+    Ok(())
+}
+
+fn routes(settings: &Settings) -> Router {
+    let service = |path: &str, name, url: &BaseUrl| {
+        Router::new()
+            .route(path, any(proxy::forward))
+            .route(&format!("{path}/{{*rest}}"), any(proxy::forward))
+            .with_state(Arc::new(Upstream::new(name, url, &settings.upstream)))
+    };
+    Router::new()
+        .merge(service("/users", "user", &settings.user_url))
+        .merge(service("/products", "product", &settings.product_url))
+        .merge(service("/orders", "order", &settings.order_url))
+}

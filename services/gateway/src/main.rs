@@ -1,2 +1,10 @@
-//! Placeholder.
-fn main() {}
+//! The gateway as a program of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let settings = gateway::Settings::parse();
+    chassis::main(|shutdown| gateway::run(settings, shutdown))
+}

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::http::{FieldError, Problem};
 
 /// The longest body, in bytes: room for 200 lines several times over.
-const BODY_MAX: usize = 256 * 1024;
+pub const BODY_MAX: usize = 256 * 1024;
 
 /// A JSON body. Malformed 400, of the wrong shape 422, too large 413, of another content type 415.
 pub struct Json<T>(pub T);

@@ -7,7 +7,7 @@ mod problem;
 mod server;
 
 pub use headers::{IdempotencyKey, path_id, prefer_wait, trace};
-pub use json::{Checks, Json, body};
+pub use json::{BODY_MAX, Checks, Json, body};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};
 pub use server::{listen, serve};

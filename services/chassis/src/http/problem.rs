@@ -81,6 +81,11 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
     }
 
+    /// 502: a service broke off before it answered, so that nobody knows whether the request was carried out.
+    pub fn broken_off(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "broken-off", "The answer did not come", detail)
+    }
+
     /// 503, with Retry-After.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again shortly", detail)

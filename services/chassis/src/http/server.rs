@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderName, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -40,6 +41,7 @@ pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener>
 }
 
 /// Serves the API, with and without the `/v1` prefix, and the health routes, until shutdown; then finishes what is under way.
+/// A handler finds who asks with [`ConnectInfo`]`<SocketAddr>`.
 pub async fn serve(
     listener: TcpListener,
     name: &'static str,
@@ -62,8 +64,8 @@ pub async fn serve(
             accepted = accepted => accepted,
             () = shutdown.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is all that helps.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -72,7 +74,8 @@ pub async fn serve(
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone()));
+        let service = Extension(ConnectInfo(peer)).layer(service.clone());
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
