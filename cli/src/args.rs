@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
-use crate::{import, order, product, user};
+use crate::{import, order, product, provision, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -53,6 +53,12 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start everything: broker, databases, streams and all services, until interrupted.
+    #[command(after_help = up::EXAMPLES)]
+    Up(Box<up::Args>),
+    /// Create and update the streams and consumers.
+    #[command(after_help = provision::EXAMPLES)]
+    Provision(provision::Args),
     /// The people who order.
     #[command(subcommand, visible_alias = "users", after_help = user::EXAMPLES)]
     User(user::Command),
@@ -88,6 +94,8 @@ impl Cli {
         let out = Output::new(self.global.output);
         let gateway = Gateway::new(&self.global.gateway)?;
         match self.command {
+            Command::Up(args) => args.run().await,
+            Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&gateway, out).await,
             Command::Product(command) => command.run(&gateway, out).await,
             Command::Order(command) => command.run(&gateway, out).await,

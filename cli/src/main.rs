@@ -9,7 +9,10 @@ mod output;
 mod price;
 mod problem;
 mod product;
+mod provision;
 mod retry;
+mod system;
+mod up;
 mod user;
 
 use std::process::ExitCode;

@@ -72,6 +72,17 @@ impl Broker {
         self.client.connection_state() == State::Connected
     }
 
+    /// Waits until the connection stands; an error after ten seconds.
+    pub async fn connected(&self) -> anyhow::Result<()> {
+        const WITHIN: Duration = Duration::from_secs(10);
+        let standing = async {
+            while !self.is_connected() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, standing).await.map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is)"))
+    }
+
     /// Publishes messages side by side and waits until every one is acknowledged. Each bears `<id>-<index>` as its message id, so that
     /// publishing the same again within the de-duplication window stores nothing twice.
     ///

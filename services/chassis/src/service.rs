@@ -173,7 +173,7 @@ impl Service {
 
 /// The `main` of every service binary: logs, a runtime, and SIGINT or SIGTERM as shutdown.
 pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(CancellationToken) -> F) -> ExitCode {
-    telemetry::init();
+    telemetry::init("info");
     let result =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
             runtime.block_on(async {

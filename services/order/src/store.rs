@@ -201,12 +201,12 @@ pub struct HistoryRow {
 pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[HistoryRow]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into order_history (order_id, sequence, at, entry) \
-         select order_id, sequence, $3, entry from unnest($1::uuid[], $2::int[], $4::json[]) as new (order_id, sequence, entry)",
+         select order_id, sequence, $3, entry::json from unnest($1::uuid[], $2::int[], $4::text[]) as new (order_id, sequence, entry)",
     )
     .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
     .bind(at)
-    .bind(entries.iter().map(|entry| Json(&entry.entry)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|entry| entry.entry.get()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

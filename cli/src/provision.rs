@@ -1,0 +1,56 @@
+//! `waybill provision`: creates and updates the streams and consumers, once or for as long as it runs.
+
+use std::process::ExitCode;
+
+use chassis::broker::Broker;
+use chassis::settings::BrokerSettings;
+use chassis::topology::{self, TopologySettings};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{Format, Output, tell, write_out};
+use crate::up::stop_signal;
+
+/// Examples for `--help`.
+pub const EXAMPLES: &str = "Examples:
+  waybill provision
+  waybill provision --watch
+  NATS_URL=nats://a:4222,nats://b:4222,nats://c:4222 waybill provision --stream-replicas 3";
+
+/// The flags of `waybill provision`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Stay, and put back what vanishes or is changed.
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    topology: TopologySettings,
+    #[command(flatten)]
+    broker: BrokerSettings,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        chassis::telemetry::init("info");
+        let broker = Broker::connect(&self.broker, "waybill-provision").await?;
+        if self.watch {
+            let shutdown = CancellationToken::new();
+            let stop = shutdown.clone();
+            tokio::spawn(async move {
+                let _ = stop_signal().await;
+                stop.cancel();
+            });
+            topology::keep(broker.jetstream(), &self.topology, &shutdown).await;
+            return Ok(ExitCode::SUCCESS);
+        }
+        broker.connected().await?;
+        let changes = topology::ensure(broker.jetstream(), &self.topology).await?;
+        match out.format {
+            Format::Table if changes.0.is_empty() => tell("Everything is as it should be."),
+            Format::Table => write_out(&changes.0.join("\n"))?,
+            Format::Json | Format::Jsonl => out.document(&json!({ "changes": changes.0 }))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
