@@ -32,6 +32,8 @@ impl Broker {
         let servers: Vec<&str> = settings.nats_url.expose().split(',').map(str::trim).collect();
         let client = ConnectOptions::new()
             .name(name)
+            // Answers come to subjects nobody else may read: each service's rights end at its own prefix (nats.conf).
+            .custom_inbox_prefix(format!("_INBOX.{name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
             // A dead link shows after two unanswered pings; the default would take minutes.
