@@ -35,7 +35,10 @@ impl Port {
     }
 
     /// A number nobody listens on at this moment.
-    pub(crate) fn pick(self) -> anyhow::Result<u16> {
+    ///
+    /// # Errors
+    /// When the port is a fixed one that is taken, or none is free.
+    pub fn pick(self) -> anyhow::Result<u16> {
         if !self.is_free_choice() {
             return if bindable(self.number) { Ok(self.number) } else { Err(self.taken()) };
         }

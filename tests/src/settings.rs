@@ -1,0 +1,103 @@
+//! The settings of a system under test, and the same as the arguments of a process.
+
+use std::time::Duration;
+
+use chassis::Parts;
+use clap::Parser;
+
+use crate::Service;
+
+/// The settings of every service, to be changed before the start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The user service.
+    pub user: user::Settings,
+    /// The product service.
+    pub product: product::Settings,
+    /// The order service.
+    pub order: order::Settings,
+    /// The gateway.
+    pub gateway: gateway::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            user: user::Settings::parse_from(["user"]),
+            product: product::Settings::parse_from(["product"]),
+            order: order::Settings::parse_from(["order"]),
+            gateway: gateway::Settings::parse_from(["gateway"]),
+        }
+    }
+}
+
+impl Settings {
+    /// What the services with a database share.
+    pub fn parts(&mut self) -> [&mut Parts; 3] {
+        [&mut self.user.parts, &mut self.product.parts, &mut self.order.parts]
+    }
+
+    /// Waits of tenths of seconds where production waits for seconds and minutes.
+    pub fn impatient(&mut self) {
+        for parts in self.parts() {
+            parts.broker.relay_after = Duration::from_millis(500);
+        }
+        let timing = &mut self.order.timing;
+        timing.retry_first = Duration::from_millis(300);
+        timing.retry_max = Duration::from_secs(1);
+        timing.step_deadline = Duration::from_secs(3);
+        timing.order_deadline = Duration::from_secs(30);
+        timing.sweep_every = Duration::from_millis(50);
+    }
+
+    /// The settings of one service as a process takes them. The addresses with passwords go by the environment.
+    pub(crate) fn arguments(&self, service: Service) -> (Vec<String>, Vec<(&'static str, String)>) {
+        match service {
+            Service::User => of(&self.user.parts, "USER_DATABASE_URL", self.user.database_url.expose()),
+            Service::Product => of(&self.product.parts, "PRODUCT_DATABASE_URL", self.product.database_url.expose()),
+            Service::Order => {
+                let (mut flags, environment) = of(&self.order.parts, "ORDER_DATABASE_URL", self.order.database_url.expose());
+                let timing = &self.order.timing;
+                flags.extend([
+                    seconds("retry-first", timing.retry_first),
+                    seconds("retry-max", timing.retry_max),
+                    seconds("step-deadline", timing.step_deadline),
+                    seconds("order-deadline", timing.order_deadline),
+                    seconds("sweep-every", timing.sweep_every),
+                ]);
+                (flags, environment)
+            }
+            Service::Gateway => {
+                let gateway = &self.gateway;
+                let flags = vec![
+                    format!("--user-url=http://{}", gateway.user_url.authority()),
+                    format!("--product-url=http://{}", gateway.product_url.authority()),
+                    format!("--order-url=http://{}", gateway.order_url.authority()),
+                    seconds("connect-timeout", gateway.upstream.connect_timeout),
+                    seconds("answer-timeout", gateway.upstream.answer_timeout),
+                    seconds("probe-interval", gateway.upstream.probe_interval),
+                    seconds("http-header-timeout", gateway.http.http_header_timeout),
+                ];
+                (flags, Vec::new())
+            }
+        }
+    }
+}
+
+fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
+    let flags = vec![
+        format!("--publish-in-flight={}", parts.broker.publish_in_flight),
+        seconds("relay-after", parts.broker.relay_after),
+        format!("--database-connections={}", parts.database.database_connections),
+        seconds("statement-timeout", parts.database.statement_timeout),
+        seconds("http-header-timeout", parts.http.http_header_timeout),
+        seconds("http-timeout", parts.http.http_timeout),
+        format!("--batch-max={}", parts.batch.batch_max),
+        format!("--queue-max={}", parts.batch.queue_max),
+    ];
+    (flags, vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())])
+}
+
+fn seconds(flag: &str, duration: Duration) -> String {
+    format!("--{flag}={}", duration.as_secs_f64())
+}

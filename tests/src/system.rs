@@ -1,0 +1,265 @@
+//! The whole system: its servers, its services, and ways to look into them.
+
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use chassis::broker::Broker;
+use chassis::topology::{self, TopologySettings};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use stack::{Port, Stack};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Door;
+use crate::{Instance, Service, Settings};
+
+/// What to start, and how.
+pub struct Builder {
+    settings: Settings,
+    stack: stack::Options,
+    leave_out: Vec<Service>,
+}
+
+impl Builder {
+    /// Waits of tenths of seconds where production waits for seconds and minutes: for faults that time heals.
+    pub fn impatient(mut self) -> Self {
+        self.settings.impatient();
+        self
+    }
+
+    /// Changes any setting of any service; addresses are overwritten at the start.
+    pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Changes the settings of the order service.
+    pub fn order(self, change: impl FnOnce(&mut order::Settings)) -> Self {
+        self.settings(|settings| change(&mut settings.order))
+    }
+
+    /// Changes how broker and database run.
+    pub fn stack(mut self, change: impl FnOnce(&mut stack::Options)) -> Self {
+        change(&mut self.stack);
+        self
+    }
+
+    /// Does not start a service; the test does, or not.
+    pub fn without(mut self, service: Service) -> Self {
+        self.leave_out.push(service);
+        self
+    }
+
+    /// Starts everything and returns when every service is ready.
+    pub async fn start(self) -> System {
+        System::start_with(self).await.expect("the system starts")
+    }
+}
+
+/// A running system. Everything ends when it is dropped.
+///
+/// The order of the fields is the order of the end: services, then what they stand on.
+pub struct System {
+    instances: [Arc<Instance>; 4],
+    seconds: Mutex<Vec<Arc<Instance>>>,
+    topology: Topology,
+    settings: Arc<Settings>,
+    client: reqwest::Client,
+    broker: Broker,
+    /// The user service's database.
+    pub user_db: PgPool,
+    /// The product service's database.
+    pub product_db: PgPool,
+    /// The order service's database.
+    pub order_db: PgPool,
+    /// Broker and database, to be killed, paused, restarted and wiped.
+    pub stack: Stack,
+}
+
+/// The task that keeps streams and consumers.
+struct Topology {
+    stop: CancellationToken,
+    _task: JoinHandle<()>,
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl System {
+    /// What is to be started, as in production but for the addresses.
+    pub fn builder() -> Builder {
+        Builder { settings: Settings::default(), stack: stack::Options::for_tests(), leave_out: Vec::new() }
+    }
+
+    /// The whole system with the settings of production.
+    pub async fn new() -> Self {
+        Self::builder().start().await
+    }
+
+    async fn start_with(builder: Builder) -> anyhow::Result<Self> {
+        prepare();
+        let Builder { mut settings, stack, leave_out } = builder;
+        let stack = Stack::start(stack).await?;
+        let postgres = &stack.postgres;
+        tokio::try_join!(
+            postgres.create_database("waybill_user"),
+            postgres.create_database("waybill_product"),
+            postgres.create_database("waybill_order"),
+        )?;
+        settings.user.database_url = postgres.tcp_url("waybill_user").into();
+        settings.product.database_url = postgres.tcp_url("waybill_product").into();
+        settings.order.database_url = postgres.tcp_url("waybill_order").into();
+        for parts in settings.parts() {
+            parts.broker.nats_url = stack.nats.url().to_owned().into();
+        }
+        let broker = Broker::connect(&settings.order.parts.broker, "waybill-tests").await?;
+        broker.connected().await?;
+        topology::ensure(broker.jetstream(), &TopologySettings::default()).await?;
+
+        let mut ports = Vec::new();
+        for _ in Service::ALL {
+            ports.push(Port::FREE.pick()?);
+        }
+        let url = |port: u16| format!("http://127.0.0.1:{port}").parse().map_err(anyhow::Error::msg);
+        settings.gateway.user_url = url(ports[0])?;
+        settings.gateway.product_url = url(ports[1])?;
+        settings.gateway.order_url = url(ports[2])?;
+        let settings = Arc::new(settings);
+        // A test that hangs should say where: longer than anything a service may take, shorter than a runner's patience.
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(45)).build()?;
+        let instance =
+            |service: Service| Arc::new(Instance::new(service, ports[service as usize], settings.clone(), client.clone()));
+        let system = Self {
+            instances: Service::ALL.map(instance),
+            seconds: Mutex::default(),
+            topology: keep_topology(&broker),
+            user_db: pool(&settings.user.database_url)?,
+            product_db: pool(&settings.product.database_url)?,
+            order_db: pool(&settings.order.database_url)?,
+            settings,
+            client,
+            broker,
+            stack,
+        };
+        let wanted: Vec<&Arc<Instance>> =
+            system.instances.iter().filter(|instance| !leave_out.contains(&instance.service)).collect();
+        for instance in &wanted {
+            instance.launch();
+        }
+        for instance in wanted {
+            instance.ready().await;
+        }
+        Ok(system)
+    }
+
+    /// The first instance of a service.
+    pub fn instance(&self, service: Service) -> &Arc<Instance> {
+        &self.instances[service as usize]
+    }
+
+    /// Requests to the first instance of a service.
+    pub fn door(&self, service: Service) -> Door {
+        self.instance(service).door()
+    }
+
+    /// Every way to a service: its own port and the gateway, with and without `/v1`.
+    pub fn doors(&self, service: Service) -> [Door; 4] {
+        let (own, gateway) = (self.door(service), self.door(Service::Gateway));
+        [own.under("/v1"), gateway.under("/v1"), own, gateway]
+    }
+
+    /// Starts a service that was stopped or killed, on the same port, as a task; returns when it is ready.
+    pub async fn start(&self, service: Service) {
+        self.instance(service).launch();
+        self.instance(service).ready().await;
+    }
+
+    /// Starts a service as a process of its own, on the same port; one that runs as a task is stopped first.
+    pub async fn spawn_binary(&self, service: Service) {
+        let instance = self.instance(service);
+        instance.stop().await;
+        instance.launch_binary();
+        instance.ready().await;
+    }
+
+    /// Starts another instance of a service on a port of its own.
+    pub async fn start_second(&self, service: Service) -> Arc<Instance> {
+        let instance = self.another(service);
+        instance.launch();
+        instance.ready().await;
+        instance
+    }
+
+    /// Starts another instance of a service as a process of its own.
+    pub async fn spawn_second_binary(&self, service: Service) -> Arc<Instance> {
+        let instance = self.another(service);
+        instance.launch_binary();
+        instance.ready().await;
+        instance
+    }
+
+    fn another(&self, service: Service) -> Arc<Instance> {
+        let port = Port::FREE.pick().expect("a free port");
+        let instance = Arc::new(Instance::new(service, port, self.settings.clone(), self.client.clone()));
+        self.seconds.lock().expect("never poisoned").push(instance.clone());
+        instance
+    }
+
+    /// Stops the first instance of a service as a deployment does, and waits until it has drained.
+    pub async fn stop(&self, service: Service) {
+        self.instance(service).stop().await;
+    }
+
+    /// Ends the process of the first instance of a service with SIGKILL. It must be one: see [`Self::spawn_binary`].
+    pub async fn kill(&self, service: Service) {
+        self.instance(service).kill().await;
+    }
+
+    /// JetStream.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        self.broker.jetstream()
+    }
+
+    /// The plain connection to the broker.
+    pub fn nats(&self) -> &async_nats::Client {
+        self.broker.client()
+    }
+
+    /// Stops what keeps streams and consumers as they should be.
+    pub fn stop_keeping_topology(&self) {
+        self.topology.stop.cancel();
+    }
+
+    /// The settings the services run with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+fn keep_topology(broker: &Broker) -> Topology {
+    let (broker, stop) = (broker.clone(), CancellationToken::new());
+    let shutdown = stop.clone();
+    let task = tokio::spawn(async move { topology::keep(broker.jetstream(), &TopologySettings::default(), &shutdown).await });
+    Topology { stop, _task: task }
+}
+
+fn pool(url: &chassis::settings::Secret) -> sqlx::Result<PgPool> {
+    PgPoolOptions::new().max_connections(4).connect_lazy(url.expose())
+}
+
+/// What is done once a process.
+fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // reqwest is built without a TLS provider of its own.
+        rustls::crypto::ring::default_provider().install_default().expect("nobody else installs one");
+        if std::env::var_os("RUST_LOG").is_some() {
+            chassis::telemetry::init("warn");
+        }
+    });
+}

@@ -1,0 +1,3 @@
+//! The whole system on its real parts, in one binary.
+
+mod smoke;
