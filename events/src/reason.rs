@@ -22,6 +22,8 @@ pub enum ReasonCode {
     TimedOut,
     /// The customer cancelled.
     CancelledByCustomer,
+    /// An operator withdrew the order; the detail is the operator's reason.
+    WithdrawnByOperator,
 }
 
 /// Why an order was rejected or cancelled.

@@ -20,6 +20,29 @@ pub enum Input<P: Plan> {
     Overdue,
     /// Whoever began it calls it off.
     Cancel,
+    /// An operator takes a hand in it.
+    Operator {
+        /// What the operator does.
+        action: Action<P::Step>,
+        /// Who it is.
+        by: String,
+        /// Why, in the operator's words.
+        reason: String,
+    },
+}
+
+/// What an operator can do to a saga that does not come through by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action<S> {
+    /// Ask every unanswered command again now, without waiting for its timer.
+    Retry,
+    /// Call it off in the name of whoever began it; see [`Input::Cancel`].
+    Cancel,
+    /// Undo what was done so far: as if the operator were a participant who refuses.
+    Compensate,
+    /// Give up the compensation of a step, because it can never succeed. What the step holds is put right by hand.
+    Skip(S),
 }
 
 /// What became of an input.
@@ -54,6 +77,10 @@ pub enum Why {
     NoWayBack,
     /// This build does not know the plan version the saga began with.
     UnknownPlan,
+    /// Every command is answered: there is nothing to ask again.
+    NothingOutstanding,
+    /// The step's compensation is not under way: there is nothing to give up.
+    NotUndoing,
 }
 
 /// The next state, and what is to be said.
@@ -69,7 +96,7 @@ pub struct Decision<P: Plan> {
 
 /// The only place where a saga advances. Pure: the same arguments give the same decision, for ever.
 ///
-/// The guards that make repeated, late, reordered and lost messages harmless all stand here; see the table in ARCHITECTURE.md.
+/// The guards that make repeated, late, reordered and lost messages harmless all stand here; `decide/tests.rs` has them in one table.
 pub fn decide<P: Plan>(plan: &P, state: &State<P>, input: &Input<P>) -> Decision<P> {
     let Some(stages) = state.stages() else {
         return Decision { verdict: Verdict::Ignored(Why::UnknownPlan), state: state.clone(), messages: Vec::new() };
@@ -85,7 +112,12 @@ pub fn decide<P: Plan>(plan: &P, state: &State<P>, input: &Input<P>) -> Decision
         Input::Due(step) => turn.ask_again(*step),
         Input::Expired(step) => turn.expire(*step),
         Input::Overdue => turn.call_off(Cause::TimedOut { step: None }),
-        Input::Cancel => turn.call_off(Cause::Cancelled),
+        Input::Cancel | Input::Operator { action: Action::Cancel, .. } => turn.call_off(Cause::Cancelled),
+        Input::Operator { action: Action::Retry, .. } => turn.retry(),
+        Input::Operator { action: Action::Compensate, by, reason } => {
+            turn.call_off(Cause::Withdrawn { by: by.clone(), reason: reason.clone() })
+        }
+        Input::Operator { action: Action::Skip(step), .. } => turn.skip(*step),
     };
     match verdict {
         Ok(()) => Decision { verdict: Verdict::Moved, state: turn.state, messages: turn.messages },
@@ -132,12 +164,16 @@ impl<P: Plan> Turn<P> {
             // A late "done" for a step given up or refused before: whatever it holds is given back.
             (Some(&Undone(attempts)), Outcome::Done(_)) => self.undo(step, attempts + 1),
             (Some(Refused), Outcome::Done(_)) if matches!(kind, Kind::Compensatable { .. }) => self.undo(step, 1),
+            // Undone after all: good to know, and the outcome stands, for it no longer waited for this step.
+            (Some(&GivenUp(attempts)), Outcome::Undone) => {
+                self.state.steps.insert(step, Undone(attempts));
+            }
             // Said before.
             (Some(Done(_)), Outcome::Done(_)) | (Some(Undone(_)), Outcome::Undone) | (Some(Refused), Outcome::Refused(_)) => {
                 return Err(Why::Repeated);
             }
             // Answered after we had let go, or while the compensation is under way.
-            (Some(Undoing(_) | Undone(_) | Dropped | Refused), _) => return Err(Why::Late),
+            (Some(Undoing(_) | Undone(_) | GivenUp(_) | Dropped | Refused), _) => return Err(Why::Late),
             // Never asked, contradicting what stands, or a refusal by a step that may not refuse.
             (None | Some(Asked(_) | Done(_)), _) => return Err(Why::Unexpected),
         }
@@ -151,6 +187,28 @@ impl<P: Plan> Turn<P> {
             _ => return Err(Why::Late),
         }
         Ok(())
+    }
+
+    /// Every unanswered command at once.
+    fn retry(&mut self) -> Result<(), Why> {
+        let outstanding: Vec<P::Step> = self.state.outstanding().map(|(step, ..)| step).collect();
+        if outstanding.is_empty() {
+            return Err(Why::NothingOutstanding);
+        }
+        outstanding.into_iter().try_for_each(|step| self.ask_again(step))
+    }
+
+    /// Nothing but an operator's word ends a compensation that was never answered.
+    fn skip(&mut self, step: P::Step) -> Result<(), Why> {
+        match self.state.progress(step) {
+            Some(&Progress::Undoing(attempts)) => {
+                self.state.steps.insert(step, Progress::GivenUp(attempts));
+                self.retreat();
+                Ok(())
+            }
+            Some(Progress::GivenUp(_)) => Err(Why::Repeated),
+            _ => Err(Why::NotUndoing),
+        }
     }
 
     /// Past the deadline a step that can be given up is; everything else is asked again, for as long as it takes.
@@ -170,7 +228,7 @@ impl<P: Plan> Turn<P> {
         match self.state.phase {
             Phase::Compensating(_) => return Err(Why::AlreadyCompensating),
             Phase::Compensated(_) => return Err(Why::Final),
-            // Only its owner takes back what is complete; the clock does not.
+            // Only its owner takes back what is complete; neither the clock nor an operator does.
             Phase::Completed if cause != Cause::Cancelled => return Err(Why::Final),
             Phase::New | Phase::Running | Phase::Completed => {}
         }

@@ -25,7 +25,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-pub use decide::{Decision, Input, Verdict, Why, decide};
+pub use decide::{Action, Decision, Input, Verdict, Why, decide};
 pub use history::{Divergence, Entry, replay};
 pub use plan::{Kind, Outcome, Patience, Plan, StepSpec, check, compensatable, pivot, retriable};
 pub use stages::{ShapeError, Stages, verify};

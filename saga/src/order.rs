@@ -141,6 +141,7 @@ impl Order {
                 Reason::new(ReasonCode::TimedOut, detail)
             }
             Cause::Cancelled => Reason::new(ReasonCode::CancelledByCustomer, "the customer cancelled the order"),
+            Cause::Withdrawn { reason, .. } => Reason::new(ReasonCode::WithdrawnByOperator, reason),
         })
     }
 

@@ -49,6 +49,8 @@ pub enum Progress<P: Plan> {
     Undone(u32),
     /// Unanswered and let go, because it leaves nothing behind.
     Dropped,
+    /// Its compensation was asked so many times, unanswered, until an operator gave it up: what it holds is put right by hand.
+    GivenUp(u32),
 }
 
 /// Why a saga goes back.
@@ -69,6 +71,13 @@ pub enum Cause<P: Plan> {
     },
     /// Whoever began it called it off.
     Cancelled,
+    /// An operator had it undone.
+    Withdrawn {
+        /// Who.
+        by: String,
+        /// Why, in the operator's words.
+        reason: String,
+    },
 }
 
 /// Which way an outstanding command goes.

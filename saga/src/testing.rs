@@ -8,8 +8,8 @@ use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, 
 use uuid::Uuid;
 
 pub(crate) use self::scenario::{Saga, ask, undo};
-use crate::Input;
-use crate::order::{Answer, Order};
+use crate::order::{Answer, Order, Step};
+use crate::{Action, Input};
 
 pub(crate) const ORDER: OrderId = OrderId(Uuid::from_u128(1));
 pub(crate) const USER: UserId = UserId(Uuid::from_u128(2));
@@ -58,6 +58,11 @@ pub(crate) fn short() -> Input<Order> {
 
 pub(crate) fn released() -> Input<Order> {
     product(product::Released { order_id: ORDER })
+}
+
+/// The hand of the operator Ann.
+pub(crate) fn operator(action: Action<Step>) -> Input<Order> {
+    Input::Operator { action, by: "ann".to_owned(), reason: "the warehouse burnt down".to_owned() }
 }
 
 /// An order saga that each of these inputs has moved.

@@ -3,13 +3,14 @@
 use events::ReasonCode::{UserInactive, UserNotFound};
 use events::order::Status;
 
+use super::Action::{self, Compensate, Retry, Skip};
 use super::Input::{Cancel, Due, Expired, Overdue, Start};
 use super::Message::Tell;
 use super::Notice::{Compensated, Compensating, Completed, Started};
 use crate::order::Order;
 use crate::order::Step::{ReserveStock, ValidateUser};
-use crate::testing::{Saga, ask, given, invalid, order, released, reserved, short, undo, validated};
-use crate::{Cause, Phase, State, Verdict, Why, decide};
+use crate::testing::{Saga, ask, given, invalid, operator, order, released, reserved, short, undo, validated};
+use crate::{Cause, Phase, Progress, State, Verdict, Why, decide};
 
 impl Saga<Order> {
     #[track_caller]
@@ -168,8 +169,58 @@ fn the_cause_that_came_first_stands() {
 }
 
 #[test]
+fn an_operator_asks_again_without_waiting_for_the_timer() {
+    given([Start]).when(operator(Retry)).then([ask(ValidateUser, 2)]).when(Due(ValidateUser)).then([ask(ValidateUser, 3)]);
+    given([Start, validated(), Cancel]).when(operator(Retry)).then([undo(ReserveStock, 2)]);
+    given([Start, validated(), short(), reserved()]).unsettled().when(operator(Retry)).then([undo(ReserveStock, 2)]);
+}
+
+#[test]
+fn an_operator_cancels_as_the_customer_would() {
+    for inputs in [vec![], vec![Start], vec![Start, validated()], vec![Start, validated(), reserved()], vec![Start, Cancel]] {
+        let saga = inputs.iter().fold(State::new(), |state, input| decide(&order(), &state, input).state);
+        assert_eq!(decide(&order(), &saga, &operator(Action::Cancel)), decide(&order(), &saga, &Cancel));
+    }
+}
+
+#[test]
+fn an_operator_withdraws_an_order_and_it_ends_rejected() {
+    given([Start]).when(operator(Compensate)).then([Tell(Compensated)]).is(Status::Rejected).settled();
+    let saga = given([Start, validated()]).when(operator(Compensate)).then([Tell(Compensating), undo(ReserveStock, 1)]);
+    let (by, reason) = ("ann".to_owned(), "the warehouse burnt down".to_owned());
+    assert_eq!(saga.state.phase(), &Phase::Compensating(Cause::Withdrawn { by, reason }));
+    saga.is(Status::Pending).when(released()).then([Tell(Compensated)]).is(Status::Rejected).settled();
+}
+
+#[test]
+fn a_compensation_that_can_never_succeed_is_given_up_and_the_saga_ends() {
+    given([Start, validated(), Cancel, Due(ReserveStock)])
+        .when(operator(Skip(ReserveStock)))
+        .then([Tell(Compensated)])
+        .is(Status::Cancelled)
+        .settled()
+        .when(reserved())
+        .ignored(Why::Late)
+        .when(released())
+        .then([])
+        .is(Status::Cancelled)
+        .settled()
+        .when(released())
+        .ignored(Why::Repeated)
+        .when(reserved())
+        .then([undo(ReserveStock, 3)]);
+}
+
+#[test]
+fn a_compensation_after_the_end_is_given_up_too() {
+    let saga = given([Start, validated(), short(), reserved()]).when(operator(Skip(ReserveStock))).then([]);
+    assert_eq!(saga.state.progress(ReserveStock), Some(&Progress::GivenUp(1)));
+    saga.is(Status::Rejected).settled();
+}
+
+#[test]
 fn a_plan_version_this_build_does_not_know_is_left_alone() {
-    for input in [Start, validated(), Due(ValidateUser), Cancel] {
+    for input in [Start, validated(), Due(ValidateUser), Cancel, operator(Retry), operator(Skip(ReserveStock))] {
         Saga { plan: order(), state: State::of_version(99) }.when(input).ignored(Why::UnknownPlan);
     }
 }
@@ -187,6 +238,7 @@ fn what_each_input_means_in_each_place() {
         given([Start, validated(), short()]),
         given([Start, invalid(UserNotFound)]),
         given([Start, Cancel]),
+        given([Start, validated(), Cancel, operator(Skip(ReserveStock))]),
     ];
     let inputs = [
         ("start", Start),
@@ -201,6 +253,10 @@ fn what_each_input_means_in_each_place() {
         ("exp. stock", Expired(ReserveStock)),
         ("overdue", Overdue),
         ("cancel", Cancel),
+        ("retry", operator(Retry)),
+        ("compensate", operator(Compensate)),
+        ("skip user", operator(Skip(ValidateUser))),
+        ("skip stock", operator(Skip(ReserveStock))),
     ];
     let mut table = String::new();
     for (name, input) in &inputs {
@@ -208,6 +264,7 @@ fn what_each_input_means_in_each_place() {
             Verdict::Moved => "moves".to_owned(),
             Verdict::Ignored(Why::AlreadyStarted) => "Started".to_owned(),
             Verdict::Ignored(Why::AlreadyCompensating) => "GoingBack".to_owned(),
+            Verdict::Ignored(Why::NothingOutstanding) => "Nothing".to_owned(),
             Verdict::Ignored(why) => format!("{why:?}"),
         });
         let line = cells.fold(format!("{name:10}"), |line, cell| format!("{line} {cell:10}"));
@@ -218,19 +275,24 @@ fn what_each_input_means_in_each_place() {
     assert!(table == expected, "\n{table}");
 }
 
-/// Ends are in capitals: confirmed, rejected after a release, for want of stock, for the user's sake, cancelled while validating.
+/// Ends are in capitals: confirmed, rejected after a release, for want of stock, for the user's sake, cancelled while validating,
+/// cancelled with a release given up.
 const TABLE: &str = "\
-           new        validating reserving  CONFIRMED  releasing  RELEASED   SHORT      INVALID    CANCELLED
-start      moves      Started    Started    Started    Started    Started    Started    Started    Started
-validated  NotStarted moves      Repeated   Repeated   Repeated   Repeated   Repeated   Late       Late
-invalid    NotStarted moves      Unexpected Unexpected Unexpected Unexpected Unexpected Repeated   Late
-reserved   NotStarted Unexpected moves      Repeated   Late       moves      moves      Unexpected Unexpected
-short      NotStarted Unexpected moves      Unexpected Late       Late       Repeated   Unexpected Unexpected
-released   NotStarted Unexpected Unexpected Unexpected moves      Repeated   Late       Unexpected Unexpected
-due user   NotStarted moves      Late       Late       Late       Late       Late       Late       Late
-due stock  NotStarted Late       moves      Late       moves      Late       Late       Late       Late
-exp. user  NotStarted moves      Late       Late       Late       Late       Late       Late       Late
-exp. stock NotStarted Late       moves      Late       moves      Late       Late       Late       Late
-overdue    NotStarted moves      moves      Final      GoingBack  Final      Final      Final      Final
-cancel     NotStarted moves      moves      moves      GoingBack  Final      Final      Final      Final
+           new        validating reserving  CONFIRMED  releasing  RELEASED   SHORT      INVALID    CANCELLED  GIVEN UP
+start      moves      Started    Started    Started    Started    Started    Started    Started    Started    Started
+validated  NotStarted moves      Repeated   Repeated   Repeated   Repeated   Repeated   Late       Late       Repeated
+invalid    NotStarted moves      Unexpected Unexpected Unexpected Unexpected Unexpected Repeated   Late       Unexpected
+reserved   NotStarted Unexpected moves      Repeated   Late       moves      moves      Unexpected Unexpected Late
+short      NotStarted Unexpected moves      Unexpected Late       Late       Repeated   Unexpected Unexpected Late
+released   NotStarted Unexpected Unexpected Unexpected moves      Repeated   Late       Unexpected Unexpected moves
+due user   NotStarted moves      Late       Late       Late       Late       Late       Late       Late       Late
+due stock  NotStarted Late       moves      Late       moves      Late       Late       Late       Late       Late
+exp. user  NotStarted moves      Late       Late       Late       Late       Late       Late       Late       Late
+exp. stock NotStarted Late       moves      Late       moves      Late       Late       Late       Late       Late
+overdue    NotStarted moves      moves      Final      GoingBack  Final      Final      Final      Final      Final
+cancel     NotStarted moves      moves      moves      GoingBack  Final      Final      Final      Final      Final
+retry      NotStarted moves      moves      Nothing    moves      Nothing    Nothing    Nothing    Nothing    Nothing
+compensate NotStarted moves      moves      Final      GoingBack  Final      Final      Final      Final      Final
+skip user  NotStarted NotUndoing NotUndoing NotUndoing NotUndoing NotUndoing NotUndoing NotUndoing NotUndoing NotUndoing
+skip stock NotStarted NotUndoing NotUndoing NotUndoing moves      NotUndoing NotUndoing NotUndoing NotUndoing Repeated
 ";

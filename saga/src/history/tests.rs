@@ -7,8 +7,8 @@ use super::*;
 use crate::Input::{Cancel, Due, Expired, Overdue, Start};
 use crate::order::Step::{ReserveStock, ValidateUser};
 use crate::order::{Order, Output};
-use crate::testing::{Saga, ask, given, invalid, order, released, reserved, short, undo, usd, validated};
-use crate::{Cause, Notice, Phase, Progress, Why};
+use crate::testing::{Saga, ask, given, invalid, operator, order, released, reserved, short, undo, usd, validated};
+use crate::{Action, Cause, Notice, Phase, Progress, Why};
 
 /// The waybill of these inputs, as the order service would write it.
 fn history<const N: usize>(inputs: [Input<Order>; N]) -> Vec<Entry<Order>> {
@@ -69,6 +69,15 @@ fn every_input_is_written_like_this() {
     persisted::<Input<Order>>(&Expired(ReserveStock), r#"{"expired":"reserve_stock"}"#);
     persisted::<Input<Order>>(&Overdue, r#""overdue""#);
     persisted::<Input<Order>>(&Cancel, r#""cancel""#);
+    for (action, json) in [
+        (Action::Retry, r#""retry""#),
+        (Action::Cancel, r#""cancel""#),
+        (Action::Compensate, r#""compensate""#),
+        (Action::Skip(ReserveStock), r#"{"skip":"reserve_stock"}"#),
+    ] {
+        let whole = format!(r#"{{"operator":{{"action":{json},"by":"ann","reason":"the warehouse burnt down"}}}}"#);
+        persisted::<Input<Order>>(&operator(action), &whole);
+    }
     let id = "00000000-0000-0000-0000-00000000000";
     let refused = r#""reason":{"code":"user_inactive","detail":"refused by the user service"}"#;
     let data = format!(r#"{{"order_id":"{id}1","user_id":"{id}2",{refused}}}"#);
@@ -96,6 +105,8 @@ fn every_verdict_is_written_like_this() {
         (Why::Final, "final"),
         (Why::NoWayBack, "no_way_back"),
         (Why::UnknownPlan, "unknown_plan"),
+        (Why::NothingOutstanding, "nothing_outstanding"),
+        (Why::NotUndoing, "not_undoing"),
     ] {
         persisted(&Verdict::Ignored(why), &format!(r#"{{"ignored":"{word}"}}"#));
     }
@@ -121,12 +132,15 @@ fn every_state_is_written_like_this() {
     persisted(&Step::Undoing(3), r#"{"undoing":3}"#);
     persisted(&Step::Undone(3), r#"{"undone":3}"#);
     persisted(&Step::Dropped, r#""dropped""#);
+    persisted(&Step::GivenUp(3), r#"{"given_up":3}"#);
     type Whole = Phase<Order>;
     persisted(&Whole::New, r#""new""#);
     persisted(&Whole::Running, r#""running""#);
     persisted(&Whole::Completed, r#""completed""#);
     persisted(&Whole::Compensating(Cause::Cancelled), r#"{"compensating":"cancelled"}"#);
     persisted(&Whole::Compensated(Cause::TimedOut { step: None }), r#"{"compensated":{"timed_out":{"step":null}}}"#);
+    let withdrawn = Cause::Withdrawn { by: "ann".to_owned(), reason: "lost".to_owned() };
+    persisted(&Whole::Compensating(withdrawn), r#"{"compensating":{"withdrawn":{"by":"ann","reason":"lost"}}}"#);
     let Saga { state, .. } = given([Start, validated(), short()]);
     let refusal = r#"{"code":"insufficient_stock","detail":"refused by the product service"}"#;
     let phase = format!(r#"{{"compensated":{{"refused":{{"step":"reserve_stock","refusal":{refusal}}}}}}}"#);
@@ -136,7 +150,10 @@ fn every_state_is_written_like_this() {
 
 #[test]
 fn a_history_decides_again_what_it_decided() {
-    let entries = history([Cancel, Start, validated(), Due(ReserveStock), Cancel, Cancel, released(), reserved(), released()]);
+    let retry = operator(Action::Retry);
+    let skip = operator(Action::Skip(ReserveStock));
+    let entries =
+        history([Cancel, Start, validated(), Due(ReserveStock), retry, Cancel, Cancel, released(), reserved(), skip, released()]);
     let (decisions, divergence) = replay(&order(), &entries);
     assert_eq!(divergence, None);
     let (last, decided) = (entries.last().unwrap(), decisions.last().unwrap());

@@ -9,9 +9,11 @@ use super::Step::{ReserveStock, ValidateUser};
 use super::*;
 use crate::Input::{Cancel, Expired, Overdue, Start};
 use crate::Message::Tell;
-use crate::testing::{CUP, ORDER, TEA, USER, ask, given, invalid, order, released, reserved, reserved_at, short, undo, usd};
+use crate::testing::{
+    CUP, ORDER, TEA, USER, ask, given, invalid, operator, order, released, reserved, reserved_at, short, undo, usd,
+};
 use crate::testing::{Saga, validated};
-use crate::{Notice, Why, verify};
+use crate::{Action, Notice, Why, verify};
 
 fn confirmed() -> Saga<Order> {
     given([Start, validated(), reserved()])
@@ -87,6 +89,8 @@ fn the_customer_sees_a_status_and_a_reason() {
     let late_user = "the user service did not answer in time";
     let late_stock = "the product service did not answer in time";
     let cancelled = "the customer cancelled the order";
+    let withdrawn = Some((WithdrawnByOperator, "the warehouse burnt down"));
+    let withdraw = || operator(Action::Compensate);
     for (saga, status, reason) in [
         (given([]), Pending, None),
         (given([Start]), Pending, None),
@@ -98,6 +102,10 @@ fn the_customer_sees_a_status_and_a_reason() {
         (given([Start, validated(), Expired(ReserveStock)]), Pending, Some((TimedOut, late_stock))),
         (given([Start, validated(), Expired(ReserveStock), released()]), Rejected, Some((TimedOut, late_stock))),
         (given([Start, Overdue]), Rejected, Some((TimedOut, "the order took too long"))),
+        (given([Start, withdraw()]), Rejected, withdrawn),
+        (given([Start, validated(), withdraw()]), Pending, withdrawn),
+        (given([Start, validated(), withdraw(), released()]), Rejected, withdrawn),
+        (given([Start, operator(Action::Cancel)]), Cancelled, Some((CancelledByCustomer, cancelled))),
         (given([Start, Cancel]), Cancelled, Some((CancelledByCustomer, cancelled))),
         (given([Start, validated(), Cancel]), Cancelling, Some((CancelledByCustomer, cancelled))),
         (given([Start, validated(), Cancel, released()]), Cancelled, Some((CancelledByCustomer, cancelled))),

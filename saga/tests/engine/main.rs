@@ -2,6 +2,7 @@
 //! that loses, repeats and reorders.
 
 mod network;
+mod operator;
 mod parcel;
 mod properties;
 mod scenario;

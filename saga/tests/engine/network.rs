@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::DateTime;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use saga::{Cause, Decision, Direction, Entry, Input, Phase, Plan, State, decide, replay};
+use saga::{Action, Cause, Decision, Direction, Entry, Input, Phase, Plan, State, decide, replay};
 
 /// Whoever answers commands.
 pub trait Participants<P: Plan> {
@@ -34,6 +34,10 @@ pub enum Event {
     Overdue,
     Cancel,
     Change,
+    /// An operator's hand; an index for what is aimed at one step.
+    Retry,
+    Withdraw,
+    Skip(Index),
 }
 
 pub fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -46,6 +50,9 @@ pub fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Overdue),
         1 => Just(Event::Cancel),
         1 => Just(Event::Change),
+        1 => Just(Event::Retry),
+        1 => Just(Event::Withdraw),
+        1 => any::<Index>().prop_map(Event::Skip),
     ];
     prop::collection::vec(event, 0..40)
 }
@@ -106,6 +113,9 @@ impl<P: Plan<Command: Clone>, X: Participants<P>> World<P, X> {
             Event::Overdue => self.take(Input::Overdue),
             Event::Cancel => self.take(Input::Cancel),
             Event::Change => self.participants.change(),
+            Event::Retry => self.take(operator(Action::Retry)),
+            Event::Withdraw => self.take(operator(Action::Compensate)),
+            Event::Skip(which) => self.fire(which, |step| operator(Action::Skip(step))),
         }
     }
 
@@ -123,6 +133,10 @@ impl<P: Plan<Command: Clone>, X: Participants<P>> World<P, X> {
         let sequence = self.history.len() as u32 + 1;
         self.history.push(Entry { sequence, time: DateTime::UNIX_EPOCH, message, decision: verdict, sent: messages, state });
     }
+}
+
+fn operator<P: Plan>(action: Action<P::Step>) -> Input<P> {
+    Input::Operator { action, by: "ann".to_owned(), reason: "tired of it".to_owned() }
 }
 
 /// Takes a message off the wire; a repeated one stays on it as well.
