@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
-use crate::{import, order, product, provision, up, user};
+use crate::{health, import, order, product, provision, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -56,6 +56,9 @@ enum Command {
     /// Start everything: broker, databases, streams and all services, until interrupted.
     #[command(after_help = up::EXAMPLES)]
     Up(Box<up::Args>),
+    /// Ask a service whether it is ready.
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::Args),
     /// Create and update the streams and consumers.
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
@@ -95,6 +98,7 @@ impl Cli {
         let gateway = Gateway::new(&self.global.gateway)?;
         match self.command {
             Command::Up(args) => args.run().await,
+            Command::Health(args) => args.run(&self.global.gateway, out).await,
             Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&gateway, out).await,
             Command::Product(command) => command.run(&gateway, out).await,

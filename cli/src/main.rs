@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod health;
 mod import;
 mod list;
 mod order;
