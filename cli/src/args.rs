@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
-use crate::{health, import, order, product, provision, up, user};
+use crate::{audit, health, import, order, product, provision, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -56,6 +56,9 @@ enum Command {
     /// Start everything: broker, databases, streams and all services, until interrupted.
     #[command(after_help = up::EXAMPLES)]
     Up(Box<up::Args>),
+    /// Prove that no order is lost or stuck and no stock oversold or leaked.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Args),
     /// Ask a service whether it is ready.
     #[command(after_help = health::EXAMPLES)]
     Health(health::Args),
@@ -98,6 +101,7 @@ impl Cli {
         let gateway = Gateway::new(&self.global.gateway)?;
         match self.command {
             Command::Up(args) => args.run().await,
+            Command::Audit(args) => args.run(out).await,
             Command::Health(args) => args.run(&self.global.gateway, out).await,
             Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&gateway, out).await,

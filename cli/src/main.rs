@@ -1,6 +1,7 @@
 //! `waybill`: the command line. Nouns, then verbs; data on stdout, progress and complaints on stderr.
 
 mod args;
+mod audit;
 mod client;
 mod health;
 mod import;

@@ -11,8 +11,8 @@ create table orders (
     state           jsonb       not null,          -- where the saga stands
     sequence        integer     not null,          -- of its last history entry
     settled         boolean     not null default false, -- waits for nobody
-    due_at          timestamptz,                   -- when to ask again
-    deadline_at     timestamptz,                   -- when to give up the step under way
+    waiting_since   timestamptz,                   -- since when the command under way is unanswered
+    due_at          timestamptz,                   -- when to ask again, or to give up: the sweeper looks at no other time
     traceparent     text        not null,
     -- The client's Idempotency-Key. Kept as long as the order, so a repeated request can never place a second one.
     idempotency_key text,

@@ -44,6 +44,7 @@ impl Broker {
                 match event {
                     Event::Connected => tracing::info!("connected to the broker"),
                     Event::Disconnected => tracing::warn!("the broker is gone; reconnecting"),
+                    Event::Closed | Event::Draining => tracing::debug!(%event, "broker"),
                     other => tracing::warn!(event = %other, "broker"),
                 }
             })

@@ -194,7 +194,6 @@ pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(Cancellatio
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "cannot go on");
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

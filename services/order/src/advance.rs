@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::store::{Deadline, HistoryRow, Locked, Timer};
+use crate::store::{HistoryRow, Locked, Timer};
 use crate::view::{Row, View};
 use crate::waiting::Waiting;
 use crate::{SOURCE, Timing, store};
@@ -55,7 +55,7 @@ impl Advance {
     async fn apply(&self, tx: &mut PgConnection, batch: &[(OrderId, Trigger)]) -> anyhow::Result<Handled<Option<Moved>>> {
         let ids: Vec<Uuid> = batch.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
         let now = store::now(tx).await?;
-        let locked = store::lock(tx, &ids, self.timing.order_deadline).await?;
+        let locked = store::lock(tx, &ids, self.timing.deadlines()).await?;
         let mut orders: BTreeMap<OrderId, Open> =
             locked.into_iter().map(|locked| (locked.row.order.id, Open::new(locked))).collect();
         let mut verdicts = Vec::with_capacity(batch.len());
@@ -90,7 +90,7 @@ impl Advance {
         let entries: Vec<HistoryRow> = touched.iter().flat_map(|open| open.entries.iter().map(Entry::row)).collect();
         store::append(tx, now, &entries).await?;
         let rows: Vec<(&Row, Timer)> = touched.iter().map(|open| (&open.locked.row, self.timer(open))).collect();
-        store::update(tx, &rows).await?;
+        store::update(tx, &rows, self.timing.deadlines()).await?;
 
         let ended: Vec<Uuid> = touched.iter().filter(|open| open.ends()).map(|open| open.locked.row.order.id.0).collect();
         let mut waybills: BTreeMap<OrderId, Vec<Box<RawValue>>> = BTreeMap::new();
@@ -117,20 +117,16 @@ impl Advance {
     }
 }
 
-/// When an order is due again. A step that has just begun gets a deadline; one that is asked again keeps it.
+/// When an order is due again: when the first of its unanswered commands is.
 pub fn timer(row: &Row, before: Option<&State<Order>>, timing: &Timing) -> Timer {
     let seed = row.order.id.0.as_u128() as u64;
-    let mut timer = Timer { due_in: None, deadline_in: Deadline::None };
+    let mut timer = Timer { due_in: None, begins: false, can_expire: false };
     for (step, direction, attempt) in row.state.outstanding() {
         let delay = timing.patience().delay(attempt, seed);
+        let goes_on = before.is_some_and(|before| before.outstanding().any(|(was, way, _)| (was, way) == (step, direction)));
         timer.due_in = Some(timer.due_in.map_or(delay, |due| due.min(delay)));
-        let under_way = before.is_some_and(|before| before.outstanding().any(|(was, way, _)| (was, way) == (step, direction)));
-        timer.deadline_in = match direction {
-            Direction::Act if under_way => Deadline::Keep,
-            Direction::Act => Deadline::In(timing.step_deadline),
-            // A compensation is never given up.
-            Direction::Undo => Deadline::None,
-        };
+        timer.begins |= !goes_on;
+        timer.can_expire |= direction == Direction::Act;
     }
     timer
 }
@@ -167,7 +163,7 @@ impl Open {
             Trigger::Cancel => self.decide(Input::Cancel, now).map(Some),
             Trigger::Timer => {
                 // Looked at again under the lock: another instance may have been first.
-                if !self.locked.due && !self.locked.expired {
+                if !self.locked.due {
                     return Ok(None);
                 }
                 let mut verdict = None;

@@ -81,6 +81,10 @@ pub struct Timing {
 }
 
 impl Timing {
+    pub(crate) fn deadlines(&self) -> store::Deadlines {
+        store::Deadlines { step: self.step_deadline, order: self.order_deadline }
+    }
+
     pub(crate) fn patience(&self) -> Patience {
         Patience { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
     }

@@ -56,7 +56,7 @@ impl Handler for Place {
             .zip(batch)
             .map(|((row, _), new)| NewRow { row, key: new.key.as_deref(), timer: timer(row, None, &self.timing) })
             .collect();
-        let inserted: HashSet<Uuid> = store::insert(tx, &rows).await?.into_iter().collect();
+        let inserted: HashSet<Uuid> = store::insert(tx, &rows, self.timing.deadlines()).await?.into_iter().collect();
         let is_new = |row: &Row| inserted.contains(&row.order.id.0);
 
         let mut outgoing = Outgoing::new(SOURCE, now);

@@ -49,24 +49,24 @@ pub async fn now(tx: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar("select now()").fetch_one(tx).await
 }
 
-/// When an order is due again, from now; `None` stays as it is for the deadline, and means never for the repetition.
+/// When an order is due again. What has a deadline is due then at the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Until the outstanding command is sent again.
+    /// Until the unanswered command is sent again; `None`: nothing is unanswered.
     pub due_in: Option<Duration>,
-    /// Until the step is given up.
-    pub deadline_in: Deadline,
+    /// Whether the waiting begins now; otherwise it goes on.
+    pub begins: bool,
+    /// Whether what is waited for can be given up. A compensation cannot.
+    pub can_expire: bool,
 }
 
-/// What becomes of the deadline.
+/// The two deadlines of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
-    /// It stays: the same step is under way.
-    Keep,
-    /// A new step has begun.
-    In(Duration),
-    /// Nothing can be given up.
-    None,
+pub struct Deadlines {
+    /// How long a step may go unanswered.
+    pub step: Duration,
+    /// How long an order may take in all.
+    pub order: Duration,
 }
 
 /// A new order, with its key and timer.
@@ -77,13 +77,13 @@ pub struct NewRow<'a> {
 }
 
 /// Inserts those whose key is free, and returns their ids.
-pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>]) -> sqlx::Result<Vec<Uuid>> {
+pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>], deadlines: Deadlines) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar(
-        "insert into orders (id, user_id, items, status, state, sequence, due_at, deadline_at, traceparent, idempotency_key) \
-         select id, user_id, items, $5, state, 1, now() + make_interval(secs => due_in), \
-                now() + make_interval(secs => deadline_in), traceparent, key \
-         from unnest($1::uuid[], $2::uuid[], $3::jsonb[], $4::jsonb[], $6::float8[], $7::float8[], $8::text[], $9::text[]) \
-              as new (id, user_id, items, state, due_in, deadline_in, traceparent, key) \
+        "insert into orders (id, user_id, items, status, state, sequence, waiting_since, due_at, traceparent, idempotency_key) \
+         select id, user_id, items, $5, state, 1, now(), \
+                now() + make_interval(secs => least(due_in, $7, $8)), traceparent, key \
+         from unnest($1::uuid[], $2::uuid[], $3::jsonb[], $4::jsonb[], $6::float8[], $9::text[], $10::text[]) \
+              as new (id, user_id, items, state, due_in, traceparent, key) \
          on conflict do nothing returning id",
     )
     .bind(new.iter().map(|new| new.row.order.id.0).collect::<Vec<_>>())
@@ -92,18 +92,12 @@ pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>]) -> sqlx::Result<V
     .bind(new.iter().map(|new| Json(&new.row.state)).collect::<Vec<_>>())
     .bind(Status::Pending.as_str())
     .bind(new.iter().map(|new| new.timer.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| deadline(new.timer.deadline_in)).collect::<Vec<_>>())
+    .bind(deadlines.step.as_secs_f64())
+    .bind(deadlines.order.as_secs_f64())
     .bind(new.iter().map(|new| new.row.trace.as_str()).collect::<Vec<_>>())
     .bind(new.iter().map(|new| new.key).collect::<Vec<_>>())
     .fetch_all(tx)
     .await
-}
-
-fn deadline(deadline: Deadline) -> Option<f64> {
-    match deadline {
-        Deadline::In(wait) => Some(wait.as_secs_f64()),
-        Deadline::Keep | Deadline::None => None,
-    }
 }
 
 /// Orders by the keys they were placed with.
@@ -121,7 +115,7 @@ pub async fn by_keys(tx: &mut PgConnection, keys: &[&str]) -> sqlx::Result<Vec<(
 /// An order locked for a decision, and what its timers say.
 pub struct Locked {
     pub row: Row,
-    /// It is time to ask again.
+    /// It is time to ask again, or to give up.
     pub due: bool,
     /// The step has run past its deadline.
     pub expired: bool,
@@ -130,15 +124,17 @@ pub struct Locked {
 }
 
 /// Locks orders, in the order of their ids, so that two batches never wait for each other in a circle.
-pub async fn lock(tx: &mut PgConnection, ids: &[Uuid], order_deadline: Duration) -> sqlx::Result<Vec<Locked>> {
+pub async fn lock(tx: &mut PgConnection, ids: &[Uuid], deadlines: Deadlines) -> sqlx::Result<Vec<Locked>> {
     let rows = sqlx::query(
         "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                coalesce(due_at <= now(), false) as due, coalesce(deadline_at <= now(), false) as expired, \
-                created_at + make_interval(secs => $2) <= now() as overdue \
+                coalesce(due_at <= now(), false) as due, \
+                coalesce(waiting_since + make_interval(secs => $2) <= now(), false) as expired, \
+                created_at + make_interval(secs => $3) <= now() as overdue \
          from orders where id = any($1) order by id for update",
     )
     .bind(ids)
-    .bind(order_deadline.as_secs_f64())
+    .bind(deadlines.step.as_secs_f64())
+    .bind(deadlines.order.as_secs_f64())
     .fetch_all(tx)
     .await?;
     rows.iter()
@@ -150,7 +146,7 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid], order_deadline: Duration)
 }
 
 /// Writes orders after their decisions.
-pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)]) -> sqlx::Result<()> {
+pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)], deadlines: Deadlines) -> sqlx::Result<()> {
     let (mut prices, mut currencies, mut totals, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (row, _) in moved {
         let total = row.total();
@@ -164,13 +160,16 @@ pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)]) -> sqlx::Res
                 settled = new.settled, currency = new.currency, total = new.total, \
                 unit_prices = (select array_agg(price::bigint order by position) \
                                from jsonb_array_elements_text(new.prices) with ordinality as each (price, position)), \
-                due_at = now() + make_interval(secs => new.due_in), \
-                deadline_at = case when new.keep_deadline then orders.deadline_at \
-                                   else now() + make_interval(secs => new.deadline_in) end, \
+                waiting_since = case when new.due_in is null then null when new.begins then now() else orders.waiting_since end, \
+                due_at = case when new.due_in is null then null \
+                              when not new.can_expire then now() + make_interval(secs => new.due_in) \
+                              else least(now() + make_interval(secs => new.due_in), \
+                                         case when new.begins then now() else orders.waiting_since end + make_interval(secs => $13), \
+                                         orders.created_at + make_interval(secs => $14)) end, \
                 updated_at = now() \
          from unnest($1::uuid[], $2::jsonb[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
-                     $9::jsonb[], $10::float8[], $11::boolean[], $12::float8[]) \
-              as new (id, state, sequence, status, reason, settled, currency, total, prices, due_in, keep_deadline, deadline_in) \
+                     $9::jsonb[], $10::float8[], $11::boolean[], $12::boolean[]) \
+              as new (id, state, sequence, status, reason, settled, currency, total, prices, due_in, begins, can_expire) \
          where orders.id = new.id",
     )
     .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
@@ -183,8 +182,10 @@ pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)]) -> sqlx::Res
     .bind(totals)
     .bind(prices)
     .bind(moved.iter().map(|(_, timer)| timer.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(_, timer)| timer.deadline_in == Deadline::Keep).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(_, timer)| deadline(timer.deadline_in)).collect::<Vec<_>>())
+    .bind(moved.iter().map(|(_, timer)| timer.begins).collect::<Vec<_>>())
+    .bind(moved.iter().map(|(_, timer)| timer.can_expire).collect::<Vec<_>>())
+    .bind(deadlines.step.as_secs_f64())
+    .bind(deadlines.order.as_secs_f64())
     .execute(tx)
     .await?;
     Ok(())

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderName, Request, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
-use tower_http::timeout::TimeoutLayer;
 
 use crate::health::Health;
 use crate::http::Problem;
@@ -119,11 +119,19 @@ fn edge(
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let router = router
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, timeout))
+        .layer(from_fn(move |request, next| within(timeout, request, next)))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID));
     SetRequestIdLayer::new(REQUEST_ID, NewRequestId)
         .layer(router)
         .map_request(|request: Request<Incoming>| request.map(Body::new))
+}
+
+/// Bounds the time until an answer begins; a live stream may then take as long as it likes.
+async fn within(timeout: Duration, request: axum::extract::Request, next: Next) -> Response {
+    match tokio::time::timeout(timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timed_out().into_response(),
+    }
 }
 
 /// A request without an id gets one, so that a client's report finds its log lines.

@@ -1,0 +1,135 @@
+//! `waybill audit`: proves over all databases that nothing is lost, stuck or oversold; names every row that says otherwise.
+//!
+//! The databases are read one after the other while orders move, so what looks wrong is looked at again, some moments later, and only
+//! what is still wrong is reported.
+
+mod checks;
+mod rows;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chassis::settings::seconds;
+use serde::Serialize;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+use crate::output::{Format, Output, Tabular, table, tell, write_out};
+use crate::system::Databases;
+
+/// Examples for `--help`.
+pub const EXAMPLES: &str = "Examples:
+  waybill audit
+  waybill audit -o json
+  waybill audit --grace 60 || page-someone
+
+Exit status: 0 everything adds up, 1 something does not (each row is printed), 2 wrong usage.";
+
+/// Findings printed of each check; the count is always whole.
+const SHOWN: usize = 100;
+
+/// The flags of `waybill audit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    databases: Databases,
+
+    /// Seconds an order may take in all; the order service's own setting.
+    #[arg(long, env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds, value_name = "SECONDS")]
+    order_deadline: Duration,
+
+    /// Seconds by which a deadline may be missed: a sweep and a repetition.
+    #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
+    grace: Duration,
+}
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was to be proved.
+    pub check: &'static str,
+    /// How many rows were looked at.
+    pub rows: u64,
+    /// What contradicts it.
+    pub findings: Vec<Finding>,
+}
+
+/// A row that contradicts a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The order, reservation or product.
+    pub id: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Tabular for Check {
+    const HEADER: &'static [&'static str] = &["CHECK", "ROWS", "WRONG"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.check.to_owned(), self.rows.to_string(), self.findings.len().to_string()]
+    }
+}
+
+/// The answer of the whole audit.
+#[derive(Debug, Serialize)]
+struct Report {
+    clean: bool,
+    checks: Vec<Check>,
+}
+
+/// The databases under audit.
+pub struct Books {
+    /// The order service's.
+    pub orders: PgPool,
+    /// The product service's.
+    pub products: PgPool,
+    /// How long an order may be under way.
+    pub patience: Duration,
+    /// By how much a deadline may be missed.
+    pub grace: Duration,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let books = Books {
+            orders: connect(&self.databases.order()?, "order").await?,
+            products: connect(&self.databases.product()?, "product").await?,
+            patience: self.order_deadline,
+            grace: self.grace,
+        };
+        let checks = vec![
+            checks::in_time(&books).await?,
+            checks::conserved(&books).await?,
+            checks::held(&books).await?,
+            checks::matched(&books).await?,
+        ];
+        let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
+        match out.format {
+            Format::Table => show(&report)?,
+            Format::Json => out.document(&report)?,
+            Format::Jsonl => report.checks.iter().try_for_each(|check| out.document(check))?,
+        }
+        Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn show(report: &Report) -> std::io::Result<()> {
+    write_out(&table(Check::HEADER, report.checks.iter().map(Check::row)))?;
+    for check in &report.checks {
+        for finding in check.findings.iter().take(SHOWN) {
+            write_out(&format!("{}: {}", finding.id, finding.what))?;
+        }
+        if check.findings.len() > SHOWN {
+            write_out(&format!("... and {} more: {}", check.findings.len() - SHOWN, check.check))?;
+        }
+    }
+    tell(if report.clean { "Everything adds up." } else { "Something does not add up." });
+    Ok(())
+}
+
+async fn connect(url: &str, name: &str) -> anyhow::Result<PgPool> {
+    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
+    options.connect(url).await.with_context(|| format!("the {name} service's database does not answer"))
+}

@@ -1,0 +1,210 @@
+//! The checks, each over all rows, streaming: memory does not grow with the number of orders.
+
+use std::time::Duration;
+
+use futures_util::{Stream, TryStreamExt as _};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::rows::{self, Lines, Order, Reservation};
+use super::{Books, Check, Finding};
+
+/// How often what looks wrong is looked at again, and how long between: longer than a message takes.
+const LOOKS: usize = 5;
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+
+/// Every order is final or within its deadline.
+pub async fn in_time(books: &Books) -> anyhow::Result<Check> {
+    let rows: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&books.orders).await?;
+    let late = sqlx::query(
+        "select id, status, state::text as state, extract(epoch from now() - created_at)::bigint as age from orders \
+         where not settled and (due_at < now() - make_interval(secs => $1) \
+                                or waiting_since < now() - make_interval(secs => $2) - make_interval(secs => $1)) order by id",
+    )
+    .bind(books.grace.as_secs_f64())
+    .bind(books.patience.as_secs_f64())
+    .fetch_all(&books.orders)
+    .await?;
+    let finding = |row: &sqlx::postgres::PgRow| -> sqlx::Result<Finding> {
+        let (id, status): (Uuid, String) = (row.try_get("id")?, row.try_get("status")?);
+        let (state, age): (String, i64) = (row.try_get("state")?, row.try_get("age")?);
+        Ok(Finding { id: id.to_string(), what: format!("{status} for {age} s, past its deadline: {state}") })
+    };
+    let findings = late.iter().map(finding).collect::<sqlx::Result<_>>()?;
+    Ok(Check { check: "every order is final or within its deadline", rows: rows.unsigned_abs(), findings })
+}
+
+/// For each product, what was received is available or reserved.
+pub async fn conserved(books: &Books) -> anyhow::Result<Check> {
+    // One statement sees one moment.
+    let mut products = sqlx::query(
+        "select id, stock, reserved, coalesce(received, 0)::bigint as received from products \
+         left join (select product_id, sum(delta) as received from stock_changes group by product_id) as changes \
+                on product_id = id order by id",
+    )
+    .fetch(&books.products);
+    let (mut rows, mut findings) = (0, Vec::new());
+    while let Some(row) = products.try_next().await? {
+        rows += 1;
+        let (id, stock): (Uuid, i64) = (row.try_get("id")?, row.try_get("stock")?);
+        let (reserved, received): (i64, i64) = (row.try_get("reserved")?, row.try_get("received")?);
+        if received != stock + reserved || stock < 0 || reserved < 0 {
+            let what = format!("received {received}, but {stock} are available and {reserved} reserved");
+            findings.push(Finding { id: id.to_string(), what });
+        }
+    }
+    Ok(Check { check: "for each product: received = available + reserved", rows, findings })
+}
+
+/// For each product, what is reserved is what its reservations hold.
+pub async fn held(books: &Books) -> anyhow::Result<Check> {
+    let mut products = sqlx::query(
+        "select products.id, reserved, coalesce(held, 0)::bigint as held from products left join ( \
+             select (item->>'product_id')::uuid as id, sum((item->>'quantity')::bigint) as held \
+             from reservations, jsonb_array_elements(items) as item where status = 'reserved' group by 1 \
+         ) as holds on holds.id = products.id order by products.id",
+    )
+    .fetch(&books.products);
+    let (mut rows, mut findings) = (0, Vec::new());
+    while let Some(row) = products.try_next().await? {
+        rows += 1;
+        let (id, reserved, held): (Uuid, i64, i64) = (row.try_get("id")?, row.try_get("reserved")?, row.try_get("held")?);
+        if reserved != held {
+            findings.push(Finding { id: id.to_string(), what: format!("{reserved} are reserved, but reservations hold {held}") });
+        }
+    }
+    Ok(Check { check: "for each product: reserved = the sum of its reservations", rows, findings })
+}
+
+/// Reservations and orders match line by line: two sorted streams, laid side by side.
+pub async fn matched(books: &Books) -> anyhow::Result<Check> {
+    let mut orders = sqlx::query(rows::ORDERS).fetch(&books.orders).map_err(anyhow::Error::from);
+    let mut reservations = sqlx::query(rows::RESERVATIONS).fetch(&books.products).map_err(anyhow::Error::from);
+    let (mut order, mut reservation) = (next(&mut orders, rows::order).await?, next(&mut reservations, rows::reservation).await?);
+    let (mut rows, mut doubtful) = (0, Vec::new());
+    loop {
+        let id = match (&order, &reservation) {
+            (None, None) => break,
+            (Some(order), None) => order.id,
+            (None, Some(reservation)) => reservation.id,
+            (Some(order), Some(reservation)) => order.id.min(reservation.id),
+        };
+        rows += 1;
+        let mine = order.take_if(|order| order.id == id);
+        let held = reservation.take_if(|reservation| reservation.id == id);
+        if judge(mine.as_ref(), held.as_ref()).is_some() {
+            doubtful.push(id);
+        }
+        if mine.is_some() {
+            order = next(&mut orders, rows::order).await?;
+        }
+        if held.is_some() {
+            reservation = next(&mut reservations, rows::reservation).await?;
+        }
+    }
+    drop((orders, reservations));
+    let findings = look_again(books, doubtful).await?;
+    Ok(Check { check: "reservations and orders match line by line", rows, findings })
+}
+
+async fn next<T>(
+    stream: &mut (impl Stream<Item = anyhow::Result<sqlx::postgres::PgRow>> + Unpin),
+    read: impl Fn(&sqlx::postgres::PgRow) -> sqlx::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    Ok(stream.try_next().await?.as_ref().map(read).transpose()?)
+}
+
+/// An order that moved between the two readings is in order by now; what is wrong stays wrong.
+async fn look_again(books: &Books, mut doubtful: Vec<Uuid>) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for _ in 0..LOOKS {
+        if doubtful.is_empty() {
+            break;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        findings.clear();
+        let mut still = Vec::new();
+        for id in doubtful {
+            let order = rows::order_now(&books.orders, id).await?;
+            let reservation = rows::reservation_now(&books.products, id).await?;
+            if let Some(what) = judge(order.as_ref(), reservation.as_ref()) {
+                findings.push(Finding { id: id.to_string(), what });
+                still.push(id);
+            }
+        }
+        doubtful = still;
+    }
+    Ok(findings)
+}
+
+/// What is wrong with an order and its reservation; `None`: nothing.
+fn judge(order: Option<&Order>, reservation: Option<&Reservation>) -> Option<String> {
+    match (order, reservation) {
+        (None, None) => None,
+        (None, Some(_)) => Some("stock is held for an order that does not exist".to_owned()),
+        (Some(order), None) if order.status == "confirmed" => Some("the order is confirmed, but holds no stock".to_owned()),
+        (Some(_), None) => None,
+        (Some(order), Some(reservation)) => match order.status.as_str() {
+            "rejected" | "cancelled" => Some(format!("the order is {}, but stock is held for it", order.status)),
+            status => lines_differ(&order.lines, &reservation.lines, status == "confirmed"),
+        },
+    }
+}
+
+fn lines_differ(order: &Lines, reservation: &Lines, priced: bool) -> Option<String> {
+    let products = order.keys().chain(reservation.keys());
+    products.into_iter().find_map(|product| match (order.get(product), reservation.get(product)) {
+        (Some((ordered, _)), Some((held, _))) if ordered != held => {
+            Some(format!("product {product}: {ordered} ordered, {held} held"))
+        }
+        (Some((_, paid)), Some((_, price))) if priced && paid != price => {
+            Some(format!("product {product}: confirmed at {paid:?}, reserved at {price:?}"))
+        }
+        (Some(_), Some(_)) => None,
+        (Some(_), None) => Some(format!("product {product}: ordered, not held")),
+        (None, _) => Some(format!("product {product}: held, not ordered")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(status: &str, lines: &[(u128, i64, Option<i64>)]) -> Order {
+        Order { id: Uuid::nil(), status: status.to_owned(), lines: of(lines) }
+    }
+
+    fn reservation(lines: &[(u128, i64, Option<i64>)]) -> Reservation {
+        Reservation { id: Uuid::nil(), lines: of(lines) }
+    }
+
+    fn of(lines: &[(u128, i64, Option<i64>)]) -> Lines {
+        lines.iter().map(|(product, pieces, price)| (Uuid::from_u128(*product), (*pieces, *price))).collect()
+    }
+
+    #[test]
+    fn what_agrees_is_no_finding() {
+        let held = reservation(&[(1, 2, Some(100))]);
+        assert_eq!(judge(Some(&order("confirmed", &[(1, 2, Some(100))])), Some(&held)), None);
+        assert_eq!(judge(Some(&order("pending", &[(1, 2, None)])), Some(&held)), None);
+        assert_eq!(judge(Some(&order("pending", &[(1, 2, None)])), None), None);
+        assert_eq!(judge(Some(&order("rejected", &[(1, 2, None)])), None), None);
+    }
+
+    #[test]
+    fn whatever_disagrees_is_a_finding() {
+        let held = reservation(&[(1, 2, Some(100))]);
+        for wrong in [
+            judge(None, Some(&held)),
+            judge(Some(&order("confirmed", &[(1, 2, Some(100))])), None),
+            judge(Some(&order("rejected", &[(1, 2, None)])), Some(&held)),
+            judge(Some(&order("cancelled", &[(1, 2, None)])), Some(&held)),
+            judge(Some(&order("confirmed", &[(1, 3, Some(100))])), Some(&held)),
+            judge(Some(&order("confirmed", &[(1, 2, Some(101))])), Some(&held)),
+            judge(Some(&order("confirmed", &[(1, 2, Some(100)), (2, 1, Some(1))])), Some(&held)),
+            judge(Some(&order("confirmed", &[])), Some(&held)),
+        ] {
+            assert!(wrong.is_some());
+        }
+    }
+}
