@@ -83,7 +83,9 @@ impl Broker {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(WITHIN, standing).await.map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is)"))
+        tokio::time::timeout(WITHIN, standing)
+            .await
+            .map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is)"))
     }
 
     /// Publishes messages side by side and waits until every one is acknowledged. Each bears `<id>-<index>` as its message id, so that

@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging to stderr. `RUST_LOG` filters, else `default` does (`info`, say); `WAYBILL_LOG` is `json` or `text` (default: text on a terminal).
 pub fn init(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},sqlx=warn,async_nats=error")));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{default},sqlx=warn,async_nats=error")));
     let text = match std::env::var("WAYBILL_LOG").as_deref() {
         Ok("text") => true,
         Ok("json") => false,

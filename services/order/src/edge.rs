@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id, prefer_wait, trace};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Query, parse_id, prefer_wait, trace};
 use chassis::{GroupCommit, UnitOfWork};
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
@@ -53,7 +53,7 @@ pub fn router(edge: Edge) -> Router {
 #[serde(deny_unknown_fields)]
 struct OrderBody {
     user_id: String,
-    items: Vec<ItemBody>,
+    items: Vec<Object<ItemBody>>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
     }
     let mut items = Vec::with_capacity(body.items.len());
     let mut seen = HashSet::with_capacity(body.items.len());
-    for (index, item) in body.items.iter().enumerate() {
+    for (index, Object(item)) in body.items.iter().enumerate() {
         let product = item.product_id.parse::<ProductId>().map_err(|_| "is not a UUID");
         let product = checks.take(&format!("/items/{index}/product_id"), product);
         let quantity = checks.take(&format!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
@@ -150,15 +150,14 @@ struct ListQuery {
     status: Option<String>,
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery, query: Query<ListQuery>) -> Result<Page<View>, Problem> {
-    let user = query.user_id.as_deref().map(path_id).transpose()?;
+async fn list(State(edge): State<Edge>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
+    let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
     let rows = store::list(&edge.database.pool(), Filter { user, status }, page.after, page.rows()).await?;
     Ok(page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<View>, Problem> {
-    let id = path_id(&id)?;
+async fn show(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
     let row = store::get(&edge.database.pool(), id).await?;
     row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
 }
@@ -172,8 +171,7 @@ struct History {
     items: Vec<Box<RawValue>>,
 }
 
-async fn history(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<History>, Problem> {
-    let id: OrderId = path_id(&id)?;
+async fn history(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<History>, Problem> {
     let entries = store::history(&edge.database.pool(), &[id.0]).await?;
     if entries.is_empty() {
         return Err(not_found(id));
@@ -181,8 +179,7 @@ async fn history(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Bod
     Ok(Body(History { items: entries.into_iter().map(|(_, entry)| entry).collect() }))
 }
 
-async fn cancel(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id: OrderId = path_id(&id)?;
+async fn cancel(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
     let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
     match moved.verdict {
         Some(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {

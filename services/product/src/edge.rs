@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem};
 use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
 use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
@@ -46,7 +46,7 @@ struct CreateBody {
     name: String,
     #[serde(default)]
     description: String,
-    price: Price,
+    price: Object<Price>,
     stock: i64,
 }
 
@@ -62,8 +62,8 @@ async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<C
     let mut checks = Checks::default();
     let name = checks.take("/name", Name::new(&body.name));
     let description = checks.take("/description", Description::new(&body.description));
-    let price = checks.take("/price/currency", price(&body.price));
-    if !(0..=Money::MAX_PRICE).contains(&body.price.amount) {
+    let price = checks.take("/price/currency", price(&body.price.0));
+    if !(0..=Money::MAX_PRICE).contains(&body.price.0.amount) {
         checks.refuse("/price/amount", format!("must be 0 to {} minor units", Money::MAX_PRICE));
     }
     let stock = checks.take("/stock", StockLevel::try_from(body.stock));
@@ -91,8 +91,7 @@ async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<Product>
     Ok(page.page(products, |product| product.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<Product>, Problem> {
-    let id = path_id(&id)?;
+async fn show(State(edge): State<Edge>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {
     store::get(&edge.database.pool(), id).await?.map(Body).ok_or_else(|| not_found(id))
 }
 
@@ -108,10 +107,9 @@ struct StockBody {
 
 async fn change_stock(
     State(edge): State<Edge>,
-    Path(id): Path<String>,
+    Id(id): Id<ProductId>,
     Json(body): Json<StockBody>,
 ) -> Result<Body<Product>, Problem> {
-    let id = path_id(&id)?;
     let mut checks = Checks::default();
     if body.delta == 0 || !(-StockLevel::MAX..=StockLevel::MAX).contains(&body.delta) {
         checks.refuse("/delta", format!("must be -{0} to {0}, and not 0", StockLevel::MAX));
@@ -154,8 +152,7 @@ async fn reserve(State(edge): State<Edge>, Json(body): Json<ReserveBody>) -> Res
     }
 }
 
-async fn release(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<serde_json::Value>, Problem> {
-    let id: ReservationId = path_id(&id)?;
+async fn release(State(edge): State<Edge>, Id(id): Id<ReservationId>) -> Result<Body<serde_json::Value>, Problem> {
     // What an order holds only its saga gives back.
     if store::is_direct(&edge.database.pool(), id).await? != Some(true) {
         return Err(Problem::not_found(format!("there is no reservation {id}")));

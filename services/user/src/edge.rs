@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, IdempotencyKey, Json, Page, PageQuery, Problem, path_id};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem};
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
 use events::{Email, Name, UserId};
@@ -67,12 +67,12 @@ async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<User>, P
     Ok(page.page(users, |user| user.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<User>, Problem> {
-    find(&edge, path_id(&id)?).await.map(Body)
+async fn show(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {
+    find(&edge, id).await.map(Body)
 }
 
-async fn validate(State(edge): State<Edge>, Path(id): Path<String>) -> Result<Body<serde_json::Value>, Problem> {
-    let user = find(&edge, path_id(&id)?).await?;
+async fn validate(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
+    let user = find(&edge, id).await?;
     Ok(Body(json!({ "valid": user.active })))
 }
 
@@ -91,8 +91,7 @@ struct ChangeBody {
     active: Option<bool>,
 }
 
-async fn change(State(edge): State<Edge>, Path(id): Path<String>, Json(body): Json<ChangeBody>) -> Result<Body<User>, Problem> {
-    let id = path_id(&id)?;
+async fn change(State(edge): State<Edge>, Id(id): Id<UserId>, Json(body): Json<ChangeBody>) -> Result<Body<User>, Problem> {
     let mut checks = Checks::default();
     let name = body.name.and_then(|name| checks.take("/name", Name::new(&name)));
     checks.finish(Some(()))?;

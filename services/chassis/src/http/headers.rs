@@ -1,6 +1,5 @@
-//! Request headers with a meaning of their own, and ids in paths.
+//! Request headers with a meaning of their own.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
@@ -72,11 +71,6 @@ pub fn trace(headers: &HeaderMap) -> TraceParent {
         .and_then(|value| TraceParent::parse(value.to_str().ok()?))
         // Not a UUIDv7: its leading bits are the time, and a trace id should be random throughout.
         .unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()))
-}
-
-/// An id in a path; what is no UUID is malformed.
-pub fn path_id<T: FromStr>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::malformed(format!("`{text}` is not a UUID")))
 }
 
 #[cfg(test)]

@@ -1,10 +1,15 @@
 //! Strict JSON: the content type, the size, the syntax, the shape and the values are each checked, and each refused by name.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::http::{FieldError, Problem};
 
@@ -22,6 +27,29 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
             return Err(Problem::unsupported_media_type());
         }
         parse(&body(request).await?).map(Self)
+    }
+}
+
+/// An object. serde by itself also takes an array of the fields' values in the order they are declared in.
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
     }
 }
 
@@ -44,7 +72,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         let error = error.into_inner();
         if error.is_data() {
@@ -120,6 +148,7 @@ mod tests {
     fn syntax_is_malformed_and_shape_is_invalid() {
         assert_eq!(parse::<Outer>(b"{").unwrap_err().status, 400);
         assert_eq!(parse::<Outer>(br#"{"items":[]} x"#).unwrap_err().status, 400);
+        assert_eq!(parse::<Outer>(b"[[]]").unwrap_err().detail, "invalid type: sequence, expected an object");
         let problem = parse::<Outer>(br#"{"items":[{"quantity":1},{"quantity":"x"}]}"#).unwrap_err();
         assert_eq!((problem.status, problem.errors[0].pointer.as_str()), (422, "/items/1/quantity"));
         assert_eq!(problem.errors[0].detail, "invalid type: string \"x\", expected i64");

@@ -5,12 +5,14 @@ mod json;
 mod page;
 mod problem;
 mod server;
+mod url;
 
-pub use headers::{IdempotencyKey, path_id, prefer_wait, trace};
-pub use json::{BODY_MAX, Checks, Json, body};
+pub use headers::{IdempotencyKey, prefer_wait, trace};
+pub use json::{BODY_MAX, Checks, Json, Object, body};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};
 pub use server::{listen, serve};
+pub use url::{Id, Query, parse_id};
 
 use crate::group_commit::Overloaded;
 use crate::unit_of_work::Failure;

@@ -1,13 +1,13 @@
 //! Pages: newest first, an opaque cursor, a limit with a cap.
 
-use axum::extract::{FromRequestParts, OriginalUri, Query};
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::http::Problem;
+use crate::http::{Problem, Query};
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
@@ -33,8 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(raw) =
-            Query::<Raw>::from_request_parts(parts, state).await.map_err(|error| Problem::malformed(error.body_text()))?;
+        let Query(raw) = Query::<Raw>::from_request_parts(parts, state).await?;
         let limit = raw.limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Problem::malformed(format!("`limit` must be 1 to {LIMIT_MAX}")));

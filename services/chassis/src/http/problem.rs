@@ -47,6 +47,7 @@ impl Problem {
     /// 422: can be read, and is wrong.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
+            [whole] if whole.pointer.is_empty() => whole.detail.clone(),
             [only] => format!("{}: {}", only.pointer, only.detail),
             several => format!("{} fields are invalid", several.len()),
         };
