@@ -11,22 +11,30 @@
 //! reaches a saga only as the inputs [`Input::Due`], [`Input::Expired`] and [`Input::Overdue`], and what a saga wants done leaves it
 //! only as [`Message`]s, written down before anyone acts on them.
 //!
-//! Read [`order`] to see a saga, [`decide`] to see how it advances.
+//! Read [`order`] to see a saga, [`decide`] to see how it advances, [`replay`] to see how its past is read.
 
 #[cfg(test)]
 extern crate self as saga; // the test scenarios are shared with the tests outside the crate
 
+mod change;
 mod decide;
 mod history;
+mod input;
 pub mod order;
 mod plan;
+mod replay;
 mod stages;
 mod state;
 #[cfg(test)]
 mod testing;
+mod waybill;
 
-pub use decide::{Action, Decision, Input, Verdict, Why, decide};
-pub use history::{Divergence, Entry, replay};
+pub use change::{Change, changes};
+pub use decide::{Decision, decide};
+pub use history::Entry;
+pub use input::{Action, Input, Verdict, Why};
 pub use plan::{Kind, Outcome, Patience, Plan, StepSpec, check, compensatable, pivot, retriable};
+pub use replay::{Divergence, Replay, Replayed, divergence, replay};
 pub use stages::{ShapeError, Stages, verify};
 pub use state::{Cause, Direction, Message, Notice, Phase, Progress, State};
+pub use waybill::{Portable, Unreadable, Waybill};

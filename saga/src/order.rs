@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
-use events::order::{Item, Status};
+use events::order::{Item, Snapshot, Status};
 use events::product::Line;
-use events::{Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
-use serde::{Deserialize, Serialize};
+use events::{DecodeError, Message as _, Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
-use crate::{Cause, Outcome, Patience, Phase, Plan, Stages, State, check, compensatable};
+use crate::{Cause, Outcome, Patience, Phase, Plan, Portable, Stages, State, Unreadable, Waybill, check, compensatable};
 
 /// What was asked for. It never changes; what the steps bring forth is in the saga's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,13 +44,31 @@ pub enum Command {
 }
 
 /// What the participants answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     /// By the user service.
     User(user::Reply),
     /// By the product service.
     Product(product::Reply),
+}
+
+impl<'de> Deserialize<'de> for Answer {
+    // By its type, where `untagged` would try one service after the other, and could not name a type that neither knows.
+    // A raw value can be read from JSON and from a `Value`, but not through a flattened or untagged type around it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Typed {
+            r#type: String,
+            data: Box<RawValue>,
+        }
+        let Typed { r#type: kind, data } = Typed::deserialize(deserializer)?;
+        match user::Reply::decode(&kind, &data) {
+            Err(DecodeError::Unknown(kind)) => product::Reply::decode(&kind, &data).map(Self::Product),
+            reply => reply.map(Self::User),
+        }
+        .map_err(D::Error::custom)
+    }
 }
 
 /// What the steps bring forth.
@@ -92,6 +112,26 @@ impl Plan for Order {
             Answer::Product(product::Reply::Refused(refused)) => (ReserveStock, Outcome::Refused(refused.reason.clone())),
             Answer::Product(product::Reply::Released(_)) => (ReserveStock, Outcome::Undone),
         })
+    }
+}
+
+impl Portable for Order {
+    const SAGA: &'static str = "order";
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+impl Waybill<Order> {
+    /// The saga from the message that told its end: the broker alone is enough to replay it.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, Unreadable> {
+        let Some(waybill) = &snapshot.waybill else {
+            return Err(Unreadable::Malformed("only the event that tells how an order ended carries its history".to_owned()));
+        };
+        let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
+        let items = snapshot.items.iter().map(line).collect();
+        Self::of_entries(Order { id: snapshot.order_id, user_id: snapshot.user_id, items }, waybill.json())
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 pub(crate) use self::scenario::{Saga, ask, undo};
 use crate::order::{Answer, Order, Step};
-use crate::{Action, Input};
+use crate::{Action, Decision, Entry, Input, State, decide};
 
 pub(crate) const ORDER: OrderId = OrderId(Uuid::from_u128(1));
 pub(crate) const USER: UserId = UserId(Uuid::from_u128(2));
@@ -69,4 +69,16 @@ pub(crate) fn operator(action: Action<Step>) -> Input<Order> {
 #[track_caller]
 pub(crate) fn given<const N: usize>(inputs: [Input<Order>; N]) -> Saga<Order> {
     scenario::given(order(), inputs)
+}
+
+/// The history of these inputs, as the order service would write it.
+pub(crate) fn history<const N: usize>(inputs: [Input<Order>; N]) -> Vec<Entry<Order>> {
+    let mut state = State::new();
+    let entry = |(sequence, message)| {
+        let time = format!("2026-01-02T03:04:{sequence:02}.5Z").parse().unwrap();
+        let Decision { verdict, state: next, messages } = decide(&order(), &state, &message);
+        state = next.clone();
+        Entry { sequence, time, message, decision: verdict, sent: messages, state: next }
+    };
+    (1..).zip(inputs).map(entry).collect()
 }

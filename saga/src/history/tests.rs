@@ -1,26 +1,14 @@
 //! The persisted forms. Histories written by earlier builds must be read for ever: a change here is a new version, not an edit.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::*;
 use crate::Input::{Cancel, Due, Expired, Overdue, Start};
 use crate::order::Step::{ReserveStock, ValidateUser};
 use crate::order::{Order, Output};
-use crate::testing::{Saga, ask, given, invalid, operator, order, released, reserved, short, undo, usd, validated};
-use crate::{Action, Cause, Notice, Phase, Progress, Why};
-
-/// The waybill of these inputs, as the order service would write it.
-fn history<const N: usize>(inputs: [Input<Order>; N]) -> Vec<Entry<Order>> {
-    let mut state = State::new();
-    let entry = |(sequence, message)| {
-        let time = format!("2026-01-02T03:04:{sequence:02}.5Z").parse().unwrap();
-        let Decision { verdict, state: next, messages } = decide(&order(), &state, &message);
-        state = next.clone();
-        Entry { sequence, time, message, decision: verdict, sent: messages, state: next }
-    };
-    (1..).zip(inputs).map(entry).collect()
-}
+use crate::testing::{Saga, ask, given, history, invalid, operator, released, reserved, short, undo, usd, validated};
+use crate::{Action, Cause, Input, Message, Notice, Phase, Progress, Verdict, Why};
 
 /// The text Postgres makes of a `jsonb`: shorter keys first, then by their bytes.
 fn jsonb(value: &Value) -> String {
@@ -146,53 +134,4 @@ fn every_state_is_written_like_this() {
     let phase = format!(r#"{{"compensated":{{"refused":{{"step":"reserve_stock","refusal":{refusal}}}}}}}"#);
     let steps = r#"{"validate_user":{"done":"nothing"},"reserve_stock":"refused"}"#;
     persisted(&state, &format!(r#"{{"plan":1,"phase":{phase},"steps":{steps}}}"#));
-}
-
-#[test]
-fn a_history_decides_again_what_it_decided() {
-    let retry = operator(Action::Retry);
-    let skip = operator(Action::Skip(ReserveStock));
-    let entries =
-        history([Cancel, Start, validated(), Due(ReserveStock), retry, Cancel, Cancel, released(), reserved(), skip, released()]);
-    let (decisions, divergence) = replay(&order(), &entries);
-    assert_eq!(divergence, None);
-    let (last, decided) = (entries.last().unwrap(), decisions.last().unwrap());
-    assert_eq!((decisions.len(), &decided.state), (entries.len(), &last.state));
-    assert_eq!(replay(&order(), &[]), (Vec::new(), None));
-}
-
-/// A change to the second entry of three.
-type Tamper = fn(&mut Entry<Order>);
-
-#[test]
-fn the_first_divergence_is_named_and_replay_ends_there() {
-    let tampered: [(&str, Tamper, &str, &str); 4] = [
-        ("sequence", |entry| entry.sequence = 3, "3", "2"),
-        ("decision", |entry| entry.decision = Verdict::Ignored(Why::Late), r#"{"ignored":"late"}"#, r#""moved""#),
-        ("sent", |entry| entry.sent.clear(), "[]", r#"[{"ask":{"step":"reserve_stock","attempt":1}}]"#),
-        (
-            "state",
-            |entry| entry.state.phase = Phase::Completed,
-            r#"{"plan":1,"phase":"completed","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"asked":1}}}"#,
-            r#"{"plan":1,"phase":"running","steps":{"validate_user":{"done":"nothing"},"reserve_stock":{"asked":1}}}"#,
-        ),
-    ];
-    for (field, tamper, recorded, now) in tampered {
-        let mut entries = history([Start, validated(), reserved()]);
-        tamper(&mut entries[1]);
-        let (decisions, divergence) = replay(&order(), &entries);
-        let Divergence { sequence, field: found, recorded: was, now: is } = divergence.unwrap();
-        assert_eq!((found.as_str(), was.as_str(), is.as_str()), (field, recorded, now));
-        assert_eq!(sequence, entries[1].sequence);
-        assert_eq!(decisions.len(), if field == "sequence" { 1 } else { 2 }, "{field}");
-    }
-}
-
-#[test]
-fn a_history_of_an_unknown_plan_diverges_at_once() {
-    let mut entries = history([Start]);
-    entries[0].state = State::of_version(99);
-    let (_, divergence) = replay(&order(), &entries);
-    let divergence = divergence.unwrap();
-    assert_eq!((divergence.field.as_str(), divergence.now.as_str()), ("decision", r#"{"ignored":"unknown_plan"}"#));
 }

@@ -1,0 +1,112 @@
+//! What replay shows of a history, and how it names the first place where this build would do otherwise.
+
+use super::*;
+use crate::Input::{Cancel, Due, Expired, Start};
+use crate::order::Order;
+use crate::order::Step::ReserveStock;
+use crate::testing::{ask, history, operator, order, released, reserved, validated};
+use crate::{Action, Phase, Verdict, Why};
+
+fn long() -> Vec<Entry<Order>> {
+    let (retry, skip) = (operator(Action::Retry), operator(Action::Skip(ReserveStock)));
+    history([Cancel, Start, validated(), Due(ReserveStock), retry, Cancel, Cancel, released(), reserved(), skip, released()])
+}
+
+#[test]
+fn a_history_decides_again_what_it_decided() {
+    let entries = long();
+    let Replay { steps, divergence: found } = replay(&order(), &entries, None);
+    assert_eq!((found, divergence(&order(), &entries)), (None, None));
+    assert_eq!(steps.len(), entries.len());
+    let mut before = State::new();
+    for (step, entry) in steps.iter().zip(&entries) {
+        assert_eq!((step.entry, &step.before, &step.now.state), (entry, &before, &entry.state));
+        assert_eq!(step.changes.is_empty(), step.before == step.now.state);
+        before = entry.state.clone();
+    }
+    assert_eq!(replay(&order(), &[], None), Replay { steps: Vec::new(), divergence: None });
+}
+
+#[test]
+fn replay_stops_where_it_is_told_to() {
+    let mut entries = long();
+    entries[5].sent.clear();
+    for until in 0..6 {
+        let Replay { steps, divergence } = replay(&order(), &entries, Some(until));
+        assert_eq!((steps.len(), divergence.is_some()), (until as usize, until == 6), "until {until}");
+    }
+    assert!(replay(&order(), &entries, Some(6)).divergence.is_some(), "what comes after is not looked at");
+    assert_eq!(replay(&order(), &entries, Some(99)).steps.len(), 6, "and after a divergence there is nothing to go on from");
+}
+
+#[test]
+fn each_entry_shows_what_it_changed() {
+    let entries = history([Start, validated(), Expired(ReserveStock), Cancel, released(), reserved()]);
+    let shown: Vec<Vec<String>> =
+        replay(&order(), &entries, None).steps.iter().map(|step| step.changes.iter().map(Change::to_string).collect()).collect();
+    let expected: [&[&str]; 6] = [
+        &["phase: new → running", "steps.validate_user: - → asked(1)"],
+        &["steps.validate_user: asked(1) → done(nothing)", "steps.reserve_stock: - → asked(1)"],
+        &["phase: running → compensating(timed_out…)", "steps.reserve_stock: asked(1) → undoing(1)"],
+        &[],
+        &["phase: compensating(timed_out…) → compensated(timed_out…)", "steps.reserve_stock: undoing(1) → undone(1)"],
+        &["steps.reserve_stock: undone(1) → undoing(2)"],
+    ];
+    assert_eq!(shown, expected);
+
+    let entries = history([Start, validated(), reserved()]);
+    let last = replay(&order(), &entries, None).steps.pop().unwrap();
+    let [phase, stock] = last.changes.as_slice() else { panic!("{:?}", last.changes) };
+    assert_eq!(phase.to_string(), "phase: running → completed");
+    assert_eq!(stock.to_string(), "steps.reserve_stock: asked(1) → done(prices…)");
+    let json = r#"{"path":"steps.reserve_stock","before":{"asked":1},"after":{"done":{"prices":[{"amount":450,"currency":"USD"},{"amount":1200,"currency":"USD"}]}}}"#;
+    assert_eq!(serde_json::to_value(stock).unwrap(), serde_json::from_str::<Value>(json).unwrap(), "whole, as data");
+}
+
+/// A change to the second entry of three.
+type Tamper = fn(&mut Entry<Order>);
+
+#[test]
+fn the_first_divergence_is_named_and_replay_ends_there() {
+    let tampered: [(&str, Tamper, &str, &str); 7] = [
+        ("sequence", |entry| entry.sequence = 3, "3", "2"),
+        ("decision", |entry| entry.decision = Verdict::Ignored(Why::Late), r#"{"ignored":"late"}"#, r#""moved""#),
+        ("sent", |entry| entry.sent.clear(), "[]", r#"[{"ask":{"step":"reserve_stock","attempt":1}}]"#),
+        (
+            "sent",
+            |entry| entry.sent.push(ask(ReserveStock, 2)),
+            r#"[{"ask":{"step":"reserve_stock","attempt":1}},{"ask":{"step":"reserve_stock","attempt":2}}]"#,
+            r#"[{"ask":{"step":"reserve_stock","attempt":1}}]"#,
+        ),
+        ("state.phase", |entry| entry.state.phase = Phase::Completed, r#""completed""#, r#""running""#),
+        ("state.plan", |entry| entry.state.plan = 7, "7", "1"),
+        ("state.steps.reserve_stock", |entry| drop(entry.state.steps.remove(&ReserveStock)), "null", r#"{"asked":1}"#),
+    ];
+    for (field, tamper, recorded, now) in tampered {
+        let mut entries = history([Start, validated(), reserved()]);
+        tamper(&mut entries[1]);
+        let Replay { steps, divergence: found } = replay(&order(), &entries, None);
+        assert_eq!(found, divergence(&order(), &entries));
+        let found = found.unwrap();
+        assert_eq!((found.sequence, found.field.as_str()), (entries[1].sequence, field));
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!((found.recorded, found.now), (json(recorded), json(now)), "{field}");
+        assert_eq!(steps.len(), if field == "sequence" { 1 } else { 2 }, "{field}: a gap cannot be decided across");
+    }
+}
+
+#[test]
+fn a_divergence_is_told_in_a_line() {
+    let mut entries = history([Start, validated()]);
+    entries[1].state.phase = Phase::Completed;
+    let line = divergence(&order(), &entries).unwrap().to_string();
+    assert_eq!(line, r#"entry 2, state.phase: recorded "completed", now "running""#);
+}
+
+#[test]
+fn a_history_of_an_unknown_plan_diverges_at_once() {
+    let mut entries = history([Start]);
+    entries[0].state = State::of_version(99);
+    let divergence = divergence(&order(), &entries).unwrap();
+    assert_eq!((divergence.field.as_str(), divergence.now.to_string().as_str()), ("decision", r#"{"ignored":"unknown_plan"}"#));
+}
