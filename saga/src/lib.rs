@@ -27,6 +27,7 @@ mod stages;
 mod state;
 #[cfg(test)]
 mod testing;
+pub mod upgrade;
 mod waybill;
 
 pub use change::{Change, changes};

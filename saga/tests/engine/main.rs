@@ -8,4 +8,5 @@ mod properties;
 mod scenario;
 mod toy;
 mod trip;
+mod upgrade;
 mod versions;

@@ -18,7 +18,7 @@ pub enum Step {
     Send,
 }
 
-const fn step<P: Plan<Command = crate::toy::Command<Step>>>(step: P::Step) -> StepSpec<P> {
+pub const fn step<P: Plan<Command = crate::toy::Command<Step>>>(step: P::Step) -> StepSpec<P> {
     compensatable(step, PATIENCE, |_, _| act(Reserve, 0), |_, _| revoke(Reserve, 0))
 }
 
