@@ -34,6 +34,16 @@ pub enum Step {
     ReserveStock,
 }
 
+impl Step {
+    /// The persisted name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ValidateUser => "validate_user",
+            Self::ReserveStock => "reserve_stock",
+        }
+    }
+}
+
 /// What the participants are asked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
 use crate::settings::BatchSettings;
 use crate::unit_of_work::{Failure, Handler, UnitOfWork};
 
@@ -57,7 +58,10 @@ impl<H: Handler> GroupCommit<H> {
     /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it.
     pub async fn submit(&self, item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { item, answer }).map_err(|_| Overloaded)?;
+        self.queue.try_send(Waiting { item, answer }).map_err(|_| {
+            metrics::overloaded(H::NAME);
+            Overloaded
+        })?;
         Ok(answered.await.unwrap_or_else(|_| Err(Failure::Outage(anyhow!("the service is stopping")))))
     }
 }

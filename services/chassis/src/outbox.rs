@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::database::Database;
+use crate::metrics;
 use crate::outgoing::Packet;
 use crate::settings::BrokerSettings;
 
@@ -83,10 +84,14 @@ impl Outbox {
         self.0.publishing.spawn(async move {
             match outbox.0.broker.publish(&row.to_string(), &packets).await {
                 Ok(()) => {
+                    metrics::published(packets.len());
                     outbox.0.published.lock().expect("the list is never poisoned").push(row);
                     outbox.0.something_published.notify_one();
                 }
-                Err(error) => tracing::warn!(%row, %error, "not published; the relay will"),
+                Err(error) => {
+                    metrics::publish_failed();
+                    tracing::warn!(%row, %error, "not published; the relay will");
+                }
             }
             drop(permit);
         });
@@ -141,6 +146,7 @@ impl Outbox {
             ids.push(id);
         }
         if !ids.is_empty() {
+            metrics::relayed(ids.len());
             tracing::info!(rows = ids.len(), "published what was left behind");
             sqlx::query("delete from outbox where id = any($1)").bind(&ids).execute(&mut *tx).await?;
         }

@@ -113,6 +113,11 @@ impl Service {
         self.database.clone()
     }
 
+    /// What `/readyz` answers.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Runs batches that come neither from a queue nor from the broker: timers, rare writes.
     pub fn unit_of_work(&self) -> UnitOfWork {
         self.unit.clone()

@@ -1,13 +1,14 @@
 //! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::PgConnection;
 
 use crate::database::{Database, is_conflict, is_outage};
+use crate::metrics;
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
 
@@ -20,6 +21,8 @@ pub trait Handler: Send + Sync + 'static {
     type Item: Send + Sync + 'static;
     /// What becomes of one item.
     type Answer: Send + 'static;
+    /// What it is called in metrics and logs: `place_orders`.
+    const NAME: &'static str;
 
     /// Does the work, inside the transaction.
     fn handle(
@@ -112,7 +115,9 @@ impl UnitOfWork {
 
     async fn attempt<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
         let policy = ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter();
+        let begun = Instant::now();
         let done = (|| self.once(handler, items)).retry(policy).when(is_conflict).await;
+        metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
         done.map_err(|error| if is_outage(&error) || is_conflict(&error) { Failure::Outage(error) } else { Failure::Item(error) })
     }
 

@@ -8,7 +8,7 @@ use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected,
 use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
 use events::{CloudEvent, OrderId, product, user};
 use saga::order::{Answer, Command, Order, Step};
-use saga::{Direction, Input, Message, Notice, State, Verdict, decide};
+use saga::{Action, Direction, Input, Message, Notice, State, Verdict, decide};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -28,6 +28,8 @@ pub enum Trigger {
     Timer,
     /// The customer cancels.
     Cancel,
+    /// An operator takes a hand in it.
+    Operator { action: Action<Step>, by: String, reason: String },
 }
 
 /// What became of it.
@@ -161,6 +163,10 @@ impl Open {
         match trigger {
             Trigger::Answer(answer) => self.decide(Input::Answer(answer.clone()), now).map(Some),
             Trigger::Cancel => self.decide(Input::Cancel, now).map(Some),
+            Trigger::Operator { action, by, reason } => {
+                let input = Input::Operator { action: *action, by: by.clone(), reason: reason.clone() };
+                self.decide(input, now).map(Some)
+            }
             Trigger::Timer => {
                 // Looked at again under the lock: another instance may have been first.
                 if !self.locked.due {
@@ -234,8 +240,8 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, messages: &[Message<Order>], wayb
     let id = row.order.id;
     for message in messages {
         let (verb, attempt) = match message {
-            Message::Ask { step, attempt } => (name(*step)?, *attempt),
-            Message::Undo { step, attempt } => (format!("undo_{}", name(*step)?), *attempt),
+            Message::Ask { step, attempt } => (step.name().to_owned(), *attempt),
+            Message::Undo { step, attempt } => (format!("undo_{}", step.name()), *attempt),
             Message::Tell(notice) => {
                 let event = event(*notice, row, waybill.clone());
                 let subject = event_subject("order", event.word(), &id);
@@ -271,10 +277,6 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, messages: &[Message<Order>], wayb
     Ok(())
 }
 
-fn name(step: Step) -> anyhow::Result<String> {
-    Ok(serde_json::to_value(step)?.as_str().unwrap_or_default().to_owned())
-}
-
 fn event(notice: Notice, row: &Row, waybill: Option<Waybill>) -> Event {
     match (notice, row.status()) {
         (Notice::Started, _) => Placed(row.snapshot(None)).into(),
@@ -288,6 +290,7 @@ fn event(notice: Notice, row: &Row, waybill: Option<Waybill>) -> Event {
 impl Handler for Advance {
     type Item = (OrderId, Trigger);
     type Answer = Option<Moved>;
+    const NAME: &'static str = "advance_orders";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let batch: Vec<(OrderId, Trigger)> = batch.iter().map(|&item| item.clone()).collect();
@@ -305,6 +308,7 @@ pub struct UserReplies(pub std::sync::Arc<Advance>);
 impl Handler for UserReplies {
     type Item = CloudEvent<user::Reply>;
     type Answer = Option<Moved>;
+    const NAME: &'static str = "apply_user_replies";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let answer = |event: &&Self::Item| {
@@ -328,6 +332,7 @@ pub struct ProductReplies(pub std::sync::Arc<Advance>);
 impl Handler for ProductReplies {
     type Item = CloudEvent<product::Reply>;
     type Answer = Option<Moved>;
+    const NAME: &'static str = "apply_product_replies";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let answer = |event: &&Self::Item| {

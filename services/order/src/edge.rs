@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::advance::{Advance, Trigger};
+use crate::live;
 use crate::place::{NewOrder, Place, Placing};
 use crate::store::{self, Filter};
 use crate::view::View;
 
 /// How often someone who waits looks for what another instance did.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What the routes need.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ pub struct Edge {
     pub advance: Arc<Advance>,
     pub unit: UnitOfWork,
     pub shutdown: CancellationToken,
+    pub stuck_after: Duration,
 }
 
 pub fn router(edge: Edge) -> Router {
@@ -45,6 +47,7 @@ pub fn router(edge: Edge) -> Router {
         .route("/orders", get(list).post(submit))
         .route("/orders/{id}", get(show))
         .route("/orders/{id}/history", get(history))
+        .route("/orders/{id}/events", get(live::stream))
         .route("/orders/{id}/cancel", post(cancel))
         .with_state(edge)
 }
@@ -162,7 +165,7 @@ async fn show(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<View
     row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
 }
 
-fn not_found(id: OrderId) -> Problem {
+pub fn not_found(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
 

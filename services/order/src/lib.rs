@@ -5,7 +5,10 @@
 
 mod advance;
 mod edge;
+mod live;
 mod place;
+mod plans;
+mod sagas;
 mod store;
 mod sweeper;
 mod view;
@@ -75,6 +78,10 @@ pub struct Timing {
     #[arg(long, env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds)]
     pub order_deadline: Duration,
 
+    /// Seconds a saga may wait for one answer before it counts as stuck: listed, counted in /metrics and noted in /readyz.
+    #[arg(long, env = "WAYBILL_STUCK_AFTER", default_value = "30", value_parser = seconds)]
+    pub stuck_after: Duration,
+
     /// Seconds between two looks for orders that are due.
     #[arg(long, env = "WAYBILL_SWEEP_EVERY", default_value = "1", value_parser = seconds)]
     pub sweep_every: Duration,
@@ -105,12 +112,15 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
         settings.timing.sweep_every,
         service.shutdown(),
     ));
+    service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
+    service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
     let edge = edge::Edge {
         database: service.database(),
         placing: service.group_commit(Arc::new(place::Place::new(settings.timing))),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),
+        stuck_after: settings.timing.stuck_after,
     };
-    service.run(edge::router(edge)).await
+    service.run(edge::router(edge.clone()).merge(sagas::router(edge))).await
 }

@@ -47,6 +47,7 @@ impl Place {
 impl Handler for Place {
     type Item = NewOrder;
     type Answer = Placing;
+    const NAME: &'static str = "place_orders";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&NewOrder]) -> anyhow::Result<Handled<Placing>> {
         let now = store::now(tx).await?;

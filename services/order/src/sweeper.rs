@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::UnitOfWork;
 use chassis::database::Database;
+use chassis::health::Health;
+use chassis::{UnitOfWork, metrics};
 use events::OrderId;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,21 @@ pub async fn run(database: Database, unit: UnitOfWork, advance: Arc<Advance>, ev
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Counts the sagas in flight and those that are stuck, for /metrics and /readyz, until shutdown.
+pub async fn count(database: Database, health: Health, stuck_after: Duration, shutdown: CancellationToken) {
+    const COUNT_EVERY: Duration = Duration::from_secs(5);
+    while !shutdown.is_cancelled() {
+        if let Ok((in_flight, stuck)) = store::count(&database.pool(), stuck_after).await {
+            metrics::sagas(in_flight, stuck);
+            health.note("sagas", format!("{in_flight} in flight, {stuck} stuck"));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(COUNT_EVERY) => {}
             () = shutdown.cancelled() => {}
         }
     }

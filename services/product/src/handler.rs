@@ -19,6 +19,7 @@ pub struct Commands;
 impl Handler for Commands {
     type Item = CloudEvent<Command>;
     type Answer = ();
+    const NAME: &'static str = "hold_stock";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
         let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|event| ask(&event.message)).collect();
@@ -121,6 +122,7 @@ pub struct Direct;
 impl Handler for Direct {
     type Item = (ReservationId, Ask);
     type Answer = Standing;
+    const NAME: &'static str = "hold_stock_directly";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Standing>> {
         let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|&item| item.clone()).collect();
@@ -156,6 +158,7 @@ pub enum Creation {
 impl Handler for Create {
     type Item = NewProduct;
     type Answer = Creation;
+    const NAME: &'static str = "create_products";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&NewProduct]) -> anyhow::Result<Handled<Creation>> {
         let created: HashMap<ProductId, Product> =
@@ -197,6 +200,7 @@ pub enum StockChange {
 impl Handler for Stock {
     type Item = (ProductId, i64);
     type Answer = StockChange;
+    const NAME: &'static str = "change_stock";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<StockChange>> {
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());

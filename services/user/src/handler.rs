@@ -18,6 +18,7 @@ pub struct Validate;
 impl Handler for Validate {
     type Item = CloudEvent<Command>;
     type Answer = ();
+    const NAME: &'static str = "validate_users";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
         let ids: Vec<Uuid> = batch.iter().map(|event| user_of(event).0).collect();
@@ -74,6 +75,7 @@ pub enum Creation {
 impl Handler for Create {
     type Item = NewUser;
     type Answer = Creation;
+    const NAME: &'static str = "create_users";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&NewUser]) -> anyhow::Result<Handled<Creation>> {
         let created: HashMap<UserId, User> = store::insert(tx, batch).await?.into_iter().map(|user| (user.id, user)).collect();
@@ -115,6 +117,7 @@ pub struct Change {
 impl Handler for Update {
     type Item = Change;
     type Answer = Option<User>;
+    const NAME: &'static str = "change_users";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Change]) -> anyhow::Result<Handled<Option<User>>> {
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());

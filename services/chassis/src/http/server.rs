@@ -3,11 +3,11 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, MatchedPath};
 use axum::http::{HeaderName, Request, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,7 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 
 use crate::health::Health;
 use crate::http::Problem;
+use crate::metrics;
 use crate::settings::HttpSettings;
 
 /// How long requests under way may take once the service is asked to stop.
@@ -50,7 +51,8 @@ pub async fn serve(
     settings: &HttpSettings,
     shutdown: CancellationToken,
 ) {
-    let service = edge(router(name, api, health, shutdown.clone()), settings.http_timeout);
+    metrics::init();
+    let service = edge(name, router(name, api, health, shutdown.clone()), settings.http_timeout);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.http_header_timeout);
     let graceful = GracefulShutdown::new();
@@ -107,31 +109,39 @@ fn router(name: &'static str, api: Router, health: Health, shutdown: Cancellatio
         .route("/health", get(alive))
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
+        .route("/metrics", get(|| async { metrics::render() }))
         .fallback(|| async { Problem::not_found("there is nothing here") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
 }
 
 /// What every request passes: a request id, a time limit, and a net under panics.
 fn edge(
+    name: &'static str,
     router: Router,
     timeout: Duration,
 ) -> impl tower::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send> + Clone + Send {
     const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     let router = router
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(move |request, next| within(timeout, request, next)))
+        .layer(from_fn(move |request, next| watched(name, timeout, request, next)))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID));
     SetRequestIdLayer::new(REQUEST_ID, NewRequestId)
         .layer(router)
         .map_request(|request: Request<Incoming>| request.map(Body::new))
 }
 
-/// Bounds the time until an answer begins; a live stream may then take as long as it likes.
-async fn within(timeout: Duration, request: axum::extract::Request, next: Next) -> Response {
-    match tokio::time::timeout(timeout, next.run(request)).await {
+/// Bounds the time until an answer begins (a live stream may then take as long as it likes), and counts it.
+async fn watched(service: &'static str, timeout: Duration, request: axum::extract::Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timed_out().into_response(),
-    }
+    };
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics::request(service, method, route, response.status(), begun.elapsed());
+    response
 }
 
 /// A request without an id gets one, so that a client's report finds its log lines.

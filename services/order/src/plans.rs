@@ -1,0 +1,40 @@
+//! What the plan versions mean: recorded by the build that used each first, compared by every build after it.
+
+use std::time::Duration;
+
+use chassis::database::Database;
+use chassis::health::Health;
+use saga::Plan;
+use saga::order::Order;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+/// Records this build's plan versions once the schema is there. A build that means something else by a version some build before it used
+/// is not ready: it would carry on sagas it misreads.
+pub async fn record(database: Database, health: Health, shutdown: CancellationToken) {
+    const TRY_EVERY: Duration = Duration::from_millis(200);
+    health.expect("plan");
+    while !shutdown.is_cancelled() {
+        if let Ok(state) = compare(&database).await {
+            return health.set("plan", state);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TRY_EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn compare(database: &Database) -> sqlx::Result<Result<(), String>> {
+    for (version, stages) in Order::VERSIONS {
+        let mine = format!("{:016x}", stages.fingerprint());
+        let recorded = store::record_plan(&database.pool(), *version, &mine).await?;
+        if recorded != mine {
+            let why =
+                format!("version {version} of the order plan is {mine} in this build and {recorded} in the sagas begun with it");
+            return Ok(Err(why));
+        }
+    }
+    Ok(Ok(()))
+}
