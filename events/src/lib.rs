@@ -5,6 +5,7 @@
 //!
 //! A value is checked once, where it enters. From there on its type is the proof.
 
+pub mod dead_letter;
 mod envelope;
 mod ids;
 mod money;

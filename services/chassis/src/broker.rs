@@ -93,13 +93,19 @@ impl Broker {
     ///
     /// An error says that the messages *may* not be stored: a publish that timed out can still arrive.
     pub async fn publish(&self, id: &str, packets: &[Packet]) -> anyhow::Result<()> {
+        let ids: Vec<String> = (0..packets.len()).map(|index| format!("{id}-{index}")).collect();
+        self.publish_as(&ids, packets).await
+    }
+
+    /// The same for messages that have ids of their own, one each.
+    pub async fn publish_as(&self, ids: &[String], packets: &[Packet]) -> anyhow::Result<()> {
         let mut acknowledgements = Vec::with_capacity(packets.len());
-        for (index, packet) in packets.iter().enumerate() {
+        for (id, packet) in ids.iter().zip(packets) {
             let mut headers = HeaderMap::new();
             for (name, value) in &packet.headers {
                 headers.insert(name.as_ref(), value.as_str());
             }
-            headers.insert(async_nats::header::NATS_MESSAGE_ID, format!("{id}-{index}"));
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
             let publish = self.jetstream.publish_with_headers(packet.subject.clone(), headers, packet.payload.clone());
             acknowledgements.push(publish.await.map_err(|error| anyhow!("{}: {error}", packet.subject))?);
         }

@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{AckKind, Message as Delivery};
 use bytes::Bytes;
 use events::streams::Consumer;
-use events::{CloudEvent, Message, split_batch};
+use events::{BATCH_MAX_BYTES, CloudEvent, Message, split_batch};
 use futures_util::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,9 @@ use crate::unit_of_work::{Failure, Handler, UnitOfWork};
 
 /// Messages fetched ahead. Each may hold a full batch, so this bounds memory: 32 x 512 KiB.
 const FETCH_AHEAD: usize = 32;
+
+/// Bytes in one batch of messages, so that a flood of messages without a single good event cannot grow one until memory is full.
+const BATCH_BYTES: usize = FETCH_AHEAD * BATCH_MAX_BYTES;
 
 /// A vanished consumer or a silent broker shows after two missed heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -89,18 +92,20 @@ where
                 next = messages.next() => next.ok_or_else(|| anyhow::anyhow!("the stream of messages ended"))??,
             };
             let mut batch = Vec::new();
-            let mut events = 0;
+            let (mut events, mut bytes) = (0, 0);
             let mut broken = None;
             let mut next = Some(first);
             while let Some(delivery) = next.take() {
+                bytes += delivery.payload.len();
                 match read(delivery) {
                     Ok(received) => {
-                        events += received.events.len();
+                        // What cannot be read counts too: it is work, and it is held in memory.
+                        events += (received.events.len() + received.letters.len()).max(1);
                         batch.push(received);
                     }
                     Err(error) => tracing::error!(%error, "not a JetStream delivery"),
                 }
-                if events < self.batch_max {
+                if events < self.batch_max && bytes < BATCH_BYTES {
                     match messages.next().now_or_never() {
                         Some(Some(Ok(delivery))) => next = Some(delivery),
                         Some(Some(Err(error))) => broken = Some(anyhow::Error::from(error)),
@@ -137,60 +142,80 @@ where
                 return false;
             }
         };
-        for received in batch {
+        let mut judged = Vec::with_capacity(batch.len());
+        for mut received in batch {
             let own = results.by_ref().take(received.events.len()).collect();
-            let verdict = self.judge(&received, own).await;
-            settle(&received.delivery, verdict).await;
+            let verdict = judge(self.consumer.stream, &mut received, own);
+            judged.push((received, verdict));
         }
+        self.settle_all(judged).await;
         true
     }
 
-    /// What to tell the broker of one message, after its events were handled.
-    async fn judge(&self, received: &Received<M>, results: Vec<Result<H::Answer, Failure>>) -> AckKind {
-        let mut letters: Vec<DeadLetter> = Vec::new();
-        for ((index, event), result) in received.events.iter().zip(results) {
-            match result {
-                Ok(_) => {}
-                Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.encode() {
-                    Ok(json) => letters.push(DeadLetter {
-                        payload: String::from(Box::<str>::from(json)).into(),
-                        index: *index,
-                        reason: format!("the handler failed: {error:#}"),
-                    }),
-                    Err(error) => tracing::error!(%error, "an event that was read cannot be written"),
-                },
-                Err(failure) => {
-                    tracing::warn!(stream = self.consumer.stream, event = event.id, error = ?failure.error(), "failed; trying again");
-                    return again(received.origin.deliveries());
-                }
-            }
+    /// Stores the dead letters of a batch, and acknowledges its messages: those that have letters only once these are safe.
+    async fn settle_all(&self, judged: Vec<(Received<M>, Verdict)>) {
+        let done = judged.iter().filter(|(_, verdict)| *verdict == Verdict::Done);
+        let letters: Vec<_> =
+            done.flat_map(|(received, _)| received.letters.iter().map(|letter| (&received.origin, letter))).collect();
+        let buried = bury(&self.broker, &self.consumer, &letters).await;
+        if let Err(error) = &buried {
+            tracing::warn!(%error, "the dead letters cannot be stored; trying again");
         }
-        for letters in [&received.letters, &letters] {
-            if let Err(error) = bury(&self.broker, &self.consumer, &received.origin, letters).await {
-                tracing::warn!(%error, "the dead letters cannot be stored; trying again");
-                return again(received.origin.deliveries());
-            }
+        for (received, verdict) in judged {
+            let done = verdict == Verdict::Done && (buried.is_ok() || received.letters.is_empty());
+            let kind = if done { AckKind::Ack } else { again(received.origin.deliveries()) };
+            settle(&received.delivery, kind).await;
         }
-        AckKind::Ack
     }
+}
+
+/// What is to become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its events are handled, or are dead letters.
+    Done,
+    /// It is to come again.
+    Again,
+}
+
+/// Judges a message whose events were handled; an event that fails for good joins the message's dead letters.
+fn judge<M: Message, A>(stream: &str, received: &mut Received<M>, results: Vec<Result<A, Failure>>) -> Verdict {
+    for ((index, event), result) in received.events.iter().zip(results) {
+        match result {
+            Ok(_) => {}
+            Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.encode() {
+                Ok(json) => received.letters.push(DeadLetter {
+                    payload: String::from(Box::<str>::from(json)).into(),
+                    index: Some(*index),
+                    reason: format!("the handler failed: {error:#}"),
+                }),
+                Err(error) => tracing::error!(%error, "an event that was read cannot be written"),
+            },
+            Err(failure) => {
+                tracing::warn!(stream, event = event.id, error = ?failure.error(), "failed; trying again");
+                return Verdict::Again;
+            }
+        }
+    }
+    Verdict::Done
 }
 
 /// Reads a message's events. Those that cannot be read become dead letters; they spoil none of the others.
 fn read<M: Message>(delivery: Delivery) -> anyhow::Result<Received<M>> {
-    let origin = Origin::of(&delivery.subject, &delivery.info().map_err(anyhow::Error::from_boxed)?);
+    let origin = Origin::of(&delivery.subject, &delivery.info().map_err(anyhow::Error::from_boxed)?, delivery.headers.as_ref());
     let mut events = Vec::new();
     let mut letters = Vec::new();
-    let mut letter = |index, payload: Bytes, reason: String| letters.push(DeadLetter { payload, index, reason });
+    let mut letter = |index: Option<usize>, payload: Bytes, reason: String| letters.push(DeadLetter { payload, index, reason });
     match split_batch(&delivery.payload) {
         Ok(batch) => {
             for (index, json) in batch.into_iter().enumerate() {
                 match CloudEvent::decode(json) {
                     Ok(event) => events.push((index, event)),
-                    Err(error) => letter(index, delivery.payload.slice_ref(json.get().as_bytes()), error.to_string()),
+                    Err(error) => letter(Some(index), delivery.payload.slice_ref(json.get().as_bytes()), error.to_string()),
                 }
             }
         }
-        Err(error) => letter(0, delivery.payload.clone(), format!("not a batch: {error}")),
+        Err(error) => letter(None, delivery.payload.clone(), format!("not a batch: {error}")),
     }
     Ok(Received { delivery, origin, events, letters })
 }

@@ -1,0 +1,20 @@
+//! The headers of a dead letter: why an event could not be handled, where it came from and how often it was tried.
+
+/// Why it could not be handled.
+pub const REASON: &str = "Waybill-Reason";
+/// The stream it came from.
+pub const STREAM: &str = "Waybill-Stream";
+/// The consumer that could not handle it.
+pub const CONSUMER: &str = "Waybill-Consumer";
+/// The subject it came under, and goes back to.
+pub const SUBJECT: &str = "Waybill-Subject";
+/// Its message's sequence in the stream it came from.
+pub const SEQUENCE: &str = "Waybill-Sequence";
+/// The event's place in its message, from 0; absent where the letter is the whole message.
+pub const INDEX: &str = "Waybill-Index";
+/// How often it was delivered, over all its lives.
+pub const DELIVERIES: &str = "Waybill-Deliveries";
+/// How often an operator sent it back.
+pub const REDRIVES: &str = "Waybill-Redrives";
+/// The bytes it had, where only its beginning is kept.
+pub const TRUNCATED: &str = "Waybill-Truncated";
