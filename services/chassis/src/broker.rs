@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
 use futures_util::future::try_join_all;
+use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
@@ -29,8 +30,10 @@ pub struct Broker {
 impl Broker {
     /// Connects in the background, and again whenever the connection is lost. Returns at once.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> anyhow::Result<Self> {
-        let servers: Vec<&str> = settings.nats_url.expose().split(',').map(str::trim).collect();
-        let client = ConnectOptions::new()
+        const FORM: &str = "the broker's address is not of the form nats://user:password@host:port";
+        let servers = settings.nats_url.expose().split(',').map(|server| server.trim().parse());
+        let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>().context(FORM)?;
+        let client = credentials(&servers)
             .name(name)
             // Answers come to subjects nobody else may read: each service's rights end at its own prefix (nats.conf).
             .custom_inbox_prefix(format!("_INBOX.{name}"))
@@ -50,7 +53,7 @@ impl Broker {
             })
             .connect(servers)
             .await
-            .context("the broker's address is not of the form nats://host:port")?;
+            .context(FORM)?;
         let jetstream = ContextBuilder::new()
             .timeout(ACK_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
@@ -124,5 +127,17 @@ impl Broker {
                 () = shutdown.cancelled() => return,
             }
         }
+    }
+}
+
+/// The user and password (or the token) of the address, which the client does not take from there by itself. All servers of a cluster
+/// know the same ones.
+fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
+    match named {
+        Some((user, Some(password))) => ConnectOptions::new().user_and_password(decoded(user), decoded(password)),
+        Some((token, None)) => ConnectOptions::new().token(decoded(token)),
+        None => ConnectOptions::new(),
     }
 }
