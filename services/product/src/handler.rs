@@ -25,8 +25,8 @@ impl Handler for Commands {
         let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|event| ask(&event.message)).collect();
         let standings = settle(tx, false, &asks).await?;
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        for ((event, (id, _)), standing) in batch.iter().zip(&asks).zip(standings) {
-            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), standing)))?;
+        for ((event, (id, ask)), standing) in batch.iter().zip(&asks).zip(standings) {
+            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), ask, standing)))?;
         }
         Ok(Handled { answers: vec![(); batch.len()], outgoing })
     }
@@ -39,14 +39,15 @@ fn ask(command: &Command) -> (ReservationId, Ask) {
     }
 }
 
-fn reply(order_id: OrderId, standing: Standing) -> Reply {
+fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
     match standing {
         Standing::Reserved(held) => {
             let priced = held.iter().map(|line| PricedLine { product_id: line.product_id, unit_price: line.unit_price });
             Reserved { order_id, items: priced.collect() }.into()
         }
-        Standing::Refused(reason) => Refused { order_id, reason }.into(),
-        Standing::Released(_) => Released { order_id }.into(),
+        Standing::Refused(reason) if matches!(ask, Ask::Reserve(_)) => Refused { order_id, reason }.into(),
+        // Also where a release meets a refusal: its saga waits for the word that nothing is held, and for no other.
+        Standing::Refused(_) | Standing::Released(_) => Released { order_id }.into(),
     }
 }
 

@@ -74,7 +74,7 @@ impl Shelf {
                 }
                 Standing::Released(held)
             }
-            // Repetition, suspension, and the release of what was refused: what stands is the answer.
+            // Repetition, suspension, and the release of what was refused: what stands, stands.
             (Some(standing), _) => standing,
         };
         self.standing.insert(id, standing.clone());
