@@ -78,6 +78,13 @@ impl System {
         self.door(Service::Product).get(&format!("/products/{product}")).await.expect(200)
     }
 
+    /// How many pieces of a product are available, and how many are held.
+    pub async fn stock(&self, product: ProductId) -> (i64, i64) {
+        let product = self.product(product).await;
+        let count = |field: &str| product[field].as_i64().unwrap_or_else(|| panic!("no {field} in {product:#}"));
+        (count("stock"), count("reserved"))
+    }
+
     /// Waits until an order is final, and returns it. The order service may be away meanwhile.
     pub async fn wait_final(&self, order: OrderId) -> Value {
         self.wait_for(order, |order| FINAL.iter().any(|status| order["status"] == *status)).await

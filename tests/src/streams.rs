@@ -1,11 +1,20 @@
-//! What was said: the messages a stream holds.
+//! What was said: the messages a stream holds; and saying more by hand.
+
+use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
+use events::BATCH_CONTENT_TYPE;
+use events::streams::Consumer;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
+use uuid::Uuid;
 
-use crate::System;
+use crate::{System, eventually};
+
+/// How long a service may take to handle what was said.
+const HANDLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Messages read at once.
 const AT_ONCE: usize = 64;
@@ -70,5 +79,45 @@ impl System {
     pub async fn events(&self, stream: &str) -> Vec<Value> {
         let said = self.said(stream).await;
         said.iter().flat_map(|said| said.json().as_array().expect("a batch").clone()).collect()
+    }
+
+    /// Every event in the batches a stream holds that is about this order, in their order.
+    pub async fn events_of(&self, stream: &str, order: impl ToString) -> Vec<Value> {
+        let (events, order) = (self.events(stream).await, order.to_string());
+        events.into_iter().filter(|event| event["data"]["order_id"] == order.as_str()).collect()
+    }
+
+    /// Says a batch by hand, as a message of its own. Returns its place in the stream.
+    pub async fn say(&self, subject: &str, events: &[Value]) -> u64 {
+        self.store(subject, serde_json::to_vec(events).expect("JSON").into()).await
+    }
+
+    /// Says again what was said, as a message of its own: no de-duplication absorbs it. Returns its place in the stream.
+    pub async fn say_again(&self, said: &Said) -> u64 {
+        self.store(&said.subject, said.payload.clone()).await
+    }
+
+    async fn store(&self, subject: &str, payload: Bytes) -> u64 {
+        let mut headers = HeaderMap::new();
+        headers.insert("Content-Type", BATCH_CONTENT_TYPE);
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, Uuid::now_v7().to_string());
+        let publish = self.jetstream().publish_with_headers(subject.to_owned(), headers, payload).await.expect("published");
+        publish.await.expect("stored").sequence
+    }
+
+    /// Waits until a consumer has handled everything up to a place in its stream.
+    pub async fn handled(&self, consumer: Consumer, sequence: u64) {
+        eventually(HANDLED_WITHIN, || async {
+            let found = self.jetstream().get_consumer_from_stream::<pull::Config, _, _>(consumer.name, consumer.stream).await;
+            let info = found.map_err(|error| error.to_string())?.cached_info().clone();
+            if info.ack_floor.stream_sequence >= sequence { Ok(()) } else { Err(format!("{info:?}")) }
+        })
+        .await;
+    }
+
+    /// Deletes every message a stream holds, handled or not, and returns how many those were: messages lost on their way.
+    pub async fn lose(&self, stream: &str) -> u64 {
+        let stream = self.jetstream().get_stream(stream).await.expect("the stream");
+        stream.purge().await.expect("purged").purged
     }
 }

@@ -2,5 +2,11 @@
 
 mod http_products;
 mod http_users;
+mod load;
+mod saga_cancel;
+mod saga_late;
+mod saga_outcomes;
+mod saga_time;
 mod shape;
 mod smoke;
+mod words;
