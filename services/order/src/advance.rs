@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chassis::{Handled, Handler, Outgoing, Saying};
+use chassis::{Handled, Handler, Outgoing, Saying, metrics};
 use chrono::{DateTime, Utc};
 use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Status, Waybill};
 use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::store::{HistoryRow, Locked, Timer};
-use crate::view::{Row, View};
+use crate::view::Row;
 use crate::waiting::Waiting;
 use crate::{SOURCE, Timing, store};
 
@@ -35,10 +35,14 @@ pub enum Trigger {
 /// What became of it.
 #[derive(Clone, Debug)]
 pub struct Moved {
-    /// The order as it stands now.
-    pub view: View,
+    /// The order.
+    pub id: OrderId,
+    /// Where it stands now.
+    pub status: Status,
     /// What the saga made of it; `None`: there was nothing to decide.
     pub verdict: Option<Verdict>,
+    /// Whether the batch ended it.
+    pub ended: bool,
 }
 
 /// Advances orders.
@@ -71,10 +75,7 @@ impl Advance {
             });
         }
         let outgoing = self.write(tx, now, &orders).await?;
-        let answers = batch
-            .iter()
-            .zip(verdicts)
-            .map(|((id, _), verdict)| orders.get(id).map(|open| Moved { view: open.locked.row.view(), verdict }));
+        let answers = batch.iter().zip(verdicts).map(|((id, _), verdict)| orders.get(id).map(|open| open.moved(verdict)));
         Ok(Handled { answers: answers.collect(), outgoing })
     }
 
@@ -112,9 +113,13 @@ impl Advance {
         timer(&open.locked.row, open.before.as_ref(), &self.timing)
     }
 
-    fn wake(&self, answers: &[Option<Moved>]) {
+    /// After the commit: wakes who waits, and counts what ended.
+    fn tell(&self, answers: &[Option<Moved>]) {
         for moved in answers.iter().flatten() {
-            self.waiting.wake(moved.view.id);
+            self.waiting.wake(moved.id);
+            if moved.ended {
+                metrics::ended(moved.status.as_str());
+            }
         }
     }
 }
@@ -212,6 +217,11 @@ impl Open {
         Ok(decision.verdict)
     }
 
+    fn moved(&self, verdict: Option<Verdict>) -> Moved {
+        let row = &self.locked.row;
+        Moved { id: row.order.id, status: row.status(), verdict, ended: self.ends() }
+    }
+
     /// Whether its outcome is told now: the message that carries the whole waybill.
     fn ends(&self) -> bool {
         self.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)))
@@ -298,7 +308,7 @@ impl Handler for Advance {
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
-        self.wake(answers);
+        self.tell(answers);
     }
 }
 
@@ -322,7 +332,7 @@ impl Handler for UserReplies {
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
-        self.0.wake(answers);
+        self.0.tell(answers);
     }
 }
 
@@ -347,6 +357,6 @@ impl Handler for ProductReplies {
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
-        self.0.wake(answers);
+        self.0.tell(answers);
     }
 }

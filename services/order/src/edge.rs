@@ -186,10 +186,13 @@ async fn cancel(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Respons
     let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
     match moved.verdict {
         Some(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
-            let detail = format!("the order is {} and cannot be cancelled", moved.view.status.as_str());
+            let detail = format!("the order is {} and cannot be cancelled", moved.status.as_str());
             Err(Problem::conflict("too-late-to-cancel", detail))
         }
         // Moved; or it is going back already, and a second cancellation asks for nothing more.
-        _ => Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response()),
+        _ => {
+            let row = store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))?;
+            Ok((StatusCode::ACCEPTED, Body(row.view())).into_response())
+        }
     }
 }

@@ -246,7 +246,7 @@ async fn act(
     let trigger = Trigger::Operator { action, by: by.into(), reason: reason.into() };
     let moved = edge.unit.run_detached(&edge.advance, (id, trigger)).await?.ok_or_else(|| not_found(id))?;
     match moved.verdict {
-        Some(Verdict::Ignored(why)) => Err(Problem::conflict("operator-refused", refusal(why, moved.view.status))),
+        Some(Verdict::Ignored(why)) => Err(Problem::conflict("operator-refused", refusal(why, moved.status))),
         _ => view(&edge, id).await.map(Body),
     }
 }
