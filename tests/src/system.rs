@@ -20,6 +20,7 @@ pub struct Builder {
     settings: Settings,
     stack: stack::Options,
     leave_out: Vec<Service>,
+    nats_urls: Option<[String; 3]>,
 }
 
 impl Builder {
@@ -49,6 +50,13 @@ impl Builder {
     /// Does not start a service; the test does, or not.
     pub fn without(mut self, service: Service) -> Self {
         self.leave_out.push(service);
+        self
+    }
+
+    /// Sends the user, the product and the order service to the broker by addresses of their own, each as its own user; everything else
+    /// goes by the stack's.
+    pub fn nats_urls(mut self, urls: [String; 3]) -> Self {
+        self.nats_urls = Some(urls);
         self
     }
 
@@ -93,7 +101,7 @@ impl Drop for Topology {
 impl System {
     /// What is to be started, as in production but for the addresses.
     pub fn builder() -> Builder {
-        Builder { settings: Settings::default(), stack: stack::Options::for_tests(), leave_out: Vec::new() }
+        Builder { settings: Settings::default(), stack: stack::Options::for_tests(), leave_out: Vec::new(), nats_urls: None }
     }
 
     /// The whole system with the settings of production.
@@ -103,7 +111,7 @@ impl System {
 
     async fn start_with(builder: Builder) -> anyhow::Result<Self> {
         prepare();
-        let Builder { mut settings, stack, leave_out } = builder;
+        let Builder { mut settings, stack, leave_out, nats_urls } = builder;
         let stack = Stack::start(stack).await?;
         let postgres = &stack.postgres;
         tokio::try_join!(
@@ -118,6 +126,9 @@ impl System {
             parts.broker.nats_url = stack.nats.url().to_owned().into();
         }
         let broker = Broker::connect(&settings.order.parts.broker, "waybill-tests").await?;
+        for (parts, url) in settings.parts().into_iter().zip(nats_urls.into_iter().flatten()) {
+            parts.broker.nats_url = url.into();
+        }
         broker.connected().await?;
         topology::ensure(broker.jetstream(), &TopologySettings::default()).await?;
 

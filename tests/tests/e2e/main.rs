@@ -1,7 +1,9 @@
 //! The whole system on its real parts, in one binary.
 
+mod containers;
 mod http_products;
 mod http_users;
+mod nats_conf;
 mod load;
 mod saga_cancel;
 mod saga_late;

@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+
+# One image with every binary; the command chooses: waybill-user, waybill-product, waybill-order, waybill-gateway, or `waybill`.
+
+# Builder and runtime are of the same Debian, and so of the same C library.
+ARG RUST=1.95
+ARG DEBIAN=bookworm
+
+FROM rust:${RUST}-slim-${DEBIAN} AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY cli cli
+COPY events events
+COPY migrations migrations
+COPY saga saga
+COPY services services
+COPY stack stack
+COPY tests tests
+# The caches make the next build quick and are no part of the image, so the binaries are copied out of them in the same step.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --workspace --release --locked --bins \
+    && mkdir /out \
+    && cp target/release/waybill target/release/waybill-user target/release/waybill-product \
+          target/release/waybill-order target/release/waybill-gateway /out/
+
+FROM debian:${DEBIAN}-slim
+# For a broker or database behind TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/ /usr/local/bin/
+# A number, so that Kubernetes can see that it is not root. Nothing is written to disk.
+USER 10001:10001
+CMD ["waybill", "--help"]

@@ -1,0 +1,42 @@
+# What one types in a checkout. Needs the Rust toolchain, and Python 3 with pip where there is no nats-server or Postgres to be found.
+# Always the whole workspace: one set of features, so nothing is compiled twice.
+
+.POSIX:
+
+CARGO = cargo
+# Flags for `waybill up`: make up ARGS=--ephemeral
+ARGS =
+
+.PHONY: help up build test lint deny
+
+help:
+	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
+	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
+	@echo 'make lint   formatting and clippy, warnings are errors'
+	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
+	@echo 'make build  release binaries, in target/release'
+
+up: build
+	@exec target/release/waybill up $(ARGS)
+
+build:
+	$(CARGO) build --workspace --release --locked --bins
+
+# Everything is built first: tests start the services' own binaries. nextest runs the tests of all crates side by side, and each in
+# a process of its own; it leaves out the examples in the documentation.
+test:
+	$(CARGO) build --workspace --locked --all-targets
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --workspace --locked; \
+	else \
+		set -x; $(CARGO) test --workspace --locked --all-targets; \
+	fi
+	$(CARGO) test --workspace --locked --doc
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
+
+# Advisories are left to `cargo deny check advisories`: they change from day to day and need a network.
+deny:
+	$(CARGO) deny --locked check bans licenses sources

@@ -1,0 +1,270 @@
+//! The deployment's broker configuration (`nats.conf`) on a real nats-server: the whole system runs with the rights it grants, and no
+//! user gets beyond them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_nats::Client;
+use chassis::broker::Broker;
+use chassis::settings::BrokerSettings;
+use chassis::topology::{self, TopologySettings};
+use clap::{Args as _, FromArgMatches as _};
+use events::streams::{CONSUMERS, STREAMS};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tests::{System, eventually};
+use tokio::process::{Child, Command};
+use uuid::Uuid;
+
+const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats.conf");
+
+const USERS: [&str; 5] = ["provision", "user", "product", "order", "operator"];
+
+/// A subject of every stream, and the one user besides the operator who may publish it.
+const PRODUCERS: [(&str, &str, &str); 13] = [
+    ("USER_COMMANDS", "commands.user.validate", "order"),
+    ("USER_REPLIES", "replies.user", "user"),
+    ("PRODUCT_COMMANDS", "commands.product.reserve", "order"),
+    ("PRODUCT_COMMANDS", "commands.product.release", "order"),
+    ("PRODUCT_REPLIES", "replies.product", "product"),
+    ("ORDER_EVENTS", "events.order.placed.1", "order"),
+    ("ORDER_EVENTS", "events.order.confirmed.1", "order"),
+    ("USER_EVENTS", "events.user.created.1", "user"),
+    ("PRODUCT_EVENTS", "events.product.stock_changed.1", "product"),
+    ("DEAD_LETTERS", "dead.USER_COMMANDS.user", "user"),
+    ("DEAD_LETTERS", "dead.PRODUCT_COMMANDS.product", "product"),
+    ("DEAD_LETTERS", "dead.USER_REPLIES.order", "order"),
+    ("DEAD_LETTERS", "dead.PRODUCT_REPLIES.order", "order"),
+];
+
+/// A nats-server with the repository's configuration, on a free port. Ends and leaves nothing when dropped.
+struct Server {
+    address: String,
+    folder: PathBuf,
+    process: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("waybill-nats-conf-{}", Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let mut command = nats_server().await;
+        command.envs(environment(&folder)).args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&folder);
+        let process = command.spawn().unwrap();
+        let ports = folder.join(format!("nats-server_{}.ports", process.id().unwrap()));
+        let address = eventually(Duration::from_secs(20), || async {
+            let text = std::fs::read_to_string(&ports).map_err(|error| error.to_string())?;
+            let ports: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+            ports["nats"][0].as_str().map(|url| url.replace("nats://", "")).ok_or(text)
+        })
+        .await;
+        Self { address, folder, process }
+    }
+
+    fn url(&self, user: &str) -> String {
+        format!("nats://{user}:{}@{}", password(user), self.address)
+    }
+
+    /// JetStream as a service has it.
+    async fn broker(&self, user: &str) -> Broker {
+        let flags = BrokerSettings::augment_args(clap::Command::new("test"));
+        let flags = flags.get_matches_from(["test", "--nats-url", &self.url(user)]);
+        let broker =
+            Broker::connect(&BrokerSettings::from_arg_matches(&flags).unwrap(), &format!("waybill-{user}")).await.unwrap();
+        broker.connected().await.unwrap();
+        broker
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.start_kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn nats_server() -> Command {
+    let mut command = Command::new(stack::nats::program(&stack::Options::for_tests()).await.unwrap());
+    command.args(["-c", CONF]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    for name in std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("WAYBILL_NATS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn password(user: &str) -> String {
+    format!("secret0{user}")
+}
+
+fn environment(store: &Path) -> Vec<(String, String)> {
+    let mut environment = vec![("WAYBILL_NATS_STORE".to_owned(), store.join("store").display().to_string())];
+    environment.extend(USERS.map(|user| (format!("WAYBILL_NATS_{}_PASSWORD", user.to_uppercase()), password(user))));
+    environment
+}
+
+/// Waits until the server has dealt with everything sent so far.
+async fn settled(client: &Client) {
+    client.flush().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_takes_the_configuration_only_with_every_password() {
+    let complete = environment(Path::new("/tmp"));
+    assert!(nats_server().await.arg("-t").envs(complete.clone()).status().await.unwrap().success());
+    for (missing, _) in &complete {
+        let incomplete = complete.iter().filter(|(name, _)| name != missing).cloned();
+        let status = nats_server().await.arg("-t").envs(incomplete).status().await.unwrap();
+        assert!(!status.success(), "{missing} is missing and nobody notices");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_runs_with_the_rights_it_is_given() {
+    let server = Server::start().await;
+
+    // The provisioner first, so that the operator, as whom the harness comes, finds everything done. The default sizes must fit.
+    let provisioner = server.broker("provision").await;
+    let settings = TopologySettings::default();
+    let changes = topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.len();
+    assert_eq!(changes, STREAMS.len() + CONSUMERS.len());
+    let other = TopologySettings { stream_max_bytes: settings.stream_max_bytes / 2, ..settings.clone() };
+    assert_eq!(topology::ensure(provisioner.jetstream(), &other).await.unwrap().0.len(), STREAMS.len(), "it may update");
+    assert_eq!(topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.len(), STREAMS.len());
+
+    let operator = server.url("operator");
+    let system = System::builder()
+        .stack(move |options| options.nats.url = Some(operator))
+        .nats_urls(["user", "product", "order"].map(|user| server.url(user)))
+        .start()
+        .await;
+    let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
+    let confirmed = system.submit(user, &[(product, 2)]).await;
+    assert_eq!(system.wait_final(confirmed).await["status"], "confirmed");
+    let rejected = system.submit(user, &[(product, 2)]).await;
+    assert_eq!(system.wait_final(rejected).await["status"], "rejected");
+
+    // Something unreadable, so that each reader has to write to the dead letters.
+    for consumer in &CONSUMERS {
+        let subject = STREAMS.iter().find(|stream| stream.name == consumer.stream).unwrap().subjects[0].replace('*', "validate");
+        system.jetstream().publish(subject, "not a batch".into()).await.unwrap().await.unwrap();
+    }
+    eventually(Duration::from_secs(20), || async {
+        let mut letters = system.jetstream().get_stream("DEAD_LETTERS").await.map_err(|error| error.to_string())?;
+        let found = letters.info().await.map_err(|error| error.to_string())?.state.messages;
+        if found == CONSUMERS.len() as u64 { Ok(()) } else { Err(format!("{found} dead letters")) }
+    })
+    .await;
+    eventually(Duration::from_secs(20), || async {
+        let mut open = Vec::new();
+        for consumer in &CONSUMERS {
+            let stream = system.jetstream().get_stream_no_info(consumer.stream).await.map_err(|error| error.to_string())?;
+            let info = stream.consumer_info(consumer.name).await.map_err(|error| error.to_string())?;
+            if info.num_pending > 0 || info.num_ack_pending > 0 {
+                open.push(format!("{consumer:?} has not acknowledged everything"));
+            }
+        }
+        if open.is_empty() { Ok(()) } else { Err(open.join(", ")) }
+    })
+    .await;
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_says_what_another_says() {
+    let server = Server::start().await;
+    let operator = server.broker("operator").await;
+    topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
+    let known: BTreeSet<&str> = PRODUCERS.iter().map(|(stream, ..)| *stream).collect();
+    assert_eq!(known, STREAMS.iter().map(|stream| stream.name).collect(), "a new stream needs its row here and in nats.conf");
+
+    let mut expected = BTreeSet::new();
+    for user in ["provision", "user", "product", "order"] {
+        let broker = server.broker(user).await;
+        for (_, subject, producer) in PRODUCERS {
+            let text = format!("{user} says {subject}");
+            if user == producer {
+                let acknowledged = broker.jetstream().publish(subject, text.clone().into()).await.unwrap();
+                acknowledged.await.unwrap_or_else(|error| panic!("{user} may not publish to {subject}: {error}"));
+                expected.insert(text);
+            } else {
+                broker.client().publish(subject, text.into()).await.unwrap();
+            }
+        }
+        settled(broker.client()).await;
+    }
+
+    let mut stored = BTreeSet::new();
+    for stream in &STREAMS {
+        let stream = operator.jetstream().get_stream(stream.name).await.unwrap();
+        for sequence in 1..=stream.cached_info().state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            stored.insert(String::from_utf8(message.payload.to_vec()).unwrap());
+        }
+    }
+    assert_eq!(stored, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_hears_or_takes_what_is_for_another() {
+    let server = Server::start().await;
+    let operator = server.broker("operator").await;
+    topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
+    for consumer in &CONSUMERS {
+        let stream = STREAMS.iter().find(|stream| stream.name == consumer.stream).unwrap();
+        let subject = stream.subjects[0].replace('*', "validate");
+        operator.jetstream().publish(subject, "for one reader".into()).await.unwrap().await.unwrap();
+    }
+
+    let mut ears = Vec::new();
+    let mut brokers = Vec::new();
+    for user in ["provision", "user", "product", "order"] {
+        let broker = server.broker(user).await;
+        let client = broker.client();
+        for subject in [">", "*.>", "events.>", "commands.*.*", "$JS.>", "_INBOX.>", "_INBOX.waybill-nobody.>"] {
+            ears.push((user, subject, client.subscribe(subject).await.unwrap()));
+        }
+        // The answers would come to an inbox of its own.
+        let inbox = client.new_inbox();
+        ears.push((user, "its inbox", client.subscribe(inbox.clone()).await.unwrap()));
+        let mut requests: Vec<(String, &str)> = vec![
+            ("$JS.API.STREAM.NAMES".into(), ""),
+            ("$JS.API.STREAM.PURGE.ORDER_EVENTS".into(), ""),
+            ("$JS.API.STREAM.DELETE.ORDER_EVENTS".into(), ""),
+            ("$JS.API.STREAM.MSG.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
+            ("$JS.API.DIRECT.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
+            ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""),
+        ];
+        if user != "provision" {
+            let spy = r#"{"stream_name":"USER_COMMANDS","config":{"name":"spy","ack_policy":"none"}}"#;
+            requests.push(("$JS.API.CONSUMER.CREATE.USER_COMMANDS.spy".into(), spy));
+            requests.push(("$JS.API.STREAM.INFO.USER_COMMANDS".into(), ""));
+        }
+        for consumer in CONSUMERS.iter().filter(|consumer| consumer.name != user) {
+            requests.push((format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name), "1"));
+        }
+        for (subject, body) in requests {
+            client.publish_with_reply(subject, inbox.clone(), body.into()).await.unwrap();
+        }
+        settled(client).await;
+        brokers.push(broker);
+    }
+    operator.client().publish("_INBOX.waybill-nobody.1", "an answer to another".into()).await.unwrap();
+
+    // The streams and consumers are as they were, and nothing was delivered: the next look of the owners finds it all.
+    assert!(topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap().0.is_empty());
+    for consumer in &CONSUMERS {
+        let stream = operator.jetstream().get_stream(consumer.stream).await.unwrap();
+        assert_eq!(stream.cached_info().state.consumer_count, 1);
+        let info = stream.consumer_info(consumer.name).await.unwrap();
+        assert_eq!((info.num_pending, info.num_ack_pending), (1, 0), "{consumer:?}");
+    }
+    for broker in &brokers {
+        settled(broker.client()).await;
+    }
+    for (user, subject, mut ear) in ears {
+        if let Some(Some(message)) = ear.next().now_or_never() {
+            panic!("{user} hears {message:?} on {subject}");
+        }
+    }
+}
