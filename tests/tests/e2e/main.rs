@@ -3,8 +3,8 @@
 mod containers;
 mod http_products;
 mod http_users;
-mod nats_conf;
 mod load;
+mod nats_conf;
 mod saga_cancel;
 mod saga_late;
 mod saga_outcomes;
