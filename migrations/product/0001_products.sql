@@ -8,7 +8,8 @@ create table products (
     reserved        bigint      not null default 0 check (reserved >= 0),
     created_at      timestamptz not null default now(),
     -- The client's Idempotency-Key. Kept as long as the product, so a repeated request can never create a second one.
-    idempotency_key text
+    idempotency_key text,
+    request         jsonb        -- what was asked for with the key
     -- Half the page is left free and no index names stock or reserved, so that a reservation rewrites its row in place (HOT).
 ) with (fillfactor = 50);
 

@@ -5,7 +5,8 @@ create table users (
     active          boolean     not null default true,
     created_at      timestamptz not null default now(),
     -- The client's Idempotency-Key. Kept as long as the user, so a repeated request can never create a second one.
-    idempotency_key text
+    idempotency_key text,
+    request         jsonb        -- what was asked for with the key
 );
 
 -- An address is taken in any case of letters.

@@ -95,6 +95,15 @@ impl System {
         self.wait_for(order, |order| order["status"] == status).await
     }
 
+    /// Waits until so many entries stand in an order's history: two, and its user is validated and its stock asked for.
+    pub async fn wait_entries(&self, order: OrderId, count: usize) {
+        eventually(FINAL_WITHIN, || async {
+            let history = self.history(order).await;
+            if history.len() >= count { Ok(()) } else { Err(history) }
+        })
+        .await;
+    }
+
     async fn wait_for(&self, order: OrderId, there: impl Fn(&Value) -> bool) -> Value {
         let door = self.door(Service::Order);
         eventually(FINAL_WITHIN, || async {

@@ -1,5 +1,7 @@
 //! Every statement of the order service.
 
+mod operator;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,7 +9,7 @@ use events::order::Status;
 use events::product::Line;
 use events::{Currency, Money, OrderId, TraceParent, UserId};
 use saga::State;
-use saga::order::{Order, Step};
+use saga::order::Order;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -15,6 +17,8 @@ use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use crate::view::Row;
+
+pub use operator::{InFlight, SagaFilter, count, oldest_first, record_plan, sagas};
 
 impl FromRow<'_, PgRow> for Row {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
@@ -290,115 +294,5 @@ pub async fn list(db: impl PgExecutor<'_>, filter: Filter, after: Option<Uuid>, 
     .bind(filter.status.is_some_and(|status| !status.is_final()))
     .bind(rows)
     .fetch_all(db)
-    .await
-}
-
-/// A saga with what an operator wants to know of it.
-pub struct InFlight {
-    pub row: Row,
-    pub fingerprint: Option<String>,
-    pub waiting_since: Option<DateTime<Utc>>,
-    pub due_at: Option<DateTime<Utc>>,
-    pub stuck: bool,
-    /// The type of the last answer in its history.
-    pub last_answer: Option<String>,
-}
-
-/// Which sagas to list. Without a status and an order: those in flight.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SagaFilter {
-    pub order: Option<OrderId>,
-    pub status: Option<Status>,
-    pub step: Option<Step>,
-    pub older_than: Option<Duration>,
-    pub user: Option<UserId>,
-    pub stuck_only: bool,
-    /// How long a saga may wait before it is stuck.
-    pub stuck_after: Duration,
-}
-
-/// Sagas, newest first.
-pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
-    let in_flight_only = filter.order.is_none() && filter.status.is_none_or(|status| !status.is_final());
-    let rows = sqlx::query(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at, \
-                coalesce(waiting_since < now() - make_interval(secs => $1), false) as stuck, \
-                (select fingerprint from plans where version = (state->>'plan')::int) as fingerprint, \
-                (select entry->'message'->'answer'->>'type' from order_history \
-                 where order_id = id and entry->'message'->'answer' is not null order by order_history.sequence desc limit 1) as last_answer \
-         from orders \
-         where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
-           and ($5::text is null or state->'steps'->$5 ?| array['asked', 'undoing']) \
-           and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and ($7::uuid is null or user_id = $7) \
-           and (not $8 or waiting_since < now() - make_interval(secs => $1)) and ($9::uuid is null or id < $9) \
-         order by id desc limit $10",
-    )
-    .bind(filter.stuck_after.as_secs_f64())
-    .bind(in_flight_only)
-    .bind(filter.order.map(|order| order.0))
-    .bind(filter.status.map(Status::as_str))
-    .bind(filter.step.map(Step::name))
-    .bind(filter.older_than.map(|age| age.as_secs_f64()))
-    .bind(filter.user.map(|user| user.0))
-    .bind(filter.stuck_only)
-    .bind(after)
-    .bind(rows)
-    .fetch_all(db)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(InFlight {
-                fingerprint: row.try_get("fingerprint")?,
-                waiting_since: row.try_get("waiting_since")?,
-                due_at: row.try_get("due_at")?,
-                stuck: row.try_get("stuck")?,
-                last_answer: row.try_get("last_answer")?,
-                row: Row::from_row(row)?,
-            })
-        })
-        .collect()
-}
-
-/// Orders placed since a moment, oldest first.
-pub async fn oldest_first(
-    db: impl PgExecutor<'_>,
-    since: Option<DateTime<Utc>>,
-    status: Option<Status>,
-    after: Option<Uuid>,
-    rows: i64,
-) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at from orders \
-         where ($1::timestamptz is null or created_at >= $1) and ($2::text is null or status = $2) and ($3::uuid is null or id > $3) \
-         order by id limit $4",
-    )
-    .bind(since)
-    .bind(status.map(Status::as_str))
-    .bind(after)
-    .bind(rows)
-    .fetch_all(db)
-    .await
-}
-
-/// How many sagas are in flight, and how many of them are stuck.
-pub async fn count(db: impl PgExecutor<'_>, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
-    sqlx::query_as(
-        "select count(*), count(*) filter (where waiting_since < now() - make_interval(secs => $1)) from orders where not settled",
-    )
-    .bind(stuck_after.as_secs_f64())
-    .fetch_one(db)
-    .await
-}
-
-/// Records what a plan version means, unless it is recorded; returns what is.
-pub async fn record_plan(db: impl PgExecutor<'_>, version: u32, fingerprint: &str) -> sqlx::Result<String> {
-    // The update changes nothing; without it a row that is there already would not be returned.
-    sqlx::query_scalar(
-        "insert into plans (version, fingerprint) values ($1, $2) \
-         on conflict (version) do update set version = excluded.version returning fingerprint",
-    )
-    .bind(version as i32)
-    .bind(fingerprint)
-    .fetch_one(db)
     .await
 }

@@ -7,6 +7,7 @@ use chrono::Utc;
 use events::product::{Command, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
 use events::streams::{PRODUCT_REPLIES, event_subject};
 use events::{CloudEvent, Description, Money, Name, OrderId, ProductId, ReservationId, StockLevel};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -146,6 +147,13 @@ pub struct NewProduct {
     pub key: Option<String>,
 }
 
+impl NewProduct {
+    /// What was asked for, to tell a repetition from another request with the same key.
+    pub fn request(&self) -> Value {
+        json!({ "name": self.name, "description": self.description, "price": self.price, "stock": self.stock })
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Debug)]
 pub enum Creation {
@@ -178,9 +186,8 @@ impl Handler for Create {
                 Some(key) => store::by_key(tx, key).await?,
                 None => None,
             };
-            let earlier = earlier.ok_or(Conflict)?;
-            let same = earlier.name == new.name.as_str() && earlier.price == new.price;
-            answers.push(if same { Creation::Replayed(earlier) } else { Creation::KeyReused });
+            let (earlier, request) = earlier.ok_or(Conflict)?;
+            answers.push(if request == new.request() { Creation::Replayed(earlier) } else { Creation::KeyReused });
         }
         Ok(Handled { answers, outgoing })
     }

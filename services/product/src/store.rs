@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
+use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, Row};
@@ -38,8 +39,8 @@ fn money(row: &PgRow) -> sqlx::Result<Money> {
 /// Inserts those whose key is free, with their initial stock as the first delivery, and returns them.
 pub async fn insert(tx: &mut PgConnection, new: &[&NewProduct]) -> sqlx::Result<Vec<Product>> {
     let rows: Vec<Stored> = sqlx::query_as(
-        "insert into products (id, name, description, price, currency, stock, idempotency_key) \
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[]) \
+        "insert into products (id, name, description, price, currency, stock, idempotency_key, request) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::jsonb[]) \
          on conflict do nothing returning id, name, description, price, currency, stock, reserved, created_at",
     )
     .bind(new.iter().map(|product| product.id.0).collect::<Vec<_>>())
@@ -49,6 +50,7 @@ pub async fn insert(tx: &mut PgConnection, new: &[&NewProduct]) -> sqlx::Result<
     .bind(new.iter().map(|product| product.price.currency.code()).collect::<Vec<_>>())
     .bind(new.iter().map(|product| product.stock.get()).collect::<Vec<_>>())
     .bind(new.iter().map(|product| product.key.as_deref()).collect::<Vec<_>>())
+    .bind(new.iter().map(|product| product.key.is_some().then(|| product.request())).collect::<Vec<_>>())
     .fetch_all(&mut *tx)
     .await?;
     let products: Vec<Product> = rows.into_iter().map(|row| row.0).collect();
@@ -67,15 +69,16 @@ async fn record_changes(tx: &mut PgConnection, changes: &[(ProductId, i64)]) -> 
     Ok(())
 }
 
-/// The product created with a key.
-pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<Product>> {
-    let row: Option<Stored> = sqlx::query_as(
-        "select id, name, description, price, currency, stock, reserved, created_at from products where idempotency_key = $1",
+/// The product created with a key, and what was asked for.
+pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<(Product, Value)>> {
+    let row = sqlx::query(
+        "select id, name, description, price, currency, stock, reserved, created_at, request from products \
+         where idempotency_key = $1",
     )
     .bind(key)
     .fetch_optional(tx)
     .await?;
-    Ok(row.map(|row| row.0))
+    row.map(|row| Ok((Stored::from_row(&row)?.0, row.try_get("request")?))).transpose()
 }
 
 /// Adds to what is available and records it; the database refuses to go below zero, and so do we, first, with a better word.

@@ -7,6 +7,7 @@ use chrono::Utc;
 use events::streams::{USER_REPLIES, event_subject};
 use events::user::{Command, Created, Event, Refused, Reply, Updated, User, Validated};
 use events::{CloudEvent, Email, Name, Reason, ReasonCode, UserId};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -61,6 +62,13 @@ pub struct NewUser {
     pub key: Option<String>,
 }
 
+impl NewUser {
+    /// What was asked for, to tell a repetition from another request with the same key.
+    pub fn request(&self) -> Value {
+        json!({ "email": self.email, "name": self.name })
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Debug)]
 pub enum Creation {
@@ -94,7 +102,7 @@ impl Handler for Create {
                 None => None,
             };
             answers.push(match earlier {
-                Some(user) if user.email == new.email.as_str() => Creation::Replayed(user),
+                Some((user, request)) if request == new.request() => Creation::Replayed(user),
                 Some(_) => Creation::KeyReused,
                 None => Creation::EmailTaken,
             });

@@ -2,6 +2,7 @@
 
 use events::UserId;
 use events::user::User;
+use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, PgExecutor, Row};
 use uuid::Uuid;
@@ -29,27 +30,29 @@ pub async fn insert(tx: &mut PgConnection, new: &[&NewUser]) -> sqlx::Result<Vec
     let emails: Vec<&str> = new.iter().map(|user| user.email.as_str()).collect();
     let names: Vec<&str> = new.iter().map(|user| user.name.as_str()).collect();
     let keys: Vec<Option<&str>> = new.iter().map(|user| user.key.as_deref()).collect();
+    let requests: Vec<Option<Value>> = new.iter().map(|user| user.key.is_some().then(|| user.request())).collect();
     let rows: Vec<Stored> = sqlx::query_as(
-        "insert into users (id, email, name, idempotency_key) \
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) \
+        "insert into users (id, email, name, idempotency_key, request) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[]) \
          on conflict do nothing returning id, email, name, active, created_at",
     )
     .bind(ids)
     .bind(emails)
     .bind(names)
     .bind(keys)
+    .bind(requests)
     .fetch_all(tx)
     .await?;
     Ok(rows.into_iter().map(|row| row.0).collect())
 }
 
-/// The user created with a key.
-pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<User>> {
-    let row: Option<Stored> = sqlx::query_as("select id, email, name, active, created_at from users where idempotency_key = $1")
+/// The user created with a key, and what was asked for.
+pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<(User, Value)>> {
+    let row = sqlx::query("select id, email, name, active, created_at, request from users where idempotency_key = $1")
         .bind(key)
         .fetch_optional(tx)
         .await?;
-    Ok(row.map(|row| row.0))
+    row.map(|row| Ok((Stored::from_row(&row)?.0, row.try_get("request")?))).transpose()
 }
 
 /// Changes what is to be changed; `None` where there is no such user.

@@ -1,8 +1,16 @@
 //! The whole system on its real parts, in one binary.
 
 mod containers;
+mod gateway;
+mod health;
+mod http_cancel;
+mod http_edge;
+mod http_keys;
+mod http_orders;
+mod http_pages;
 mod http_products;
 mod http_users;
+mod http_waiting;
 mod load;
 mod nats_conf;
 mod saga_cancel;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -53,13 +54,37 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// How much of a body that is too large is read all the same. See [`read_on`].
+const READ_ON_MAX: u64 = 1024 * 1024;
+const READ_ON_TIME: Duration = Duration::from_millis(500);
+
 /// Reads a whole body, up to the limit.
 pub async fn body(request: Request) -> Result<Bytes, Problem> {
-    match Limited::new(request.into_body(), BODY_MAX).collect().await {
+    let expects = request.headers().contains_key(header::EXPECT);
+    let mut body = request.into_body();
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        read_on(body, expects).await;
+        return Err(Problem::too_large(BODY_MAX));
+    }
+    match Limited::new(&mut body, BODY_MAX).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(BODY_MAX)),
+        Err(error) if error.is::<LengthLimitError>() => {
+            read_on(body, expects).await;
+            Err(Problem::too_large(BODY_MAX))
+        }
         Err(error) => Err(Problem::malformed(format!("the body ended early: {error}"))),
     }
+}
+
+/// Reads the rest of a refused body that is only somewhat too large. A connection closed on a client that is still writing is reset,
+/// and most clients then never look at the answer (RFC 9112 section 9.6). A client that waits for `100 Continue` writes nothing.
+pub async fn read_on(body: Body, expects_continue: bool) {
+    if expects_continue || body.size_hint().lower() > READ_ON_MAX {
+        return;
+    }
+    let mut body = Limited::new(body, READ_ON_MAX as usize);
+    let read = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(READ_ON_TIME, read).await;
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -8,7 +8,7 @@ mod server;
 mod url;
 
 pub use headers::{IdempotencyKey, prefer_wait, trace};
-pub use json::{BODY_MAX, Checks, Json, Object, body};
+pub use json::{BODY_MAX, Checks, Json, Object, body, read_on};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};
 pub use server::{listen, serve};

@@ -1,0 +1,70 @@
+//! The gateway on the real services: one service's trouble stays its own.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::{Service, System, eventually, order_body};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_down_costs_only_its_own_routes() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let door = system.door(Service::Gateway);
+    let routes = [
+        (Service::User, format!("/users/{user}")),
+        (Service::Product, format!("/products/{product}")),
+        (Service::Order, "/orders".to_owned()),
+    ];
+    for (down, _) in &routes {
+        system.stop(*down).await;
+        for (service, path) in &routes {
+            for path in [path.clone(), format!("/v1{path}")] {
+                let answer = door.get(&path).await;
+                if service == down {
+                    let problem = answer.problem(503, "unavailable");
+                    assert!(problem["detail"].as_str().unwrap().contains(service.name()), "{problem:#}");
+                    assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{answer:#?}");
+                } else {
+                    answer.expect(200);
+                }
+            }
+        }
+        assert_eq!(door.get("/readyz").await.status, 200, "the gateway serves the others");
+        system.start(*down).await;
+        // A breaker may have opened: it lets one through a second.
+        let path = &routes.iter().find(|(service, _)| service == down).unwrap().1;
+        eventually(Duration::from_secs(5), || async {
+            let answer = door.get(path).await;
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_through_the_gateway_is_the_services_own() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_final(order).await;
+    let gateway = system.door(Service::Gateway);
+    for (service, path) in [
+        (Service::User, format!("/users/{user}")),
+        (Service::User, "/users?limit=1".to_owned()),
+        (Service::Product, format!("/products/{product}")),
+        (Service::Order, format!("/orders/{order}")),
+        (Service::Order, format!("/orders/{order}/history")),
+        (Service::Order, "/orders?status=lost".to_owned()),
+        (Service::Order, "/orders/7".to_owned()),
+    ] {
+        let (own, through) = (system.door(service).get(&path).await, gateway.get(&path).await);
+        assert_eq!((own.status, &own.text), (through.status, &through.text));
+        assert_eq!(own.header("content-type"), through.header("content-type"));
+    }
+    // It has no routes of its own but those of its health.
+    gateway.get("/").await.problem(404, "not-found");
+    gateway.get("/v2/orders").await.problem(404, "not-found");
+    let body = order_body(user, &[(product, 1)]);
+    gateway.post("/order", &body).await.problem(404, "not-found");
+    gateway.post("/health", &json!({})).await.problem(405, "method-not-allowed");
+}

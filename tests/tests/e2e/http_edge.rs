@@ -1,0 +1,195 @@
+//! What every route has in common: sizes, content types, methods, ids, hostile input.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tests::{Answer, Door, Service, System, answer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+const SERVICES: [(Service, &str); 3] = [(Service::User, "/users"), (Service::Product, "/products"), (Service::Order, "/orders")];
+
+const BODY_MAX: usize = 256 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_json_of_at_most_256_kib() {
+    let system = System::new().await;
+    for (service, path) in SERVICES {
+        for door in system.doors(service) {
+            let typed = |content: &str| door.request(Method::POST, path).header("content-type", content.to_owned()).body("{}");
+            for content in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "text/json", "", "nonsense"] {
+                answer(typed(content)).await.problem(415, "unsupported-media-type");
+            }
+            answer(door.request(Method::POST, path).body("{}")).await.problem(415, "unsupported-media-type");
+            for content in
+                ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"]
+            {
+                assert_eq!(answer(typed(content)).await.status, 422, "{content} is read, and lacks every field");
+            }
+
+            // At the limit it is read, beyond it is not, whether its length is told before or not.
+            let padded = |length: usize| format!("{{{}}}", " ".repeat(length - 2));
+            assert_eq!(door.post_raw(path, padded(BODY_MAX)).await.status, 422);
+            for length in [BODY_MAX + 1, BODY_MAX + 200_000] {
+                door.post_raw(path, padded(length)).await.problem(413, "too-large");
+                let chunks = futures_util::stream::iter(
+                    padded(length).into_bytes().chunks(64 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>(),
+                );
+                let chunks = futures_util::StreamExt::map(chunks, Ok::<_, std::io::Error>);
+                door.post_raw(path, reqwest::Body::wrap_stream(chunks)).await.problem(413, "too-large");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_and_what_is_not_taken_is_a_problem() {
+    let system = System::new().await;
+    let id = Uuid::now_v7();
+    for (service, path) in SERVICES {
+        for door in system.doors(service) {
+            for method in [Method::PUT, Method::DELETE, Method::PATCH] {
+                answer(door.request(method, path)).await.problem(405, "method-not-allowed");
+            }
+            answer(door.request(Method::DELETE, &format!("{path}/{id}"))).await.problem(405, "method-not-allowed");
+            for nowhere in ["/", "/nowhere", &format!("{path}/"), &format!("{path}/{id}/nowhere"), &format!("{path}x")] {
+                door.get(nowhere).await.problem(404, "not-found");
+            }
+            let head = answer(door.request(Method::HEAD, path)).await;
+            assert_eq!((head.status, head.text.as_str()), (200, ""));
+        }
+    }
+    for door in system.doors(Service::Order) {
+        door.get(&format!("/orders/{id}/cancel")).await.problem(405, "method-not-allowed");
+        door.post(&format!("/orders/{id}/history"), &json!({})).await.problem(405, "method-not-allowed");
+    }
+    for door in system.doors(Service::Product) {
+        door.get("/products/reserve").await.problem(405, "method-not-allowed");
+        door.get(&format!("/products/{id}/stock")).await.problem(405, "method-not-allowed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_bears_the_id_of_its_request() {
+    let system = System::new().await;
+    for (service, path) in SERVICES {
+        for door in system.doors(service) {
+            for path in [path, "/nowhere"] {
+                let own = answer(door.request(Method::GET, path).header("x-request-id", "my-request-7")).await;
+                assert_eq!(own.headers.get_all("x-request-id").iter().count(), 1);
+                assert_eq!(own.header("x-request-id"), "my-request-7", "{door:?}");
+                let (one, two) = (door.get(path).await, door.get(path).await);
+                assert!(!one.header("x-request-id").is_empty());
+                assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_input_is_refused_and_serves_nobody_worse() {
+    let system = System::new().await;
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(20_000), close.repeat(20_000));
+    let bodies: Vec<Vec<u8>> = vec![
+        deep("[", "]").into(),
+        deep("{\"a\":", "}").into(),
+        format!("{{\"email\":{},\"name\":\"a\"}}", deep("[", "]")).into(),
+        format!("{{\"items\":{},\"user_id\":\"a\"}}", deep("[", "]")).into(),
+        format!("{{\"name\":{}}}", deep("{\"a\":", "}")).into(),
+        b"{\"email\":\"\xff\xfe@example.com\",\"name\":\"a\"}".to_vec(),
+        b"{\"name\":\"\xc3\x28\"}".to_vec(),
+        b"{\"user_id\":\"\xed\xa0\x80\",\"items\":[]}".to_vec(),
+        br#"{"name":"\ud800"}"#.to_vec(),
+        br#"{"email":"\ud800@a","name":"a"}"#.to_vec(),
+        b"{\"name\":\"a\x00b\"}".to_vec(),
+        b"\x00".to_vec(),
+        b"\xef\xbb\xbf{}".to_vec(),
+        b"null".to_vec(),
+        b"[]".to_vec(),
+        b"\"\"".to_vec(),
+        b"NaN".to_vec(),
+        b"{\"email\":\"a@b\",\"email\":\"c@d\",\"name\":\"a\"}".to_vec(),
+        b"{\"__proto__\":{},\"constructor\":1}".to_vec(),
+    ];
+    for (service, path) in SERVICES {
+        for door in [system.door(service), system.door(Service::Gateway)] {
+            for body in &bodies {
+                let answer = door.post_raw(path, body.clone()).await;
+                let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+                assert!([400, 422].contains(&answer.status), "{shown}: {answer:#?}");
+                assert_eq!(answer.header("content-type"), "application/problem+json", "{shown}");
+            }
+            assert_eq!(door.get(path).await.expect(200)["items"], json!([]));
+        }
+    }
+    for door in [system.door(Service::Order), system.door(Service::Gateway)] {
+        for path in ["/orders/%00", "/orders/%0d%0aset-cookie:x", "/orders/'--", "/orders/%2e%2e%2fusers"] {
+            door.get(path).await.problem(400, "malformed");
+        }
+        let long = door.get(&format!("/orders/{}", "x".repeat(4000))).await;
+        long.problem(400, "malformed");
+    }
+}
+
+/// What a peer sends back until it closes; panics where it keeps the connection.
+async fn until_closed(stream: &mut TcpStream, within: Duration) -> String {
+    let mut all = Vec::new();
+    let closed = tokio::time::timeout(within, stream.read_to_end(&mut all)).await;
+    assert!(closed.is_ok(), "still open after {within:?}; so far it said {:?}", String::from_utf8_lossy(&all));
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_dawdles_over_its_head_is_let_go() {
+    let short = Duration::from_millis(300);
+    let system = System::builder()
+        .settings(|settings| {
+            for parts in settings.parts() {
+                parts.http.http_header_timeout = short;
+            }
+            settings.gateway.http.http_header_timeout = short;
+        })
+        .start()
+        .await;
+    for service in Service::ALL {
+        let port = system.instance(service).port;
+        for head in ["", "GET /health HTTP/1.1\r\n", "GET /health HTTP/1.1\r\nhost: a\r\nx-slow: a"] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let said = until_closed(&mut stream, Duration::from_secs(5)).await;
+            assert!(!said.contains("200 OK"), "{said}");
+        }
+        assert_eq!(system.door(service).get("/health").await.status, 200, "others are served");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_http_is_refused() {
+    let system = System::new().await;
+    for service in Service::ALL {
+        let port = system.instance(service).port;
+        for text in [
+            "nonsense\r\n\r\n".to_owned(),
+            "GET /health HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n".to_owned(),
+            "POST /orders HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_owned(),
+            format!("GET /health HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20)),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            // It may close while we still write.
+            let _ = stream.write_all(text.as_bytes()).await;
+            let mut first = [0; 12];
+            match tokio::time::timeout(Duration::from_secs(5), stream.read(&mut first)).await.expect("an answer or the end") {
+                Ok(read) => assert!(read == 0 || first.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&first)),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            }
+        }
+        alive(&system.door(service)).await;
+    }
+}
+
+async fn alive(door: &Door) {
+    let answer: Answer = door.get("/livez").await;
+    assert_eq!(answer.status, 200);
+}

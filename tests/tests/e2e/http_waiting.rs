@@ -1,0 +1,80 @@
+//! `Prefer: wait=N` (RFC 7240).
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use tests::{Answer, Door, Service, System, answer, order_body};
+
+async fn post(door: &Door, prefer: &str, body: &serde_json::Value) -> Answer {
+    answer(door.request(Method::POST, "/orders").header("prefer", prefer).json(body)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_gets_the_final_order_as_soon_as_it_is_final() {
+    let system = System::new().await;
+    let (user, idle) = (system.create_user(true).await, system.create_user(false).await);
+    let product = system.create_product(100, 100).await;
+    for door in system.doors(Service::Order) {
+        for (user, status) in [(user, "confirmed"), (idle, "rejected")] {
+            for prefer in ["wait=20", "respond-async, wait=20", "wait=\"20\""] {
+                let began = Instant::now();
+                let answer = post(&door, prefer, &order_body(user, &[(product, 1)])).await;
+                let order = answer.expect(201);
+                assert_eq!(order["status"], status, "{door:?}");
+                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+                assert_eq!(answer.header("preference-applied"), "wait=20");
+                assert_eq!(answer.header("vary").to_ascii_lowercase(), "prefer");
+                assert_eq!(answer.header("location"), format!("/orders/{}", order["id"].as_str().unwrap()));
+            }
+        }
+        // Without a wait, or with one that cannot be read: 202 at once, and no word of a preference.
+        for prefer in ["respond-async", "wait=soon", "wait=-1"] {
+            let answer = post(&door, prefer, &order_body(user, &[(product, 1)])).await;
+            assert_eq!(answer.expect(202)["status"], "pending");
+            assert_eq!(answer.header("preference-applied"), "");
+        }
+    }
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_vain_gets_the_order_as_it_is_when_the_time_is_up() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
+    system.stop(Service::Product).await;
+    let body = order_body(user, &[(product, 1)]);
+    for (seconds, door) in
+        [(1, system.door(Service::Order)), (1, system.door(Service::Gateway)), (0, system.door(Service::Order))]
+    {
+        let began = Instant::now();
+        let answer = post(&door, &format!("wait={seconds}"), &body).await;
+        assert_eq!(answer.expect(202)["status"], "pending");
+        let elapsed = began.elapsed();
+        assert!(elapsed >= Duration::from_secs(seconds) && elapsed < Duration::from_secs(seconds + 5), "{elapsed:?}");
+        assert_eq!(answer.header("preference-applied"), format!("wait={seconds}"));
+        assert_eq!(answer.header("vary").to_ascii_lowercase(), "prefer");
+    }
+    system.start(Service::Product).await;
+    assert_eq!(system.audit().await.confirmed, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_stops_lets_nobody_wait() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
+    system.stop(Service::Product).await;
+    let (door, body) = (system.door(Service::Order), order_body(user, &[(product, 1)]));
+    let waiting = tokio::spawn(async move { post(&door, "wait=30", &body).await });
+    tests::eventually(Duration::from_secs(10), || async {
+        let placed: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&system.order_db).await.unwrap();
+        if placed == 1 { Ok(()) } else { Err(placed) }
+    })
+    .await;
+    let began = Instant::now();
+    system.stop(Service::Order).await;
+    assert_eq!(waiting.await.unwrap().expect(202)["status"], "pending");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    system.start(Service::Order).await;
+    system.start(Service::Product).await;
+    assert_eq!(system.audit().await.confirmed, 1);
+}
