@@ -19,8 +19,9 @@ help:
 up: build
 	@exec target/release/waybill up $(ARGS)
 
+# Without the tests, so that what only they ask for gets into no binary that is used.
 build:
-	$(CARGO) build --workspace --release --locked --bins
+	$(CARGO) build --workspace --exclude waybill-tests --release --locked --bins
 
 # Everything is built first: tests start the services' own binaries. nextest runs the tests of all crates side by side, and each in
 # a process of its own; it leaves out the examples in the documentation.
