@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use saga::order::Order;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::FINAL;
@@ -54,10 +54,13 @@ impl System {
     /// The same without the broker's stream of order events: for a broker that lost what it stored.
     pub async fn audit_databases(&self) -> Audit {
         self.quiet().await;
-        let orders = self.orders().await;
+        // One moment for both: a repetition that is still on its way adds an entry to the history of an order long settled.
+        let mut moment = self.order_db.begin_with("begin isolation level repeatable read").await.expect("a transaction");
+        let orders = orders(&mut moment).await;
+        let entries = audit_histories(&mut moment, &orders).await;
+        drop(moment);
         self.audit_stock().await;
         self.audit_reservations(&orders).await;
-        let entries = self.audit_histories(&orders).await;
         let count = |status: &str| orders.iter().filter(|order| order.status == status).count();
         let (confirmed, rejected, cancelled) = (count("confirmed"), count("rejected"), count("cancelled"));
         Audit { orders: orders.len(), confirmed, rejected, cancelled, entries }
@@ -82,13 +85,6 @@ impl System {
             })
             .await;
         }
-    }
-
-    async fn orders(&self) -> Vec<OrderRow> {
-        sqlx::query_as("select id, user_id, items, unit_prices, currency, total, status, sequence from orders order by id")
-            .fetch_all(&self.order_db)
-            .await
-            .expect("the orders")
     }
 
     /// What was received is available or reserved, and what is reserved is held by somebody.
@@ -122,41 +118,9 @@ impl System {
         assert_eq!(held, confirmed, "what orders hold (left) is what confirmed orders bought (right)");
     }
 
-    /// Histories have no gaps, end where the row says, and replay to what they say.
-    async fn audit_histories(&self, orders: &[OrderRow]) -> usize {
-        let rows: Vec<(Uuid, i32, DateTime<Utc>, Value)> =
-            sqlx::query_as("select order_id, sequence, at, entry from order_history order by order_id, sequence")
-                .fetch_all(&self.order_db)
-                .await
-                .expect("the histories");
-        let count = rows.len();
-        let mut histories: BTreeMap<Uuid, Vec<Value>> = BTreeMap::new();
-        for (id, sequence, at, mut entry) in rows {
-            entry["sequence"] = json!(sequence);
-            entry["time"] = json!(at);
-            histories.entry(id).or_default().push(entry);
-        }
-        for row in orders {
-            let history = histories.remove(&row.id).unwrap_or_default();
-            let sequences: Vec<i64> = history.iter().filter_map(|entry| entry["sequence"].as_i64()).collect();
-            assert!(sequences.iter().copied().eq(1..=row.sequence.into()), "the history of {} is {sequences:?}", row.id);
-            let entries: Vec<saga::Entry<Order>> =
-                serde_json::from_value(history.into()).unwrap_or_else(|error| panic!("the history of {}: {error}", row.id));
-            let order = Order {
-                id: events::OrderId(row.id),
-                user_id: events::UserId(row.user_id),
-                items: serde_json::from_value(row.items.clone()).expect("lines"),
-            };
-            let divergence = saga::divergence(&order, &entries);
-            assert_eq!(divergence, None, "the history of {} does not replay", row.id);
-        }
-        assert!(histories.is_empty(), "histories without an order: {:?}", histories.keys());
-        count
-    }
-
     /// Everyone was told once how each order ended, and told the truth.
     async fn audit_events(&self) {
-        let orders = self.orders().await;
+        let orders = orders(&mut *self.order_db.acquire().await.expect("a connection")).await;
         // By order and word: the distinct events. A repetition of one (after the window of de-duplication) bears the same id.
         let mut told: BTreeMap<(String, String), BTreeMap<String, Value>> = BTreeMap::new();
         for said in self.said("ORDER_EVENTS").await {
@@ -185,6 +149,45 @@ impl System {
             }
         }
     }
+}
+
+async fn orders(db: &mut PgConnection) -> Vec<OrderRow> {
+    sqlx::query_as("select id, user_id, items, unit_prices, currency, total, status, sequence from orders order by id")
+        .fetch_all(db)
+        .await
+        .expect("the orders")
+}
+
+/// Histories have no gaps, end where the row says, and replay to what they say.
+async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> usize {
+    let rows: Vec<(Uuid, i32, DateTime<Utc>, Value)> =
+        sqlx::query_as("select order_id, sequence, at, entry from order_history order by order_id, sequence")
+            .fetch_all(db)
+            .await
+            .expect("the histories");
+    let count = rows.len();
+    let mut histories: BTreeMap<Uuid, Vec<Value>> = BTreeMap::new();
+    for (id, sequence, at, mut entry) in rows {
+        entry["sequence"] = json!(sequence);
+        entry["time"] = json!(at);
+        histories.entry(id).or_default().push(entry);
+    }
+    for row in orders {
+        let history = histories.remove(&row.id).unwrap_or_default();
+        let sequences: Vec<i64> = history.iter().filter_map(|entry| entry["sequence"].as_i64()).collect();
+        assert!(sequences.iter().copied().eq(1..=row.sequence.into()), "the history of {} is {sequences:?}", row.id);
+        let entries: Vec<saga::Entry<Order>> =
+            serde_json::from_value(history.into()).unwrap_or_else(|error| panic!("the history of {}: {error}", row.id));
+        let order = Order {
+            id: events::OrderId(row.id),
+            user_id: events::UserId(row.user_id),
+            items: serde_json::from_value(row.items.clone()).expect("lines"),
+        };
+        let divergence = saga::divergence(&order, &entries);
+        assert_eq!(divergence, None, "the history of {} does not replay", row.id);
+    }
+    assert!(histories.is_empty(), "histories without an order: {:?}", histories.keys());
+    count
 }
 
 /// The lines of a confirmed order as its reservation should have them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use events::{OrderId, ProductId, UserId};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -49,6 +50,11 @@ impl System {
     /// Places an order, which must be taken.
     pub async fn submit(&self, user: UserId, items: &[(ProductId, i64)]) -> OrderId {
         OrderId(id(&self.door(Service::Order).post("/orders", &order_body(user, items)).await.expect(202)))
+    }
+
+    /// Places so many of the same order at once, each of which must be taken.
+    pub async fn submit_many(&self, count: usize, user: UserId, items: &[(ProductId, i64)]) -> Vec<OrderId> {
+        join_all((0..count).map(|_| self.submit(user, items))).await
     }
 
     /// Places an order with an idempotency key; any status, or no answer.

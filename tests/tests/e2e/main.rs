@@ -1,6 +1,11 @@
 //! The whole system on its real parts, in one binary.
 
 mod containers;
+mod faults_broker;
+mod faults_database;
+mod faults_edge;
+mod faults_network;
+mod faults_process;
 mod gateway;
 mod health;
 mod http_cancel;
@@ -19,4 +24,5 @@ mod saga_outcomes;
 mod saga_time;
 mod shape;
 mod smoke;
+mod trickle;
 mod words;

@@ -1,0 +1,115 @@
+//! Messages that are lost, and messages that come three times.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::{Client, HeaderMap};
+use events::OrderId;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tests::{Service, System, eventually};
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until a stream holds something about every one of these orders.
+async fn said_about(system: &System, stream: &str, orders: &[OrderId]) {
+    eventually(SOON, || async {
+        let events = system.events(stream).await;
+        let missing = orders.iter().filter(|order| !events.iter().any(|event| event["subject"] == order.to_string().as_str()));
+        match missing.count() {
+            0 => Ok(()),
+            missing => Err(format!("{stream} says nothing about {missing} orders")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_on_any_leg_is_said_again() {
+    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(1_000, 100).await);
+    let mut lost = 0;
+    for (reader, stream) in [(Service::User, "USER_COMMANDS"), (Service::Product, "PRODUCT_COMMANDS")] {
+        system.stop(reader).await;
+        let orders = system.submit_many(10, user, &[(product, 1)]).await;
+        said_about(&system, stream, &orders).await;
+        lost += system.lose(stream).await;
+        system.start(reader).await;
+        assert_eq!(system.audit_databases().await.rejected, 0);
+    }
+    for (writer, commands, stream) in
+        [(Service::User, "USER_COMMANDS", "USER_REPLIES"), (Service::Product, "PRODUCT_COMMANDS", "PRODUCT_REPLIES")]
+    {
+        // Asked; then the one who asks is away while the answer comes, and goes.
+        system.stop(writer).await;
+        let orders = system.submit_many(10, user, &[(product, 1)]).await;
+        said_about(&system, commands, &orders).await;
+        system.stop(Service::Order).await;
+        system.start(writer).await;
+        said_about(&system, stream, &orders).await;
+        lost += system.lose(stream).await;
+        system.start(Service::Order).await;
+        assert_eq!(system.audit_databases().await.rejected, 0);
+    }
+    assert!(lost >= 4, "only {lost} messages were lost");
+    let audit = system.audit().await;
+    assert_eq!((audit.orders, audit.confirmed), (40, 40));
+    assert_eq!(system.stock(product).await, (960, 40));
+}
+
+/// Publishes every batch twice more, under other message ids, until dropped. Counts the copies.
+async fn copy_everything(nats: Client) -> (Arc<AtomicUsize>, tokio_util::task::AbortOnDropHandle<()>) {
+    const COPY: &str = "Waybill-Test-Copy";
+    let commands = nats.subscribe("commands.>").await.expect("subscribed");
+    let replies = nats.subscribe("replies.>").await.expect("subscribed");
+    nats.flush().await.expect("flushed");
+    let count = Arc::new(AtomicUsize::new(0));
+    let copies = count.clone();
+    let task = tokio::spawn(async move {
+        let mut all = futures_util::stream::select(commands, replies);
+        while let Some(message) = all.next().await {
+            let headers: HeaderMap = message.headers.unwrap_or_default();
+            if headers.get(COPY).is_some() {
+                continue;
+            }
+            for _ in 0..2 {
+                let mut headers = headers.clone();
+                headers.insert(COPY, "yes");
+                headers.insert(NATS_MESSAGE_ID, Uuid::now_v7().to_string());
+                nats.publish_with_headers(message.subject.clone(), headers, message.payload.clone()).await.expect("published");
+                copies.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    (count, tokio_util::task::AbortOnDropHandle::new(task))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_three_times_happens_once() {
+    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let (copies, _copying) = copy_everything(system.nats().clone()).await;
+    let (user, stranger) = (system.create_user(true).await, system.create_user(false).await);
+    let (plenty, scarce) = (system.create_product(1_000, 100).await, system.create_product(20, 100).await);
+    let mut cancelled = 0;
+    for _ in 0..6 {
+        let mut orders = system.submit_many(4, stranger, &[(plenty, 1)]).await;
+        orders.extend(system.submit_many(8, user, &[(scarce, 1)]).await);
+        orders.extend(system.submit_many(8, user, &[(plenty, 2)]).await);
+        let statuses = join_all(orders.iter().step_by(4).map(|order| system.cancel(*order))).await;
+        cancelled += statuses.iter().filter(|answer| answer.status == 202).count();
+    }
+    let audit = system.audit().await;
+    assert_eq!((audit.orders, audit.cancelled), (120, cancelled), "{audit:?}");
+    assert!(audit.confirmed > 30 && audit.rejected > 10 && cancelled > 0, "{audit:?}");
+
+    let copies = copies.load(Ordering::SeqCst);
+    assert!(copies >= 40, "only {copies} copies");
+    let ignored: i64 = sqlx::query_scalar("select count(*) from order_history where entry->>'decision' <> 'moved'")
+        .fetch_one(&system.order_db)
+        .await
+        .unwrap();
+    assert!(ignored >= 200, "only {ignored} answers came again");
+}
