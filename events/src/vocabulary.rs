@@ -7,6 +7,9 @@ use crate::DecodeError;
 
 /// One of a closed set of messages, told apart by its CloudEvents `type`.
 pub trait Message: Sized + Serialize {
+    /// Every type of the set.
+    const KINDS: &'static [&'static str];
+
     /// The CloudEvents type, with its version: `waybill.user.validate.v1`.
     fn kind(&self) -> &'static str;
 
@@ -30,6 +33,8 @@ macro_rules! vocabulary {
         }
 
         impl $crate::Message for $name {
+            const KINDS: &'static [&'static str] = &[$($kind),*];
+
             fn kind(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $kind,)* }
             }

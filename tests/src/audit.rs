@@ -120,7 +120,7 @@ impl System {
 
     /// Everyone was told once how each order ended, and told the truth.
     async fn audit_events(&self) {
-        let orders = orders(&mut *self.order_db.acquire().await.expect("a connection")).await;
+        let orders = orders(&mut self.order_db.acquire().await.expect("a connection")).await;
         // By order and word: the distinct events. A repetition of one (after the window of de-duplication) bears the same id.
         let mut told: BTreeMap<(String, String), BTreeMap<String, Value>> = BTreeMap::new();
         for said in self.said("ORDER_EVENTS").await {

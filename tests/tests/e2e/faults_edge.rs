@@ -36,7 +36,6 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing_and_harms_nobody() {
     let stay = |n: usize| Duration::from_micros(n as u64 * 200);
     join_all(half.iter().enumerate().map(|(n, key)| {
         let request = post("/orders", key, &body);
-        let port = port;
         async move { hang_up(port, &request[..request.len() - 20], stay(n)).await }
     }))
     .await;

@@ -1,6 +1,7 @@
 //! The whole system on its real parts, in one binary.
 
 mod containers;
+mod dead_letters;
 mod faults_broker;
 mod faults_database;
 mod faults_edge;
@@ -11,17 +12,20 @@ mod health;
 mod http_cancel;
 mod http_edge;
 mod http_keys;
+mod http_live;
 mod http_orders;
 mod http_pages;
 mod http_products;
 mod http_users;
 mod http_waiting;
 mod load;
+mod messages;
 mod nats_conf;
 mod saga_cancel;
 mod saga_late;
 mod saga_outcomes;
 mod saga_time;
+mod samples;
 mod shape;
 mod smoke;
 mod trickle;
