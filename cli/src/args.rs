@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
-use crate::{audit, health, import, order, product, provision, up, user};
+use crate::{audit, bench, health, import, order, product, provision, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -59,6 +59,9 @@ enum Command {
     /// Prove that no order is lost or stuck and no stock oversold or leaked.
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
+    /// Measure orders per second, latency and CPU per order, on a running system or one started for it.
+    #[command(after_help = bench::EXAMPLES, after_long_help = bench::LONG_HELP)]
+    Bench(Box<bench::Args>),
     /// Ask a service whether it is ready.
     #[command(after_help = health::EXAMPLES)]
     Health(health::Args),
@@ -102,6 +105,7 @@ impl Cli {
         match self.command {
             Command::Up(args) => args.run().await,
             Command::Audit(args) => args.run(out).await,
+            Command::Bench(args) => args.run(&self.global.gateway, out).await,
             Command::Health(args) => args.run(&self.global.gateway, out).await,
             Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&gateway, out).await,

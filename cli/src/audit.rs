@@ -90,21 +90,30 @@ pub struct Books {
     pub grace: Duration,
 }
 
+impl Books {
+    /// Opens the databases of the order and the product service; patience and grace are the usual ones.
+    pub async fn open(order_url: &str, product_url: &str) -> anyhow::Result<Self> {
+        let (orders, products) = (connect(order_url, "order").await?, connect(product_url, "product").await?);
+        Ok(Self { orders, products, patience: Duration::from_secs(900), grace: Duration::from_secs(120) })
+    }
+
+    /// Every check.
+    pub async fn checks(&self) -> anyhow::Result<Vec<Check>> {
+        Ok(vec![
+            checks::in_time(self).await?,
+            checks::conserved(self).await?,
+            checks::held(self).await?,
+            checks::matched(self).await?,
+        ])
+    }
+}
+
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        let books = Books {
-            orders: connect(&self.databases.order()?, "order").await?,
-            products: connect(&self.databases.product()?, "product").await?,
-            patience: self.order_deadline,
-            grace: self.grace,
-        };
-        let checks = vec![
-            checks::in_time(&books).await?,
-            checks::conserved(&books).await?,
-            checks::held(&books).await?,
-            checks::matched(&books).await?,
-        ];
+        let mut books = Books::open(&self.databases.order()?, &self.databases.product()?).await?;
+        (books.patience, books.grace) = (self.order_deadline, self.grace);
+        let checks = books.checks().await?;
         let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
         match out.format {
             Format::Table => show(&report)?,

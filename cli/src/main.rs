@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod bench;
 mod client;
 mod health;
 mod import;

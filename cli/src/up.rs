@@ -277,14 +277,16 @@ impl Args {
     }
 }
 
-const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
+/// The databases, in the order user, product, order.
+pub const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
 
 /// A service's settings as its binary would have them with no flags.
 fn from_environment<S: Parser>() -> anyhow::Result<S> {
     S::try_parse_from(["waybill"]).context("a setting in the environment is wrong")
 }
 
-fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
+/// The broker settings of the environment, with this address.
+pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
     let command = <BrokerSettings as ClapArgs>::augment_args(clap::Command::new("waybill"));
     let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
     settings.nats_url = nats_url.to_owned().into();

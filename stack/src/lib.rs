@@ -92,7 +92,7 @@ pub struct Stack {
     pub nats: Nats,
     /// The database.
     pub postgres: Postgres,
-    _watchdog: Arc<Watchdog>,
+    watchdog: Arc<Watchdog>,
     _folder: Folder,
 }
 
@@ -110,13 +110,23 @@ impl Stack {
             Nats::start(&options.nats, &options.tools_dir, &folder, &watchdog),
             Postgres::start(&options.postgres, &options.tools_dir, &folder, user, &watchdog),
         )?;
-        Ok(Self { nats, postgres, _watchdog: watchdog, _folder: folder })
+        Ok(Self { nats, postgres, watchdog, _folder: folder })
     }
 
     /// Shuts both servers down politely, then removes an ephemeral folder.
     pub async fn stop(self) -> anyhow::Result<()> {
         let (nats, postgres) = tokio::join!(self.nats.stop(), self.postgres.stop());
         nats.and(postgres)
+    }
+
+    /// Ends this process too, should ours be killed: a child that is of no use without the stack.
+    pub fn adopt(&self, pid: u32) {
+        self.watchdog.add(pid, "TERM");
+    }
+
+    /// The process is gone, or may stay.
+    pub fn release(&self, pid: u32) {
+        self.watchdog.remove(pid);
     }
 
     /// Waits until a server exits that nobody told to, and says which, with the last lines of its log.

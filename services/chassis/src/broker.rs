@@ -132,7 +132,7 @@ impl Broker {
 
 /// The user and password (or the token) of the address, which the client does not take from there by itself. All servers of a cluster
 /// know the same ones.
-fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
+pub fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
     match named {

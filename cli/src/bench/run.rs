@@ -1,0 +1,117 @@
+//! One run: warm up, measure, wait for the last orders, look up those that were not heard of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use reqwest::Url;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::drive::{Drive, Mode};
+use super::finals::{Awaited, Ear, connect};
+use super::goods::Load;
+use super::http::{Connection, Door};
+use super::live::Live;
+use super::meter::{ByPart, Meter, per_order};
+use super::result::Run;
+use super::tally::{Tally, Window};
+
+/// How long the last orders may make no progress before they are looked up.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often memory is looked at and progress is shown.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What all runs share.
+#[derive(Debug)]
+pub struct Bench {
+    doors: Vec<Arc<Door>>,
+    broker: Client,
+    load: Arc<Load>,
+    meter: Arc<Meter>,
+    warmup: Duration,
+    seconds: Duration,
+}
+
+impl Bench {
+    /// Connects to the broker.
+    pub async fn new(
+        urls: &[Url],
+        nats_url: &str,
+        load: Load,
+        processes: ByPart<Vec<u32>>,
+        warmup: f64,
+        seconds: Duration,
+    ) -> anyhow::Result<Self> {
+        let doors = urls.iter().map(|url| Door::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?;
+        let broker = connect(nats_url).await?;
+        let (load, meter) = (Arc::new(load), Arc::new(Meter::new(processes)));
+        Ok(Self { doors, broker, load, meter, warmup: Duration::from_secs_f64(warmup), seconds })
+    }
+
+    /// Runs once.
+    pub async fn run(&self, mode: Mode) -> anyhow::Result<Run> {
+        let begin = Instant::now();
+        let start = begin + self.warmup;
+        let tally = Arc::new(Tally::new(Window { start, end: start + self.seconds }));
+        let awaited = Arc::new(Awaited::new(tally.clone()));
+        let ear = Ear::listen(&self.broker, &awaited).await?;
+        let watcher = AbortOnDropHandle::new(tokio::spawn(watch(tally.clone(), self.meter.clone(), begin)));
+        let drive = Drive {
+            doors: self.doors.clone(),
+            load: self.load.clone(),
+            tally: tally.clone(),
+            awaited: awaited.clone(),
+            deadline: DEADLINE,
+            in_flight: 4_000,
+        };
+        let driving = AbortOnDropHandle::new(tokio::spawn(drive.run(mode, begin)));
+        tokio::time::sleep_until(tally.window.start.into()).await;
+        let before = self.meter.cpu();
+        tokio::time::sleep_until(tally.window.end.into()).await;
+        let after = self.meter.cpu();
+        self.meter.look_at_memory();
+        driving.await??;
+        settle(&awaited).await;
+        drop((ear, watcher));
+        self.look_up(&awaited, &tally).await;
+
+        let counts = tally.counts();
+        let cpu = per_order(&before, &after, counts.ended());
+        Ok(Run::new(mode, self.seconds.as_secs_f64(), counts, &cpu, &self.meter.peak_rss_mib()))
+    }
+
+    /// Asks for each order that was not heard of. Each is an error, of the kind that says whether the order or only its event is missing.
+    async fn look_up(&self, awaited: &Awaited, tally: &Tally) {
+        let mut connection = Connection::new(self.doors[0].clone());
+        for order in awaited.give_up() {
+            let kind = match connection.status(order).await.as_deref() {
+                Ok("confirmed" | "rejected" | "cancelled") => "event not seen".to_owned(),
+                Ok(_) => "not final".to_owned(),
+                Err(trouble) => format!("accepted, then {}", trouble.kind()),
+            };
+            tally.lost(&kind);
+        }
+    }
+}
+
+/// Waits until every order is final, or until none has become so for long.
+async fn settle(awaited: &Awaited) {
+    let (mut left, mut moved) = (awaited.waiting(), Instant::now());
+    while left > 0 && moved.elapsed() < DEADLINE {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now = awaited.waiting();
+        if now != left {
+            (left, moved) = (now, Instant::now());
+        }
+    }
+}
+
+async fn watch(tally: Arc<Tally>, meter: Arc<Meter>, begin: Instant) {
+    let live = Live::start(begin, tally.window);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        meter.look_at_memory();
+        live.show(tally.finals());
+    }
+}
