@@ -101,7 +101,10 @@ impl Drop for Topology {
 impl System {
     /// What is to be started, as in production but for the addresses.
     pub fn builder() -> Builder {
-        Builder { settings: Settings::default(), stack: stack::Options::for_tests(), leave_out: Vec::new(), nats_urls: None }
+        let mut stack = stack::Options::for_tests();
+        // Most tests ask nothing of a crashed database; the others turn this on.
+        stack.postgres.durable = false;
+        Builder { settings: Settings::default(), stack, leave_out: Vec::new(), nats_urls: None }
     }
 
     /// The whole system with the settings of production.

@@ -137,3 +137,41 @@ async fn services_start_in_any_order_before_there_is_a_broker_or_a_database() {
     assert_eq!(system.wait_final(order).await["status"], "confirmed");
     assert_eq!(system.audit().await.confirmed, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_unsaid_is_said_after_it() {
+    // No command is repeated: only what was written beside the orders can be said.
+    let patience = Duration::from_secs(300);
+    let settings = |settings: &mut tests::Settings| {
+        settings.order.timing.retry_first = patience;
+        settings.order.timing.retry_max = patience;
+        settings.order.timing.step_deadline = patience;
+        settings.order.timing.order_deadline = patience;
+    };
+    let system = System::builder().impatient().settings(settings).start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
+    let unsaid = async || {
+        let count: i64 = sqlx::query_scalar("select count(*) from outbox").fetch_one(&system.order_db).await.unwrap();
+        count
+    };
+    system.spawn_binary(Service::Order).await;
+    let said = system.submit(user, &[(product, 1)]).await;
+    assert_eq!(system.wait_final(said).await["status"], "confirmed");
+    eventually(SOON, || async { if unsaid().await == 0 { Ok(()) } else { Err("unsaid") } }).await;
+
+    system.stack.nats.kill().expect("killed");
+    let orders = system.submit_many(20, user, &[(product, 1)]).await;
+    system.kill(Service::Order).await;
+    assert!(unsaid().await > 0, "committed, and not said");
+    system.stack.nats.restart().await.expect("a broker");
+    assert_eq!(system.events("USER_COMMANDS").await.len(), 1, "the broker never heard of them");
+
+    system.spawn_binary(Service::Order).await;
+    for order in orders {
+        assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    }
+    let commands = system.events("USER_COMMANDS").await;
+    assert_eq!(commands.len(), 21, "each asked once");
+    assert!(commands.iter().all(|command| command["attempt"] == 1), "at the first attempt");
+    assert_eq!(system.audit().await.confirmed, 21);
+}
