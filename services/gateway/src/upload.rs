@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
-use chassis::http::BODY_MAX;
+use chassis::http::{BODY_MAX, read_on};
 use hyper::body::{Frame, SizeHint};
 
 /// How a body ended. Whoever waits for an answer needs it: a client that sends slowly, too much or not at all is not the
@@ -60,6 +60,9 @@ impl HttpBody for Upload {
             Some(Ok(frame)) => {
                 let Some(left) = self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
                     self.ended(End::TooLarge);
+                    // The client is told while it still writes; it must be able to finish, or it never looks at the answer.
+                    let rest = std::mem::take(&mut self.body);
+                    tokio::spawn(read_on(rest, false));
                     return Poll::Ready(Some(Err(axum::Error::new("the body is too large"))));
                 };
                 self.left = left;
