@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::{Client, HeaderMap};
+use chrono::Utc;
 use events::OrderId;
+use events::streams::{CONSUMERS, Consumer};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tests::{Service, System, eventually};
 use uuid::Uuid;
+
+use crate::trickle::Trickle;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -58,6 +62,43 @@ async fn what_is_lost_on_any_leg_is_said_again() {
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.confirmed), (40, 40));
     assert_eq!(system.stock(product).await, (960, 40));
+}
+
+/// Holds a consumer back until messages have gathered before it, and loses them. Returns how many those were.
+async fn lose_what_gathers(system: &System, consumer: &Consumer) -> u64 {
+    let stream = system.jetstream().get_stream(consumer.stream).await.expect("the stream");
+    stream.pause_consumer(consumer.name, Utc::now() + SOON).await.expect("paused");
+    let gathered = eventually(SOON, || async {
+        let gathered = stream.consumer_info(consumer.name).await.expect("the consumer").num_pending;
+        if gathered >= 3 { Ok(gathered) } else { Err(gathered) }
+    })
+    .await;
+    system.lose(consumer.stream).await;
+    stream.resume_consumer(consumer.name).await.expect("resumed");
+    gathered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_again_and_again_under_way_is_said_until_it_is_heard() {
+    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
+    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let mut lost = 0;
+    for _ in 0..3 {
+        for consumer in &CONSUMERS {
+            lost += lose_what_gathers(&system, consumer).await;
+            trickle.more(5).await;
+        }
+    }
+    let tally = trickle.end().await;
+    assert_eq!(tally.failed, 0, "the customers noticed nothing");
+    tally.all_confirmed(system.audit().await);
+    assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
+    let again: i64 = sqlx::query_scalar("select count(*) from order_history where entry->'message'->>'due' is not null")
+        .fetch_one(&system.order_db)
+        .await
+        .unwrap();
+    assert!(lost >= 36 && again >= 36, "{lost} messages lost, {again} commands said again");
 }
 
 /// Publishes every batch twice more, under other message ids, until dropped. Counts the copies.
