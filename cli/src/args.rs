@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
-use crate::{audit, bench, health, import, order, product, provision, up, user};
+use crate::{audit, bench, dead_letter, events, health, import, order, product, provision, saga, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -77,6 +77,15 @@ enum Command {
     /// Orders, and what became of them.
     #[command(subcommand, visible_alias = "orders", after_help = order::EXAMPLES)]
     Order(order::Command),
+    /// Any order's story: read it, replay it, put it right.
+    #[command(subcommand, visible_alias = "sagas", after_help = saga::EXAMPLES)]
+    Saga(Box<saga::Command>),
+    /// What could not be handled, and what to do about it.
+    #[command(subcommand, visible_alias = "dead-letters", after_help = dead_letter::EXAMPLES)]
+    DeadLetter(dead_letter::Command),
+    /// What the services tell everyone.
+    #[command(subcommand, after_help = events::EXAMPLES)]
+    Events(events::Command),
     /// Load products, users and orders from files of shopping baskets.
     #[command(after_help = import::EXAMPLES, after_long_help = import::LONG_HELP)]
     Import(import::Args),
@@ -111,6 +120,9 @@ impl Cli {
             Command::User(command) => command.run(&gateway, out).await,
             Command::Product(command) => command.run(&gateway, out).await,
             Command::Order(command) => command.run(&gateway, out).await,
+            Command::Saga(command) => command.run(out).await,
+            Command::DeadLetter(command) => command.run(out).await,
+            Command::Events(command) => command.run(out).await,
             Command::Import(args) => args.run(&gateway, out).await,
             Command::Completions { shell } => completions(shell),
         }
@@ -145,7 +157,7 @@ mod tests {
         let start = words.iter().position(|word| word == "waybill").unwrap_or_default();
         let end = words[start..]
             .iter()
-            .position(|word| ["|", ">", "#", "<"].contains(&word.as_str()))
+            .position(|word| ["|", "||", "&&", ">", "#", "<"].contains(&word.as_str()))
             .map_or(words.len(), |end| start + end);
         words[start..end].to_vec()
     }
@@ -180,7 +192,7 @@ mod tests {
             }
             leaves += usize::from(!command.has_subcommands());
         });
-        assert!(leaves >= 14, "only {leaves} commands were looked at");
+        assert!(leaves >= 28, "only {leaves} commands were looked at");
     }
 
     #[test]

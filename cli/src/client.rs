@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder, Url, header};
+use bytes::Bytes;
+use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use crate::problem::{Failure, Problem};
 
 /// How long an ordinary request may take. Requests that wait for an outcome add their wait to it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A year: the HTTP client knows no other way to wait without limit.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Says which request is which: the same key again gives the first answer again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -81,18 +85,41 @@ impl Gateway {
     /// Sends a request and reads the answer.
     pub async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer<T>, Failure> {
         let url = self.base.clone();
-        let response = match request.header(header::ACCEPT, "application/json").send().await {
-            Ok(response) => response,
-            Err(cause) if cause.is_builder() => return Err(Failure::Garbled { url, why: cause.to_string() }),
-            Err(cause) => return Err(Failure::Unreachable { url, cause }),
-        };
-        if !response.status().is_success() {
-            return Err(Failure::Problem(Box::new(Problem::read(response).await)));
-        }
+        let response = self.answer(request.header(header::ACCEPT, "application/json")).await?;
         let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
         let bytes = response.bytes().await.map_err(|cause| Failure::Unreachable { url: url.clone(), cause })?;
         let body = serde_json::from_slice(&bytes).map_err(|error| Failure::Garbled { url, why: error.to_string() })?;
         Ok(Answer { replayed, body })
+    }
+
+    /// An answer that comes piece by piece, for as long as it takes.
+    pub async fn stream(&self, request: RequestBuilder, accept: &str) -> Result<Pieces, Failure> {
+        let response = self.answer(request.header(header::ACCEPT, accept).timeout(NO_LIMIT)).await?;
+        Ok(Pieces { response, url: self.base.clone() })
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let url = self.base.clone();
+        match request.send().await {
+            Ok(response) if response.status().is_success() => Ok(response),
+            Ok(response) => Err(Failure::Problem(Box::new(Problem::read(response).await))),
+            Err(cause) if cause.is_builder() => Err(Failure::Garbled { url, why: cause.to_string() }),
+            Err(cause) => Err(Failure::Unreachable { url, cause }),
+        }
+    }
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Pieces {
+    response: Response,
+    url: String,
+}
+
+impl Pieces {
+    /// The next piece; `None` at the end of a complete answer.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.response.chunk().await.map_err(|cause| Failure::Unreachable { url: self.url.clone(), cause })
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod lines;
 mod load;
-mod progress;
 mod settle;
 mod summary;
 

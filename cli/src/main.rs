@@ -1,19 +1,27 @@
 //! `waybill`: the command line. Nouns, then verbs; data on stdout, progress and complaints on stderr.
 
+mod age;
 mod args;
 mod audit;
 mod bench;
+mod broker;
 mod client;
+mod confirm;
+mod dead_letter;
+mod events;
 mod health;
 mod import;
+mod input;
 mod list;
 mod order;
 mod output;
 mod price;
 mod problem;
 mod product;
+mod progress;
 mod provision;
 mod retry;
+mod saga;
 mod system;
 mod up;
 mod user;

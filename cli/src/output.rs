@@ -140,7 +140,7 @@ fn trim(table: &Table) -> String {
 }
 
 /// One line without control characters: what a customer typed must not move the cursor of whoever lists it.
-fn plain(text: String) -> String {
+pub fn plain(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 

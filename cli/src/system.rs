@@ -48,6 +48,11 @@ pub fn or_noted(given: &Option<String>, name: &str) -> anyhow::Result<String> {
     }
 }
 
+/// A value that was given, or the one `waybill up` wrote down, or the one it starts with.
+pub fn or_usual(given: &Option<String>, name: &str, usual: &str) -> String {
+    given.clone().or_else(|| noted().remove(name)).unwrap_or_else(|| usual.to_owned())
+}
+
 fn noted() -> BTreeMap<String, String> {
     let text = fs::read_to_string(FILE).unwrap_or_default();
     let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -1,23 +1,20 @@
 //! Newline-delimited JSON from a file or stdin, plain or gzip, one line in memory at a time.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, Read as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use anyhow::Context as _;
-use flate2::read::MultiGzDecoder;
 use futures_util::stream::{self, Stream};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+
+use crate::input::{Input, plain};
 
 /// The longest line read; a longer one is malformed, so that a file without line ends cannot fill the memory.
 const LONGEST_LINE: u64 = 1 << 20;
 /// How many lines are read ahead of the requests.
 const READ_AHEAD: usize = 256;
-/// The first bytes of every gzip file (RFC 1952).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A file being read on a thread of its own, because files and decompression block.
 pub struct Lines<T> {
@@ -41,22 +38,11 @@ pub struct Entry<T> {
 impl<T: DeserializeOwned + Send + 'static> Lines<T> {
     /// Opens a file, or stdin for `-`, and starts to read.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let stdin = path.as_os_str() == "-";
-        let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
-        let read = Arc::new(AtomicU64::new(0));
-        let (input, size): (Box<dyn Read + Send>, _) = if stdin {
-            (Box::new(io::stdin()), None)
-        } else {
-            let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-            let about = file.metadata().with_context(|| format!("cannot open {name}"))?;
-            anyhow::ensure!(!about.is_dir(), "{name} is a folder");
-            (Box::new(file), about.is_file().then_some(about.len()))
-        };
-        let counted = Counted { inner: input, read: read.clone() };
+        let Input { name, size, read, bytes } = Input::open(path)?;
         let (sender, entries) = mpsc::channel(READ_AHEAD);
         // Not a task: a read of stdin that never returns must not keep the runtime from ending.
         std::thread::spawn(move || {
-            let sent = plain(counted).and_then(|input| send_all(input, &sender));
+            let sent = plain(bytes).and_then(|input| send_all(input, &sender));
             if let Err(error) = sent {
                 let _ = sender.blocking_send(Err(error));
             }
@@ -94,37 +80,9 @@ fn send_all<T: DeserializeOwned>(mut input: impl BufRead, to: &mpsc::Sender<io::
     Ok(())
 }
 
-/// The input as text, decompressed if its first bytes say that it is compressed.
-fn plain(mut input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    // Read, not peeked: a pipe may hand over one byte at first.
-    let mut start = Vec::new();
-    input.by_ref().take(GZIP.len() as u64).read_to_end(&mut start)?;
-    let compressed = start == GZIP;
-    let whole = Cursor::new(start).chain(input);
-    Ok(if compressed {
-        Box::new(BufReader::new(MultiGzDecoder::new(BufReader::new(whole))))
-    } else {
-        Box::new(BufReader::new(whole))
-    })
-}
-
-/// Counts the bytes that pass, for the progress bar.
-struct Counted<R> {
-    inner: R,
-    read: Arc<AtomicU64>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.read.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Cursor, Write as _};
 
     use super::*;
 

@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use super::lines::Lines;
-use super::progress::Progress;
 use super::summary::{Summary, Tally, kind};
 use crate::client::Gateway;
 use crate::problem::{Failure, Problem};
+use crate::progress::Progress;
 use crate::retry::patiently;
 
 /// How many malformed lines of a file are named; all are counted.

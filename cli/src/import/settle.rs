@@ -7,11 +7,11 @@ use events::order::Status;
 use events::{Money, OrderId};
 use serde::Deserialize;
 
-use super::progress::Progress;
 use super::summary::{Outcomes, count};
 use crate::client::{Gateway, Page};
 use crate::list::LARGEST_PAGE;
 use crate::problem::Failure;
+use crate::progress::Progress;
 use crate::retry::patiently;
 
 /// What is needed of an order to count it.

@@ -1,0 +1,160 @@
+//! `waybill dead-letter`: what could not be handled, and what to do about it.
+
+mod hand;
+mod letter;
+mod select;
+
+use std::process::ExitCode;
+
+use chassis::broker::Broker;
+use clap::Subcommand;
+use events::streams::DEAD_LETTERS;
+
+use self::letter::Letter;
+use self::select::{Filter, Which};
+use crate::output::{Format, Output, Tabular as _, table, tell, write_out};
+use crate::{broker, confirm};
+
+/// Shown under `waybill dead-letter --help`.
+pub const EXAMPLES: &str = "A message that no service could handle is kept as it was, with why, where and how often it was tried.
+
+Examples:
+  waybill dead-letter list --older-than 1h
+  waybill dead-letter show 17
+  waybill dead-letter redrive 17 --yes";
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List dead letters, the oldest first.
+    #[command(after_help = "Examples:
+  waybill dead-letter list
+  waybill dead-letter list --stream PRODUCT_REPLIES --reason \"not known here\"
+  waybill dead-letter list --limit 1000 -o jsonl | jq -r .order_id")]
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        place: broker::Place,
+    },
+    /// Show one dead letter: where it came from, why, and what it says.
+    #[command(after_help = "Examples:
+  waybill dead-letter show 17
+  waybill dead-letter show 17 -o json | jq .payload")]
+    Show {
+        /// Its sequence.
+        sequence: u64,
+        #[command(flatten)]
+        place: broker::Place,
+    },
+    /// Send dead letters back to where they came from, once their cause is gone.
+    #[command(
+        after_help = "Redriving cannot double an effect: one reservation row per order decides every reserve and release, and a saga ignores an answer
+it has had. A letter is deleted only after the broker has stored its message again. A message that fails again comes back as a
+dead letter, with its deliveries added up and the number of its redrives.
+
+Exit status: 0 all were sent back, 1 some were not (each is named) or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill dead-letter redrive 17 18
+  waybill dead-letter redrive --all --stream PRODUCT_REPLIES --reason \"not known here\"
+  waybill dead-letter redrive --all --older-than 1h --limit 100 --yes"
+    )]
+    Redrive(Hand),
+    /// Delete dead letters for good.
+    #[command(
+        after_help = "The saga that was waiting for the message is not told: its own timer asks again, or `saga compensate` ends it.
+
+Exit status: 0 all were deleted, 1 some were not (each is named) or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill dead-letter drop 17
+  waybill dead-letter drop --all --reason \"not a batch\" --older-than 7d --yes"
+    )]
+    Drop(Hand),
+}
+
+/// Which letters, and whether to ask.
+#[derive(Debug, clap::Args)]
+pub struct Hand {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    confirm: confirm::Args,
+    #[command(flatten)]
+    place: broker::Place,
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List { filter, limit, place } => list(&place.connect().await?, &filter, limit, out).await,
+            Self::Show { sequence, place } => show(&place.connect().await?, sequence, out).await,
+            Self::Redrive(hand) => hand.run(hand::Deed::Redrive, out).await,
+            Self::Drop(hand) => hand.run(hand::Deed::Drop, out).await,
+        }
+    }
+}
+
+impl Hand {
+    async fn run(self, deed: hand::Deed, out: Output) -> anyhow::Result<ExitCode> {
+        self.confirm.check()?;
+        let broker = self.place.connect().await?;
+        let stream = broker::stream(&broker, DEAD_LETTERS).await?;
+        let chosen = self.which.choose(&stream).await?;
+        if chosen.sequences.is_empty() {
+            tell("There is no such dead letter.");
+            return Ok(ExitCode::SUCCESS);
+        }
+        tell(&chosen.text());
+        if !self.confirm.ask(&format!("{} {} dead letters?", deed.word(), chosen.sequences.len()))? {
+            return Ok(ExitCode::FAILURE);
+        }
+        hand::run(&broker, &stream, deed, chosen, out).await
+    }
+}
+
+async fn list(broker: &Broker, filter: &Filter, limit: usize, out: Output) -> anyhow::Result<ExitCode> {
+    let stream = broker::stream(broker, DEAD_LETTERS).await?;
+    let mut letters = filter.read(&stream).await?;
+    let mut shown = Vec::new();
+    let mut more = false;
+    while let Some(letter) = letters.next().await? {
+        more = shown.len() == limit;
+        if more {
+            break;
+        }
+        if out.format == Format::Jsonl {
+            out.document(&letter)?;
+        }
+        shown.push(letter.without_payload());
+    }
+    match out.format {
+        Format::Table => write_out(&table(Letter::HEADER, shown.iter().map(Letter::row)))?,
+        Format::Json => out.document(&serde_json::json!({ "items": shown }))?,
+        Format::Jsonl => {}
+    }
+    if more {
+        tell(&format!("There are more than these {limit}: raise --limit."));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(broker: &Broker, sequence: u64, out: Output) -> anyhow::Result<ExitCode> {
+    let stream = broker::stream(broker, DEAD_LETTERS).await?;
+    let Some(letter) = letter::get(&stream, sequence).await? else {
+        anyhow::bail!("there is no dead letter {sequence}");
+    };
+    match out.format {
+        Format::Table => {
+            out.one(&letter)?;
+            write_out(&format!("\n{}", letter.pretty()))?;
+        }
+        Format::Json | Format::Jsonl => out.document(&letter.whole())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,203 @@
+//! Sending dead letters back, and deleting them.
+
+use std::borrow::Cow;
+use std::process::ExitCode;
+
+use async_nats::jetstream::stream::Stream;
+use bytes::Bytes;
+use chassis::Packet;
+use chassis::broker::Broker;
+use events::BATCH_CONTENT_TYPE;
+use events::dead_letter::{DELIVERIES, REDRIVES};
+use events::streams::STREAMS;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use serde::Serialize;
+
+use super::letter::{self, Letter};
+use super::select::Chosen;
+use crate::output::{Format, Output, tell, write_out};
+use crate::progress::Progress;
+
+/// Letters at work at once.
+const AT_ONCE: usize = 32;
+
+/// What is done with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Sent back.
+    Redrive,
+    /// Deleted.
+    Drop,
+}
+
+impl Deed {
+    /// As a question begins.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Redrive => "Redrive",
+            Self::Drop => "Delete for good",
+        }
+    }
+}
+
+/// What became of them.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Sent back, or deleted.
+    done: u64,
+    /// No longer there: somebody else was faster.
+    gone: u64,
+    /// Left where they are.
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    sequence: u64,
+    why: String,
+}
+
+/// What became of one.
+enum Outcome {
+    Done,
+    Gone,
+    Refused(String),
+}
+
+/// Does it with each. What was done before an error stays done; the same command again goes on.
+pub async fn run(broker: &Broker, stream: &Stream, deed: Deed, chosen: Chosen, out: Output) -> anyhow::Result<ExitCode> {
+    let progress = Progress::start("letters", Some(chosen.sequences.len() as u64));
+    let mut report = Report::default();
+    let mut outcomes = stream::iter(chosen.sequences)
+        .map(|sequence| async move { (sequence, one(broker, stream, deed, sequence).await) })
+        .buffer_unordered(AT_ONCE);
+    let mut at = 0;
+    while let Some((sequence, outcome)) = outcomes.next().await {
+        match outcome? {
+            Outcome::Done => report.done += 1,
+            Outcome::Gone => report.gone += 1,
+            Outcome::Refused(why) => report.refused.push(Refused { sequence, why }),
+        }
+        at += 1;
+        progress.at(at, || format!("{at} letters"));
+    }
+    drop(progress);
+    let done = if deed == Deed::Redrive { "sent back" } else { "deleted" };
+    report
+        .refused
+        .iter()
+        .for_each(|Refused { sequence, why }| tell(&format!("dead letter {sequence} is left where it is: {why}")));
+    match out.format {
+        Format::Table => {
+            let gone = if report.gone > 0 { format!(", {} gone already", report.gone) } else { String::new() };
+            write_out(&format!("{} {done}, {} left{gone}", report.done, report.refused.len()))?;
+        }
+        Format::Json | Format::Jsonl => out.document(&report)?,
+    }
+    Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn one(broker: &Broker, stream: &Stream, deed: Deed, sequence: u64) -> anyhow::Result<Outcome> {
+    if deed == Deed::Redrive {
+        let Some(letter) = letter::get(stream, sequence).await? else { return Ok(Outcome::Gone) };
+        let packet = match packed(&letter) {
+            Ok(packet) => packet,
+            Err(why) => return Ok(Outcome::Refused(why)),
+        };
+        // The same letter sent back twice within the broker's window is one message: a crash before the deletion repeats nothing.
+        let id = format!("redrive-{}-{}", letter.sequence, letter.time.timestamp_micros());
+        broker.publish_as(&[id], &[packet]).await?;
+    }
+    match stream.delete_message(sequence).await {
+        Ok(_) => Ok(Outcome::Done),
+        // Deleting what is not there is an error to the broker, not to us; after a redrive the message is stored, and that counts.
+        Err(error) => match letter::get(stream, sequence).await? {
+            None if deed == Deed::Redrive => Ok(Outcome::Done),
+            None => Ok(Outcome::Gone),
+            Some(_) => Err(error.into()),
+        },
+    }
+}
+
+/// The message as it goes back.
+fn packed(letter: &Letter) -> Result<Packet, String> {
+    if letter.truncated.is_some() {
+        return Err("only its beginning was kept".to_owned());
+    }
+    // A letter's headers are a service's word. Sending it to a stream it did not come from would lend that service our rights.
+    let home = STREAMS.iter().find(|stream| stream.name == letter.stream);
+    if !home.is_some_and(|home| home.subjects.iter().any(|pattern| matches(pattern, &letter.subject))) {
+        return Err(format!("`{}` is no subject of the stream {}", letter.subject, letter.stream));
+    }
+    let headers: Vec<(Cow<'static, str>, String)> = vec![
+        ("Content-Type".into(), BATCH_CONTENT_TYPE.into()),
+        (REDRIVES.into(), (letter.redrives + 1).to_string()),
+        (DELIVERIES.into(), letter.deliveries.to_string()),
+    ];
+    let payload = match letter.index {
+        Some(_) => Bytes::from([b"[", letter.payload.as_ref(), b"]"].concat()),
+        None => letter.payload.clone(),
+    };
+    Ok(Packet { subject: letter.subject.clone(), headers, payload })
+}
+
+/// Whether a subject is under a pattern: `*` is any one word.
+fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (pattern.next(), subject.next()) {
+            (None, None) => return true,
+            (Some(">"), Some(_)) => return true,
+            (Some(wanted), Some(word)) if !word.is_empty() && (wanted == "*" || wanted == word) => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use events::dead_letter::{INDEX, SUBJECT, TRUNCATED};
+
+    use super::*;
+    use crate::broker::Stored;
+
+    fn letter(headers: &[(&str, &str)]) -> Letter {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+        let (subject, time) = ("dead.PRODUCT_REPLIES.order".to_owned(), chrono::DateTime::UNIX_EPOCH);
+        Stored { subject, sequence: 7, time, headers: map, payload: "{\"a\":1}".into() }.into()
+    }
+
+    #[test]
+    fn an_event_goes_back_as_a_batch_of_one_with_its_counts() {
+        let packet = packed(&letter(&[(SUBJECT, "replies.product"), (INDEX, "3"), (DELIVERIES, "3"), (REDRIVES, "1")])).unwrap();
+        assert_eq!((packet.subject.as_str(), packet.payload.as_ref()), ("replies.product", b"[{\"a\":1}]".as_slice()));
+        assert!(packet.headers.contains(&(REDRIVES.into(), "2".to_owned())), "{packet:?}");
+        assert!(packet.headers.contains(&(DELIVERIES.into(), "3".to_owned())), "{packet:?}");
+    }
+
+    #[test]
+    fn a_whole_message_goes_back_as_it_was() {
+        let packet = packed(&letter(&[(SUBJECT, "replies.product")])).unwrap();
+        assert_eq!(packet.payload.as_ref(), b"{\"a\":1}");
+    }
+
+    #[test]
+    fn a_letter_goes_nowhere_but_home_and_never_in_part() {
+        for subject in ["", "replies.user", "commands.product.release", "replies.product.x", "$JS.API.STREAM.DELETE.X"] {
+            assert!(packed(&letter(&[(SUBJECT, subject)])).is_err(), "{subject}");
+        }
+        assert!(packed(&letter(&[(SUBJECT, "replies.product"), (TRUNCATED, "1000000")])).is_err());
+    }
+
+    #[test]
+    fn subjects_match_word_by_word() {
+        assert!(matches("commands.product.*", "commands.product.reserve"));
+        assert!(matches("dead.>", "dead.a.b"));
+        for subject in ["commands.product", "commands.product.a.b", "commands.product.", "commands.user.reserve"] {
+            assert!(!matches("commands.product.*", subject), "{subject}");
+        }
+    }
+}

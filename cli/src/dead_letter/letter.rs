@@ -1,0 +1,194 @@
+//! One dead letter, as the services bury it and as people read it.
+
+use anyhow::Context as _;
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use events::OrderId;
+use events::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::age;
+use crate::broker::Stored;
+use crate::output::{Tabular, plain};
+
+/// An event that could not be handled, or a whole message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Letter {
+    /// Its sequence among the dead letters.
+    pub sequence: u64,
+    /// When it was buried.
+    pub time: DateTime<Utc>,
+    /// The stream it came from.
+    pub stream: String,
+    /// The consumer that could not handle it.
+    pub consumer: String,
+    /// The subject it came under.
+    pub subject: String,
+    /// Its message's sequence in that stream.
+    pub source_sequence: Option<u64>,
+    /// The event's place in its message; `None`: it is the whole message.
+    pub index: Option<usize>,
+    /// Why it could not be handled.
+    pub reason: String,
+    /// How often it was delivered, over all its lives.
+    pub deliveries: u64,
+    /// How often it was sent back.
+    pub redrives: u32,
+    /// The bytes it had, where only its beginning was kept.
+    pub truncated: Option<u64>,
+    /// The event's type.
+    pub event_type: Option<String>,
+    /// The order it is about.
+    pub order_id: Option<OrderId>,
+    /// The event, or the message.
+    #[serde(skip)]
+    pub payload: Bytes,
+}
+
+/// What is needed of an event to tell what it is about, even where the rest cannot be read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Peek {
+    r#type: Option<String>,
+    subject: Option<String>,
+}
+
+impl From<Stored> for Letter {
+    fn from(stored: Stored) -> Self {
+        let text = |name: &str| stored.header(name).map(str::to_owned);
+        // A service can publish under its own subject only, so this is the broker's word; the headers are the service's.
+        let mut place = stored.subject.split('.').skip(1).map(str::to_owned);
+        let peek: Peek = serde_json::from_slice(&stored.payload).unwrap_or_default();
+        Self {
+            sequence: stored.sequence,
+            time: stored.time,
+            stream: place.next().or_else(|| text(STREAM)).unwrap_or_default(),
+            consumer: place.next().or_else(|| text(CONSUMER)).unwrap_or_default(),
+            subject: text(SUBJECT).unwrap_or_default(),
+            source_sequence: text(SEQUENCE).and_then(|text| text.parse().ok()),
+            index: text(INDEX).and_then(|text| text.parse().ok()),
+            reason: text(REASON).unwrap_or_default(),
+            deliveries: text(DELIVERIES).and_then(|text| text.parse().ok()).unwrap_or_default(),
+            redrives: text(REDRIVES).and_then(|text| text.parse().ok()).unwrap_or_default(),
+            truncated: text(TRUNCATED).and_then(|text| text.parse().ok()),
+            event_type: peek.r#type,
+            order_id: peek.subject.and_then(|subject| subject.parse().ok()),
+            payload: stored.payload,
+        }
+    }
+}
+
+impl Letter {
+    /// What it says, with its lines broken where it is JSON.
+    pub fn pretty(&self) -> String {
+        let pretty = serde_json::from_slice::<Value>(&self.payload).and_then(|json| serde_json::to_string_pretty(&json));
+        pretty.unwrap_or_else(|_| plain(String::from_utf8_lossy(&self.payload).into_owned()))
+    }
+
+    /// All of it as one document.
+    pub fn whole(&self) -> Value {
+        let payload = serde_json::from_slice(&self.payload);
+        let payload = payload.unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&self.payload).into_owned()));
+        let mut document = serde_json::to_value(self).unwrap_or_default();
+        document["payload"] = payload;
+        document
+    }
+
+    /// The same without what it says: a long list of them stays small.
+    pub fn without_payload(self) -> Self {
+        Self { payload: Bytes::new(), ..self }
+    }
+}
+
+impl Tabular for Letter {
+    const HEADER: &'static [&'static str] =
+        &["SEQUENCE", "AGE", "STREAM", "CONSUMER", "DELIVERIES", "REDRIVES", "ORDER", "REASON"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.sequence.to_string(),
+            age::show(Utc::now() - self.time),
+            self.stream.clone(),
+            self.consumer.clone(),
+            self.deliveries.to_string(),
+            self.redrives.to_string(),
+            self.order_id.map(|order| order.to_string()).unwrap_or_default(),
+            self.reason.clone(),
+        ]
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let place = match self.index {
+            Some(index) => format!("event {} of its message", index + 1),
+            None => "the whole message".to_owned(),
+        };
+        let mut pairs = vec![
+            ("sequence", self.sequence.to_string()),
+            (
+                "buried",
+                format!("{}, {} ago", self.time.to_rfc3339_opts(SecondsFormat::Secs, true), age::show(Utc::now() - self.time)),
+            ),
+            ("reason", self.reason.clone()),
+            ("stream", self.stream.clone()),
+            ("consumer", self.consumer.clone()),
+            ("subject", self.subject.clone()),
+            ("message", self.source_sequence.map(|sequence| sequence.to_string()).unwrap_or_default()),
+            ("what", place),
+            ("deliveries", self.deliveries.to_string()),
+            ("redrives", self.redrives.to_string()),
+        ];
+        pairs.extend(self.truncated.map(|bytes| ("truncated", format!("it had {bytes} bytes: it cannot be sent back"))));
+        pairs.extend(self.event_type.clone().map(|kind| ("type", kind)));
+        pairs.extend(self.order_id.map(|order| ("order", order.to_string())));
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// One letter; `None` if it is not there, or no longer.
+pub async fn get(stream: &Stream, sequence: u64) -> anyhow::Result<Option<Letter>> {
+    match stream.direct_get(sequence).await {
+        Ok(message) => {
+            let async_nats::jetstream::message::StreamMessage { subject, sequence, headers, payload, time } = message;
+            Ok(Some(Stored { subject: subject.into_string(), sequence, time, headers, payload }.into()))
+        }
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("the dead letters cannot be read"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+
+    use super::*;
+
+    fn stored(headers: &[(&str, &str)], payload: &str) -> Stored {
+        let mut map = HeaderMap::new();
+        headers.iter().for_each(|(name, value)| map.insert(*name, *value));
+        let (subject, time) = ("dead.PRODUCT_REPLIES.order".to_owned(), Utc::now());
+        Stored { subject, sequence: 7, time, headers: map, payload: payload.to_owned().into() }
+    }
+
+    #[test]
+    fn a_letter_tells_what_it_is_about_even_where_it_cannot_be_read() {
+        let order = "01920000-0000-7000-8000-000000000003";
+        let event = format!(r#"{{"type":"waybill.product.lost.v9","subject":"{order}","data":7}}"#);
+        let headers = [(REASON, "unknown"), (STREAM, "USER_REPLIES"), (INDEX, "3"), (DELIVERIES, "6"), (REDRIVES, "1")];
+        let letter = Letter::from(stored(&headers, &event));
+        assert_eq!((letter.stream.as_str(), letter.consumer.as_str()), ("PRODUCT_REPLIES", "order"), "the broker's word counts");
+        assert_eq!(letter.row()[4..], ["6", "1", order, "unknown"]);
+        assert!(letter.pretty().contains("\n  \"data\": 7"));
+        assert_eq!(letter.whole()["payload"]["data"], 7);
+        let text = crate::output::pairs(&letter.details());
+        assert!(text.contains("event 4 of its message") && text.contains("waybill.product.lost.v9"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_event_is_shown_without_moving_the_cursor() {
+        let letter = Letter::from(stored(&[], "\u{1b}[2Jgarbage"));
+        assert_eq!((letter.index, letter.order_id, letter.deliveries), (None, None, 0));
+        assert_eq!(letter.pretty(), " [2Jgarbage");
+    }
+}

@@ -1,0 +1,146 @@
+//! Which dead letters are meant.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::stream::Stream;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::builder::PossibleValuesParser;
+use events::streams::CONSUMERS;
+
+use super::letter::{self, Letter};
+use crate::age;
+use crate::broker::Reader;
+use crate::output::table;
+
+/// A part of all letters.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Filter {
+    /// Only those from this stream.
+    #[arg(long, value_parser = streams())]
+    stream: Option<String>,
+    /// Only those whose reason holds this text, in any case of letters.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Only those buried at least so long ago: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE", value_parser = age::parse)]
+    older_than: Option<Duration>,
+}
+
+fn streams() -> PossibleValuesParser {
+    PossibleValuesParser::new(CONSUMERS.map(|consumer| consumer.stream))
+}
+
+/// Letters by their sequences, or all that pass a filter.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Their sequences.
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "stream", "reason", "older_than", "limit"])]
+    sequences: Vec<u64>,
+    /// All that pass the filters.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many, from the oldest.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Letters one by one.
+pub struct Letters<'a> {
+    reader: Reader,
+    filter: &'a Filter,
+    /// Those buried later are too young.
+    before: Option<DateTime<Utc>>,
+}
+
+impl Filter {
+    /// Reads those that pass, the oldest first; letters that come meanwhile are left out.
+    pub async fn read(&self, stream: &Stream) -> anyhow::Result<Letters<'_>> {
+        let subject = self.stream.as_ref().map_or_else(|| "dead.>".to_owned(), |stream| format!("dead.{stream}.>"));
+        let before = self.older_than.and_then(|age| TimeDelta::from_std(age).ok()).map(|age| Utc::now() - age);
+        Ok(Letters { reader: Reader::open(stream, &subject, DeliverPolicy::All).await?, filter: self, before })
+    }
+
+    fn wants(&self, letter: &Letter) -> bool {
+        let holds = |text: &String| letter.reason.to_lowercase().contains(&text.to_lowercase());
+        self.reason.as_ref().is_none_or(holds)
+    }
+}
+
+impl Letters<'_> {
+    /// The next one.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Letter>> {
+        while let Some(stored) = self.reader.next().await? {
+            if self.before.is_some_and(|before| stored.time > before) {
+                return Ok(None);
+            }
+            let letter = Letter::from(stored);
+            if self.filter.wants(&letter) {
+                return Ok(Some(letter));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The letters that were chosen: their sequences, and what they are in sum.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// Their sequences, in order.
+    pub sequences: Vec<u64>,
+    /// Sequences that were named, and are not there.
+    pub missing: Vec<u64>,
+    groups: BTreeMap<(String, String, String), u64>,
+}
+
+/// Groups that are told apart; the rest is one.
+const GROUPS: usize = 20;
+
+impl Which {
+    /// Looks which they are. Nothing else is kept of them: there may be very many.
+    pub async fn choose(&self, stream: &Stream) -> anyhow::Result<Chosen> {
+        let mut chosen = Chosen::default();
+        if !self.all {
+            for sequence in &self.sequences {
+                match letter::get(stream, *sequence).await? {
+                    Some(letter) => chosen.add(&letter),
+                    None => chosen.missing.push(*sequence),
+                }
+            }
+            anyhow::ensure!(chosen.missing.is_empty(), "there is no dead letter {}", list(&chosen.missing));
+            return Ok(chosen);
+        }
+        let mut letters = self.filter.read(stream).await?;
+        while chosen.sequences.len() < self.limit.unwrap_or(usize::MAX) {
+            let Some(letter) = letters.next().await? else { break };
+            chosen.add(&letter);
+        }
+        Ok(chosen)
+    }
+}
+
+impl Chosen {
+    fn add(&mut self, letter: &Letter) {
+        self.sequences.push(letter.sequence);
+        let group = (letter.stream.clone(), letter.consumer.clone(), letter.reason.chars().take(100).collect());
+        let known = self.groups.len() < GROUPS || self.groups.contains_key(&group);
+        let group = if known { group } else { (String::new(), String::new(), "other reasons".to_owned()) };
+        *self.groups.entry(group).or_default() += 1;
+    }
+
+    /// How many of what.
+    pub fn text(&self) -> String {
+        let rows = self
+            .groups
+            .iter()
+            .map(|((stream, consumer, reason), count)| vec![count.to_string(), stream.clone(), consumer.clone(), reason.clone()]);
+        table(&["LETTERS", "STREAM", "CONSUMER", "REASON"], rows)
+    }
+}
+
+fn list(sequences: &[u64]) -> String {
+    sequences.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}

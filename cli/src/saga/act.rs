@@ -1,0 +1,175 @@
+//! The operator's hands: `waybill saga retry|cancel|compensate|skip`. The service decides; what is shown before is what this build would
+//! decide, from the saga's own history.
+
+use std::process::ExitCode;
+
+use events::OrderId;
+use saga::order::{Order, Step};
+use saga::{Action, Decision, Input, State, Verdict, Waybill, decide};
+use serde_json::json;
+
+use super::select::steps;
+use super::view::View;
+use super::{Place, source, words};
+use crate::args::Usage;
+use crate::confirm;
+use crate::output::{Output, Tabular as _, pairs, tell};
+
+/// Shown under `waybill saga retry --help`.
+pub const RETRY: &str = "Resends every unanswered command now, instead of when its timer is up. Participants answer a repeated command as they answered the
+first, so a retry can do nothing twice.
+
+Exit status: 0 done, 1 refused by the service (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill saga retry $ORDER --reason \"the product service is back\"
+  waybill saga retry $ORDER --reason \"INC-4711\" --by night-shift --yes";
+
+/// Shown under `waybill saga cancel --help`.
+pub const CANCEL: &str =
+    "Cancels in the customer's name: what was done is undone, and the order ends as cancelled. Also for a confirmed order.
+
+Exit status: 0 done, 1 refused by the service (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill saga cancel $ORDER --reason \"the customer called\"";
+
+/// Shown under `waybill saga compensate --help`.
+pub const COMPENSATE: &str =
+    "Undoes what was done so far, and what may have been; the order ends as rejected, with the reason given here.
+
+Exit status: 0 done, 1 refused by the service (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill saga compensate $ORDER --reason \"the supplier withdrew the product\"";
+
+/// Shown under `waybill saga skip --help`.
+pub const SKIP: &str = "Without it a compensation is repeated until it is answered, however long that takes. With it the saga ends although its step may
+still hold something: put that right by hand first, or right after.
+
+Exit status: 0 done, 1 refused by the service (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill saga skip $ORDER --reason \"released by hand, INC-4711\"
+  waybill saga skip $ORDER --step reserve_stock --reason \"the shelf no longer exists\" --yes";
+
+/// On which saga, and why.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// The order's id.
+    order: OrderId,
+    /// Why; kept in the order's history.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who; kept in the order's history.
+    #[arg(long, env = "USER", value_name = "NAME")]
+    by: Option<String>,
+    #[command(flatten)]
+    confirm: confirm::Args,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The same, and which step.
+#[derive(Debug, clap::Args)]
+pub struct SkipArgs {
+    /// The step whose compensation is given up; needed only where several are under way.
+    #[arg(long, value_parser = steps())]
+    step: Option<String>,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    /// See [`Action::Retry`].
+    Retry,
+    /// See [`Action::Cancel`].
+    Cancel,
+    /// See [`Action::Compensate`].
+    Compensate,
+}
+
+impl SkipArgs {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let step = self.step.and_then(|name| serde_json::from_value::<Step>(name.into()).ok());
+        self.args.act("skip", step, out, |state| Ok(Action::Skip(step.map_or_else(|| undone(state), Ok)?))).await
+    }
+}
+
+/// The step being undone, where it is only one.
+fn undone(state: &State<Order>) -> Result<Step, Usage> {
+    let undoing: Vec<Step> =
+        state.outstanding().filter(|(_, direction, _)| *direction == saga::Direction::Undo).map(|(step, ..)| step).collect();
+    match undoing.as_slice() {
+        [step] => Ok(*step),
+        [] => Err(Usage("no compensation is under way: there is nothing to give up".to_owned())),
+        several => {
+            let names: Vec<String> = several.iter().map(words::name).collect();
+            Err(Usage(format!("several compensations are under way: name one with --step ({})", names.join(", "))))
+        }
+    }
+}
+
+impl Args {
+    /// Runs a command that needs no step.
+    pub async fn run(self, hand: Hand, out: Output) -> anyhow::Result<ExitCode> {
+        let (word, action) = match hand {
+            Hand::Retry => ("retry", Action::Retry),
+            Hand::Cancel => ("cancel", Action::Cancel),
+            Hand::Compensate => ("compensate", Action::Compensate),
+        };
+        self.act(word, None, out, |_| Ok(action)).await
+    }
+
+    async fn act(
+        self,
+        word: &str,
+        step: Option<Step>,
+        out: Output,
+        action: impl FnOnce(&State<Order>) -> Result<Action<Step>, Usage>,
+    ) -> anyhow::Result<ExitCode> {
+        self.confirm.check()?;
+        let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
+        let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
+        let service = self.place.service()?;
+        let saga: View = service.get(&format!("/sagas/{}", self.order)).await?;
+        tell(&pairs(&saga.details()));
+        let waybill = source::from_service(&service, self.order).await?;
+        if let Some(state) = waybill.state() {
+            tell(&self.preview(by, &waybill, state, action(state)?));
+        }
+        if !self.confirm.ask(&format!("{} the order {}?", capitalised(word), self.order))? {
+            return Ok(ExitCode::FAILURE);
+        }
+        let mut body = json!({"by": by, "reason": self.reason});
+        if let Some(step) = step {
+            body["step"] = words::name(step).into();
+        }
+        let after: View = service.post(&format!("/sagas/{}/{word}", self.order), &body).await?;
+        out.one(&after)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What this build would decide. The service decides for itself, on the state it has then.
+    fn preview(&self, by: &str, waybill: &Waybill<Order>, state: &State<Order>, action: Action<Step>) -> String {
+        let input = Input::Operator { action, by: by.to_owned(), reason: self.reason.clone() };
+        let Decision { verdict, state: after, messages } = decide(&waybill.order, state, &input);
+        match verdict {
+            Verdict::Moved => {
+                let sent = words::sent(&messages, &after);
+                let sent = if sent.is_empty() { String::new() } else { format!("; {sent}") };
+                format!("\n{}: {}{sent}", words::hand(&action), words::decided(state, verdict, &after))
+            }
+            Verdict::Ignored(why) => format!("\n{}: would be refused, {}", words::hand(&action), words::ignored(why)),
+        }
+    }
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

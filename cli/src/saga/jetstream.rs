@@ -1,0 +1,171 @@
+//! A saga from the broker alone. Once an order has ended, its last event carries its whole history. Before that, what the streams hold is
+//! folded: they carry what was answered, but neither timers nor cancellations nor operators. What cannot be known is said, not guessed.
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
+use chassis::broker::Broker;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use events::order::{Event, Snapshot};
+use events::product::Line;
+use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER, event_subject};
+use events::{CloudEvent, Message, OrderId, split_batch};
+use saga::order::{Answer, Order};
+use saga::{Decision, Entry, Input, Phase, State, Verdict, Waybill, Why, decide};
+use serde_json::value::RawValue;
+
+use super::source::Found;
+use super::words;
+use crate::broker::{Reader, Stored, stream};
+
+/// A reply may be stored before the event that says the order was placed: they are published side by side.
+const BEFORE: TimeDelta = TimeDelta::seconds(60);
+
+/// Reads the saga.
+pub async fn load(broker: &Broker, order: OrderId) -> anyhow::Result<Found> {
+    let events = stream(broker, "ORDER_EVENTS").await?;
+    let mut last: Option<(Stored, Event)> = None;
+    for word in ["confirmed", "rejected", "cancelled"] {
+        let found = newest(&events, word, order).await?;
+        last = last.into_iter().chain(found).max_by_key(|(stored, _)| stored.sequence);
+    }
+    let back = newest(&events, "compensating", order).await?;
+    if let Some((stored, event)) = last {
+        let mut found = Found::whole(Waybill::from_snapshot(snapshot(&event))?);
+        if let Some((later, _)) = back.filter(|(later, _)| later.sequence > stored.sequence) {
+            found.gaps.push(format!("the order went back at {}, after this history was told", moment(later.time)));
+        }
+        return Ok(found);
+    }
+    let state = events.cached_info().state.clone();
+    let placed = newest(&events, "placed", order).await?.with_context(|| {
+        let since = if state.first_sequence > 1 {
+            format!(" (it keeps nothing before {})", moment(state.first_timestamp))
+        } else {
+            String::new()
+        };
+        format!("the broker holds no event of the order {order}{since}")
+    })?;
+    from_streams(broker, placed, back).await
+}
+
+/// The newest event of one kind about an order.
+async fn newest(events: &Stream, word: &str, order: OrderId) -> anyhow::Result<Option<(Stored, Event)>> {
+    let message = match events.direct_get_last_for_subject(event_subject("order", word, &order)).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == DirectGetErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("ORDER_EVENTS cannot be read"),
+    };
+    let kind = message.headers.get("ce-type").map(|kind| kind.as_str().to_owned()).context("an event without its type")?;
+    let data: &RawValue = serde_json::from_slice(&message.payload)?;
+    let event = Event::decode(&kind, data).with_context(|| format!("the message {} of ORDER_EVENTS", message.sequence))?;
+    let async_nats::jetstream::message::StreamMessage { subject, sequence, headers, payload, time } = message;
+    Ok(Some((Stored { subject: subject.into_string(), sequence, time, headers, payload }, event)))
+}
+
+async fn from_streams(broker: &Broker, placed: (Stored, Event), back: Option<(Stored, Event)>) -> anyhow::Result<Found> {
+    let (placed, event) = placed;
+    let snapshot = snapshot(&event);
+    let items = snapshot.items.iter().map(|item| Line { product_id: item.product_id, quantity: item.quantity }).collect();
+    let order = Order { id: snapshot.order_id, user_id: snapshot.user_id, items };
+    let mut gaps = vec!["the order has not ended: timers, cancellations and operators' hands are not on the broker".to_owned()];
+    let mut answers: Vec<(DateTime<Utc>, Answer)> = Vec::new();
+    let since = placed.time - BEFORE;
+    answers.extend(replies(broker, USER_REPLIES_CONSUMER.stream, &order, since, Answer::User, &mut gaps).await?);
+    answers.extend(replies(broker, PRODUCT_REPLIES_CONSUMER.stream, &order, since, Answer::Product, &mut gaps).await?);
+    answers.sort_by_key(|(time, _)| *time);
+    let mut fold = Fold { order, entries: Vec::new(), gaps };
+    fold.take(placed.time, Input::Start);
+    answers.into_iter().for_each(|(time, answer)| fold.take(time, Input::Answer(answer)));
+    fold.turned(back);
+    Ok(Found { waybill: Waybill { order: fold.order, entries: fold.entries }, recorded: false, gaps: fold.gaps })
+}
+
+/// What a stream of replies still holds about an order.
+async fn replies<R: Message>(
+    broker: &Broker,
+    name: &str,
+    order: &Order,
+    since: DateTime<Utc>,
+    answer: fn(R) -> Answer,
+    gaps: &mut Vec<String>,
+) -> anyhow::Result<Vec<(DateTime<Utc>, Answer)>> {
+    let stream = stream(broker, name).await?;
+    let state = &stream.cached_info().state;
+    if state.first_sequence > 1 && (state.messages == 0 || state.first_timestamp > since) {
+        let since = if state.messages == 0 {
+            "anything".to_owned()
+        } else {
+            format!("what came before {}", moment(state.first_timestamp))
+        };
+        gaps.push(format!("{name} no longer holds {since}: an answer may be missing"));
+    }
+    let id = order.id.to_string();
+    let mut found = Vec::new();
+    let mut reader = Reader::open(&stream, "", DeliverPolicy::ByStartTime { start_time: since }).await?;
+    while let Some(stored) = reader.next().await? {
+        let Ok(batch) = split_batch(&stored.payload) else { continue };
+        // Looked at before it is read: nearly all of them are about other orders.
+        for json in batch.into_iter().filter(|json| json.get().contains(&id)) {
+            match CloudEvent::<R>::decode(json) {
+                Ok(event) if event.subject == id => found.push((stored.time, answer(event.message))),
+                Ok(_) => {}
+                Err(error) => gaps.push(format!("an answer in message {} of {name} cannot be read: {error}", stored.sequence)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A history in the making, from inputs without their decisions.
+struct Fold {
+    order: Order,
+    entries: Vec<Entry<Order>>,
+    gaps: Vec<String>,
+}
+
+impl Fold {
+    fn take(&mut self, time: DateTime<Utc>, message: Input<Order>) {
+        let before = self.entries.last().map_or_else(State::new, |entry| entry.state.clone());
+        let Decision { verdict, state, messages } = decide(&self.order, &before, &message);
+        let sequence = self.entries.len() as u32 + 1;
+        match verdict {
+            Verdict::Moved | Verdict::Ignored(Why::Repeated) => {}
+            Verdict::Ignored(why) => self.gaps.push(format!(
+                "entry {sequence} ({}) does not fit here ({}): what came between is not on the broker",
+                words::came(&message),
+                words::ignored(why)
+            )),
+        }
+        self.entries.push(Entry { sequence, time, message, decision: verdict, sent: messages, state });
+    }
+
+    /// The event that says the order went back, where nothing on the broker made it go back.
+    fn turned(&mut self, back: Option<(Stored, Event)>) {
+        let Some((stored, event)) = back else { return };
+        let phase = self.entries.last().map(|entry| entry.state.phase());
+        if matches!(phase, Some(Phase::Compensating(_) | Phase::Compensated(_))) {
+            return;
+        }
+        let reason = snapshot(&event).reason.as_ref().map(|reason| format!(" ({}: {})", words::name(reason.code), reason.detail));
+        let (time, reason) = (moment(stored.time), reason.unwrap_or_default());
+        self.gaps.push(format!("the order went back at {time}{reason}: what made it is not on the broker"));
+    }
+}
+
+fn snapshot(event: &Event) -> &Snapshot {
+    match event {
+        Event::Placed(placed) => &placed.0,
+        Event::Compensating(compensating) => &compensating.0,
+        Event::Confirmed(confirmed) => &confirmed.0,
+        Event::Rejected(rejected) => &rejected.0,
+        Event::Cancelled(cancelled) => &cancelled.0,
+    }
+}
+
+fn moment(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests;

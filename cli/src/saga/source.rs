@@ -1,0 +1,99 @@
+//! Where a saga's history is read from: the order service, an exported file, or the broker alone.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use events::OrderId;
+use reqwest::Method;
+use saga::order::Order;
+use saga::{Unreadable, Waybill};
+use serde_json::value::RawValue;
+
+use super::chunks;
+use crate::client::Gateway;
+use crate::input::{Input, plain};
+
+/// Where from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A file of exported sagas; `-` is stdin.
+    File(PathBuf),
+    /// The broker's streams.
+    Nats,
+}
+
+impl std::str::FromStr for From {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "nats" { Self::Nats } else { Self::File(text.into()) })
+    }
+}
+
+/// A saga with its history.
+pub struct Found {
+    /// The saga.
+    pub waybill: Waybill<Order>,
+    /// Whether its decisions were recorded when they were made; else they are this build's, from what the streams still hold.
+    pub recorded: bool,
+    /// What is missing, or cannot be known.
+    pub gaps: Vec<String>,
+}
+
+impl Found {
+    /// A whole history.
+    pub fn whole(waybill: Waybill<Order>) -> Self {
+        Self { waybill, recorded: true, gaps: Vec::new() }
+    }
+}
+
+/// A saga as the order service has it.
+pub async fn from_service(service: &Gateway, order: OrderId) -> anyhow::Result<Waybill<Order>> {
+    Ok(Waybill::read(&line_from_service(service, order).await?)?)
+}
+
+/// The same as the line it is exported as.
+pub async fn line_from_service(service: &Gateway, order: OrderId) -> anyhow::Result<String> {
+    let request = service.request(Method::GET, &format!("/sagas/{order}/waybill"));
+    let answer = service.send::<Box<RawValue>>(request).await?;
+    Ok(answer.body.get().to_owned())
+}
+
+/// A saga out of a file of exported ones.
+pub async fn from_file(path: &Path, order: OrderId) -> anyhow::Result<Waybill<Order>> {
+    let input = Input::open(path)?;
+    let name = input.name.clone();
+    // Files and decompression block.
+    tokio::task::spawn_blocking(move || find(input, order)).await?.with_context(|| format!("in {name}"))
+}
+
+fn find(input: Input, order: OrderId) -> anyhow::Result<Waybill<Order>> {
+    let id = order.to_string();
+    let mut found = None;
+    let mut unreadable = 0_u64;
+    chunks::read(plain(input.bytes)?, |chunk| {
+        for (_, line) in chunk.lines() {
+            let line = String::from_utf8_lossy(line);
+            match line.contains(&id).then(|| Waybill::<Order>::read(&line)) {
+                Some(Ok(waybill)) if waybill.order.id == order => found = Some(Ok(waybill)),
+                Some(Err(error @ Unreadable::Entry { .. })) if is_about(&error, &id) => found = Some(Err(error)),
+                Some(Err(_)) => unreadable += 1,
+                _ => {}
+            }
+            if found.is_some() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    match found {
+        Some(found) => Ok(found?),
+        None if unreadable > 0 => bail!("no order {order} that can be read ({unreadable} lines that name it cannot)"),
+        None => bail!("no order {order}"),
+    }
+}
+
+fn is_about(error: &Unreadable, order: &str) -> bool {
+    matches!(error, Unreadable::Entry { id, .. } if id == order)
+}

@@ -1,0 +1,117 @@
+//! A waybill as a timeline: a line an entry, each with how long after the one before it came.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use saga::order::Order;
+use saga::{Entry, Message, Progress, State, Waybill};
+
+use super::view::is_final;
+use super::words;
+use crate::{age, price};
+
+/// A timeline in the making: it remembers what the next line is measured against.
+pub struct Timeline {
+    order: Order,
+    first: Option<DateTime<Utc>>,
+    last: Option<DateTime<Utc>>,
+    ended: Option<DateTime<Utc>>,
+    before: State<Order>,
+    entries: u32,
+    commands: u32,
+    repeated: u32,
+}
+
+impl Timeline {
+    /// A timeline without entries.
+    pub fn new(order: Order) -> Self {
+        Self { order, first: None, last: None, ended: None, before: State::new(), entries: 0, commands: 0, repeated: 0 }
+    }
+
+    /// What stands above the entries.
+    pub fn head(waybill: &Waybill<Order>) -> String {
+        let Order { id, user_id, items } = &waybill.order;
+        let pieces: u64 = items.iter().map(|line| u64::from(line.quantity.get())).sum();
+        let plan = waybill.state().map(State::plan_version).unwrap_or_default();
+        let lines = if items.len() == 1 { "line" } else { "lines" };
+        let text = format!("order {id}, {} {lines}, {pieces} pieces\nuser  {user_id}\nplan  version {plan}\n", items.len());
+        let header = format!("{:>4}  {:<24}  {:>12}  {:<46}  {:<38}  SENT", "#", "TIME", "ELAPSED", "WHAT CAME", "DECIDED");
+        format!("{text}\n{header}")
+    }
+
+    /// The line of the next entry.
+    pub fn line(&mut self, entry: &Entry<Order>) -> String {
+        let elapsed = self.last.map(|last| format!("+{}", age::show(entry.time - last))).unwrap_or_default();
+        let line = format!(
+            "{:>4}  {}  {elapsed:>12}  {:<46}  {:<38}  {}",
+            entry.sequence,
+            entry.time.to_rfc3339_opts(SecondsFormat::Millis, true),
+            words::came(&entry.message),
+            words::decided(&self.before, entry.decision, &entry.state),
+            words::sent(&entry.sent, &entry.state),
+        );
+        self.count(entry);
+        line.trim_end().to_owned()
+    }
+
+    fn count(&mut self, entry: &Entry<Order>) {
+        self.entries += 1;
+        for message in &entry.sent {
+            if let Message::Ask { attempt, .. } | Message::Undo { attempt, .. } = message {
+                self.commands += 1;
+                self.repeated += u32::from(*attempt > 1);
+            }
+        }
+        self.first.get_or_insert(entry.time);
+        self.last = Some(entry.time);
+        if entry.state.phase() != self.before.phase() {
+            self.ended = is_final(entry.state.phase()).then_some(entry.time);
+        }
+        self.before = entry.state.clone();
+    }
+
+    /// What stands below the entries: how it ended, or what it waits for.
+    pub fn end(&self, now: DateTime<Utc>) -> String {
+        let took = |until: DateTime<Utc>| age::show(self.first.map_or(TimeDelta::zero(), |first| until - first));
+        let state = &self.before;
+        let status = Order::status(state).as_str();
+        let mut text = match self.ended {
+            Some(ended) => format!("{status} after {}", took(ended)),
+            None => format!("{status}, {} so far", took(now)),
+        };
+        let repeated = if self.repeated > 0 { format!(" ({} repeated)", self.repeated) } else { String::new() };
+        text += &format!(": {} entries, {} commands{repeated}", self.entries, self.commands);
+        if let Some(reason) = Order::reason(state) {
+            text += &format!("\nreason: {}: {}", words::name(reason.code), reason.detail);
+            for line in &reason.items {
+                let available =
+                    line.available.map_or_else(|| "no such product".to_owned(), |pieces| format!("{pieces} available"));
+                text += &format!("\n        {}: {} asked for, {available}", line.product_id, line.requested.get());
+            }
+        }
+        for (step, progress) in state.steps() {
+            match progress {
+                Progress::Undone(_) => text += &format!("\ncompensated: {}", words::name(step)),
+                Progress::GivenUp(_) => text += &format!("\ngiven up, to be put right by hand: {}", words::name(step)),
+                Progress::Done(saga::order::Output::Prices(prices)) => {
+                    if let Ok(Some(total)) = self.order.total(prices) {
+                        text += &format!("\ntotal: {}", price::show(total));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (step, direction, attempts) in state.outstanding() {
+            let what = if direction == saga::Direction::Undo { "undo " } else { "" };
+            let whom = words::service(step);
+            text += &format!("\nwaiting for the {whom}: {what}{}, {attempts} attempts", words::name(step));
+        }
+        text
+    }
+
+    /// Whether the saga came to an end.
+    pub fn is_final(&self) -> bool {
+        is_final(self.before.phase())
+    }
+}
+
+#[cfg(test)]
+mod tests;
