@@ -93,34 +93,44 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing_and_harms_nobody() {
     assert_eq!(system.stock(product).await.1, audit.confirmed as i64);
 }
 
+/// As many sockets as this machine lets us have, up to two thousand. Each takes two files: both ends are ours.
+fn sockets_at_once() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("as many open files as we may have");
+    let files = maximum.map_or(usize::MAX, |files| files as usize);
+    (files.saturating_sub(500) / 2).min(2_000)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_slow_clients_are_let_go_and_the_others_served() {
-    const SLOW: usize = 2_000;
+async fn slow_clients_by_the_thousand_are_let_go_and_the_others_served() {
+    let slow = sockets_at_once();
+    assert!(slow >= 200, "too few open files for this test: ulimit -n");
     let timeout = Duration::from_secs(3);
     let system = System::builder().order(|order| order.parts.http.http_header_timeout = timeout).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(1_000, 100).await);
     let port = system.instance(Service::Order).port;
     let began = Instant::now();
-    let mut sockets = Vec::with_capacity(SLOW);
-    for _ in 0..SLOW {
+    let mut sockets = Vec::with_capacity(slow);
+    for _ in 0..slow {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
         socket.write_all(b"POST /orders HTTP/1.1\r\nHost: waybill\r\n").await.expect("sent");
         sockets.push(socket);
     }
     let opened = began.elapsed();
-    // Word by word, each in time: the head as a whole is what must come in time.
     let served = Instant::now();
     let orders = system.submit_many(50, user, &[(product, 1)]).await;
     let served = served.elapsed();
     let open = sockets.iter().filter(|socket| socket.try_read(&mut [0; 1]).is_err()).count();
-    assert!(open > SLOW / 2, "only {open} of {SLOW} were open when the others were served, after {opened:?} and {served:?}");
+    assert!(open > slow / 2, "only {open} of {slow} were open when the others were served, after {opened:?} and {served:?}");
     let ends = join_all(sockets.into_iter().map(|mut socket| async move {
+        // Another word in time does not help: the head as a whole is late. (It may be over before this one.)
         let _ = socket.write_all(b"X-Slow: very\r\n").await;
         let mut rest = Vec::new();
         tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut rest)).await
     }))
     .await;
-    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), SLOW, "every slow client was let go");
+    assert_eq!(ends.iter().filter(|end| end.is_ok()).count(), slow, "every slow client was let go");
     assert!(began.elapsed() >= timeout, "not before its time");
 
     for order in orders {
