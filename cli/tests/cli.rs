@@ -4,6 +4,11 @@
 mod fake;
 #[path = "cli/import.rs"]
 mod import;
+#[path = "cli/replay.rs"]
+mod replay;
+#[allow(dead_code)] // the unit tests use the rest
+#[path = "../src/saga/testing.rs"]
+mod testing;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE|nats")]
     from: Option<From>,
     /// How many threads decide [default: one a core].
-    #[arg(long, value_name = "N", requires = "all", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", conflicts_with = "order", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
     #[command(flatten)]
     select: Select,

@@ -14,13 +14,13 @@ use crate::age;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Select {
     /// Only orders placed since: a moment (2026-01-02T03:04:05Z) or how long ago (24h).
-    #[arg(long, value_name = "MOMENT", value_parser = age::moment, requires = "all")]
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment, conflicts_with = "order")]
     since: Option<DateTime<Utc>>,
     /// Only orders that stand so.
-    #[arg(long, value_parser = statuses(), requires = "all")]
+    #[arg(long, value_parser = statuses(), conflicts_with = "order")]
     status: Option<Status>,
     /// Only so many, from the oldest.
-    #[arg(long, value_name = "N", requires = "all")]
+    #[arg(long, value_name = "N", conflicts_with = "order")]
     pub limit: Option<u64>,
 }
 
