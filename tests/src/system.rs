@@ -30,6 +30,14 @@ impl Builder {
         self
     }
 
+    /// Deadlines no order meets: for tests that restart things, which may take seconds on a busy machine.
+    pub fn never_giving_up(self) -> Self {
+        self.order(|order| {
+            order.timing.step_deadline = Duration::from_secs(300);
+            order.timing.order_deadline = Duration::from_secs(900);
+        })
+    }
+
     /// Changes any setting of any service; addresses are overwritten at the start.
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);

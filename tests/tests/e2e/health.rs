@@ -9,6 +9,11 @@ use uuid::Uuid;
 
 use crate::shape::fields;
 
+/// A database that is killed here must know afterwards what it knew before.
+fn durable(stack: &mut stack::Options) {
+    stack.postgres.durable = true;
+}
+
 /// The streams each service waits for.
 fn checks(service: Service) -> Vec<&'static str> {
     match service {
@@ -57,7 +62,7 @@ async fn ready(door: &Door) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_alive_without_its_dependencies_and_ready_with_them() {
-    let system = System::builder().impatient().start().await;
+    let system = System::builder().impatient().never_giving_up().stack(durable).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
     for service in [Service::User, Service::Product, Service::Order] {
         system.stop(service).await;
@@ -99,13 +104,14 @@ async fn a_service_is_alive_without_its_dependencies_and_ready_with_them() {
     for door in &doors {
         ready(door).await;
     }
-    assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    let order = system.wait_final(order).await;
+    assert_eq!(order["status"], "confirmed", "{:#}", order["reason"]);
     assert_eq!(system.audit().await.confirmed, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_loses_a_dependency_says_so_until_it_is_back() {
-    let system = System::builder().impatient().start().await;
+    let system = System::builder().impatient().stack(durable).start().await;
     let door = system.door(Service::Order);
     system.stack.nats.kill().unwrap();
     not_ready(&door, "broker").await;

@@ -7,7 +7,7 @@ use tests::{Service, System};
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_carried_through_stops_kills_and_second_instances() {
     let began = Instant::now();
-    let system = System::builder().impatient().start().await;
+    let system = System::builder().impatient().never_giving_up().start().await;
     eprintln!("start: {:?}", began.elapsed());
     let (user, product) = (system.create_user(true).await, system.create_product(10, 1999).await);
 
