@@ -23,5 +23,5 @@ mod unit_of_work;
 
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outgoing::{Outgoing, Packet, Saying};
-pub use service::{Parts, Service, main};
+pub use service::{Parts, Running, Service, main};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};

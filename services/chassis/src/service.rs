@@ -1,6 +1,7 @@
 //! The life of a service: alive at once, ready when it is, drained before it ends.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,6 +42,9 @@ pub struct Parts {
     #[command(flatten)]
     pub batch: BatchSettings,
 }
+
+/// A service's run. Boxed, so that a service is compiled once, in its own crate, and not again in every program that runs it.
+pub type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// A service with a database and a broker.
 pub struct Service {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::any;
 use chassis::health::Health;
-use chassis::http;
+use chassis::{Running, http};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +27,11 @@ use upstream::Upstream;
 const EDGE_SLACK: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until shutdown, then finishes the requests under way. Needs none of the services to be there.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = http::listen(&settings.listen, "--listen (WAYBILL_GATEWAY_LISTEN)").await?;
-    serve(listener, settings, shutdown).await
+pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
+    Box::pin(async move {
+        let listener = http::listen(&settings.listen, "--listen (WAYBILL_GATEWAY_LISTEN)").await?;
+        serve(listener, settings, shutdown).await
+    })
 }
 
 /// The same on a listener that is there already, whatever the settings say.

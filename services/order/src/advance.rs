@@ -8,7 +8,7 @@ use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected,
 use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
 use events::{CloudEvent, OrderId, product, user};
 use saga::order::{Answer, Command, Order, Step};
-use saga::{Action, Direction, Input, Message, Notice, State, Verdict, decide};
+use saga::{Action, Direction, Input, Message, Notice, State, Verdict, Why, decide};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -207,8 +207,14 @@ impl Open {
     fn decide(&mut self, input: Input<Order>, now: DateTime<Utc>) -> anyhow::Result<Verdict> {
         let row = &mut self.locked.row;
         let decision = decide(&row.order, &row.state, &input);
+        // A consumer made anew reads its stream again from the beginning: what was said to a saga that has ended is no news.
+        if row.state.is_settled() && decision.verdict == Verdict::Ignored(Why::Repeated) {
+            return Ok(decision.verdict);
+        }
+        if decision.verdict == Verdict::Moved {
+            row.updated_at = now;
+        }
         row.sequence += 1;
-        row.updated_at = now;
         row.state = decision.state;
         row.note_prices();
         let json = entry(&input, decision.verdict, &decision.messages, &row.state)?;

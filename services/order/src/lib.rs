@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::settings::{Secret, seconds};
-use chassis::{Parts, Service, http};
+use chassis::{Parts, Running, Service, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use saga::Patience;
@@ -98,7 +98,11 @@ impl Timing {
 }
 
 /// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
+    Box::pin(start(settings, shutdown))
+}
+
+async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     saga::verify::<saga::order::Order>()?;
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
     let service = Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;

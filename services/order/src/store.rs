@@ -170,10 +170,10 @@ pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)], deadlines: D
                               else least(now() + make_interval(secs => new.due_in), \
                                          case when new.begins then now() else orders.waiting_since end + make_interval(secs => $13), \
                                          orders.created_at + make_interval(secs => $14)) end, \
-                updated_at = now() \
+                updated_at = new.updated_at \
          from unnest($1::uuid[], $2::jsonb[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
-                     $9::jsonb[], $10::float8[], $11::boolean[], $12::boolean[]) \
-              as new (id, state, sequence, status, reason, settled, currency, total, prices, due_in, begins, can_expire) \
+                     $9::jsonb[], $10::float8[], $11::boolean[], $12::boolean[], $15::timestamptz[]) \
+              as new (id, state, sequence, status, reason, settled, currency, total, prices, due_in, begins, can_expire, updated_at) \
          where orders.id = new.id",
     )
     .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
@@ -190,6 +190,7 @@ pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)], deadlines: D
     .bind(moved.iter().map(|(_, timer)| timer.can_expire).collect::<Vec<_>>())
     .bind(deadlines.step.as_secs_f64())
     .bind(deadlines.order.as_secs_f64())
+    .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())

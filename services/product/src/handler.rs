@@ -33,14 +33,16 @@ impl Handler for Commands {
     }
 }
 
-fn ask(command: &Command) -> (ReservationId, Ask) {
+/// What a command asks, and about which reservation: the order's own.
+pub fn ask(command: &Command) -> (ReservationId, Ask) {
     match command {
         Command::Reserve(reserve) => (reserve.order_id.into(), Ask::Reserve(reserve.items.clone())),
         Command::Release(release) => (release.order_id.into(), Ask::Release),
     }
 }
 
-fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
+/// What an order is answered.
+pub fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
     match standing {
         Standing::Reserved(held) => {
             let priced = held.iter().map(|line| PricedLine { product_id: line.product_id, unit_price: line.unit_price });

@@ -4,10 +4,12 @@ mod edge;
 mod handler;
 mod store;
 
+pub use handler::judge;
+
 use std::sync::Arc;
 
 use chassis::settings::Secret;
-use chassis::{Parts, Service, http};
+use chassis::{Parts, Running, Service, http};
 use clap::Parser;
 use events::streams::USER_COMMANDS_CONSUMER;
 use sqlx::migrate::Migrator;
@@ -41,7 +43,11 @@ pub struct Settings {
 }
 
 /// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
+    Box::pin(start(settings, shutdown))
+}
+
+async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
     let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
     service.consume(USER_COMMANDS_CONSUMER, handler::Validate);

@@ -18,7 +18,7 @@ async fn seen(system: &System, order: OrderId) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_come_again_are_noted_and_change_nothing() {
+async fn answers_that_come_again_after_the_end_are_no_news_and_change_nothing() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     let (confirmed, rejected) = (system.submit(user, &[(product, 2)]).await, system.submit(user, &[(product, 9)]).await);
@@ -33,12 +33,8 @@ async fn answers_that_come_again_are_noted_and_change_nothing() {
             system.handled(consumer, sequence).await;
         }
     }
-    for (order, again) in [(confirmed, ["repeated", "repeated"]), (rejected, ["repeated", "repeated"])] {
-        let history = system.history(order).await;
-        let decisions = decisions(&history);
-        assert_eq!(decisions[..3], ["moved"; 3]);
-        assert_eq!(decisions[3..], again);
-        assert!(history[3..].iter().all(|entry| entry["sent"] == json!([])), "{history:#?}");
+    for order in [confirmed, rejected] {
+        assert_eq!(decisions(&system.history(order).await), ["moved"; 3]);
     }
     assert_eq!((seen(&system, confirmed).await, seen(&system, rejected).await), before);
     assert_eq!(system.events("PRODUCT_COMMANDS").await.len(), commands, "nobody was asked anything");
