@@ -28,9 +28,9 @@ build:
 test:
 	$(CARGO) build --workspace --locked --all-targets
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --workspace --locked; \
+		set -x; $(CARGO) nextest run --workspace --locked --no-fail-fast; \
 	else \
-		set -x; $(CARGO) test --workspace --locked --all-targets; \
+		set -x; $(CARGO) test --workspace --locked --all-targets --no-fail-fast; \
 	fi
 	$(CARGO) test --workspace --locked --doc
 
