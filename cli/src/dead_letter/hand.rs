@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::process::ExitCode;
 
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use chassis::Packet;
 use chassis::broker::Broker;
 use events::BATCH_CONTENT_TYPE;
 use events::dead_letter::{DELIVERIES, REDRIVES};
-use events::streams::STREAMS;
+use events::streams::{DEAD_LETTERS, STREAMS};
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::letter::{self, Letter};
 use super::select::Chosen;
@@ -109,16 +110,30 @@ async fn one(broker: &Broker, stream: &Stream, deed: Deed, sequence: u64) -> any
         let id = format!("redrive-{}-{}", letter.sequence, letter.time.timestamp_micros());
         broker.publish_as(&[id], &[packet]).await?;
     }
-    match stream.delete_message(sequence).await {
-        Ok(_) => Ok(Outcome::Done),
+    match delete(broker, sequence).await {
+        Ok(()) => Ok(Outcome::Done),
         // Deleting what is not there is an error to the broker, not to us; after a redrive the message is stored, and that counts.
         Err(error) => match letter::get(stream, sequence).await? {
             None if deed == Deed::Redrive => Ok(Outcome::Done),
             None => Ok(Outcome::Gone),
-            Some(_) => Err(error.into()),
+            Some(_) => Err(error),
         },
     }
 }
+
+/// Deletes one letter. Without overwriting it on the broker's disk, which the client's own call does, for a hundred times the time.
+async fn delete(broker: &Broker, sequence: u64) -> anyhow::Result<()> {
+    let subject = format!("STREAM.MSG.DELETE.{DEAD_LETTERS}");
+    let request = serde_json::json!({"seq": sequence, "no_erase": true});
+    match broker.jetstream().request(subject, &request).await? {
+        Response::Ok(Deleted {}) => Ok(()),
+        Response::Err { error } => Err(error.into()),
+    }
+}
+
+/// The broker's answer; its errors are told apart before.
+#[derive(Debug, Deserialize)]
+struct Deleted {}
 
 /// The message as it goes back.
 fn packed(letter: &Letter) -> Result<Packet, String> {

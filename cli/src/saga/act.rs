@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use events::OrderId;
 use saga::order::{Order, Step};
 use saga::{Action, Decision, Input, State, Verdict, Waybill, decide};
@@ -101,15 +102,15 @@ impl SkipArgs {
 }
 
 /// The step being undone, where it is only one.
-fn undone(state: &State<Order>) -> Result<Step, Usage> {
+fn undone(state: &State<Order>) -> anyhow::Result<Step> {
     let undoing: Vec<Step> =
         state.outstanding().filter(|(_, direction, _)| *direction == saga::Direction::Undo).map(|(step, ..)| step).collect();
     match undoing.as_slice() {
         [step] => Ok(*step),
-        [] => Err(Usage("no compensation is under way: there is nothing to give up".to_owned())),
+        [] => bail!("no compensation is under way: there is nothing to give up"),
         several => {
             let names: Vec<String> = several.iter().map(words::name).collect();
-            Err(Usage(format!("several compensations are under way: name one with --step ({})", names.join(", "))))
+            Err(Usage(format!("several compensations are under way: name one with --step ({})", names.join(", "))).into())
         }
     }
 }
@@ -130,7 +131,7 @@ impl Args {
         word: &str,
         step: Option<Step>,
         out: Output,
-        action: impl FnOnce(&State<Order>) -> Result<Action<Step>, Usage>,
+        action: impl FnOnce(&State<Order>) -> anyhow::Result<Action<Step>>,
     ) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
         let by = self.by.as_deref().filter(|by| !by.trim().is_empty());

@@ -173,7 +173,7 @@ fn text(order: &Order, step: &Replayed<Order>) -> String {
 
 fn verdict(found: &Found, entries: usize, divergence: Option<&Divergence>) -> String {
     let mut text: String = found.gaps.iter().map(|gap| format!("gap: {gap}\n")).collect();
-    let count = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+    let count = words::count(entries as u64, "entry", "entries");
     text += &match divergence {
         Some(divergence) => format!("replayed {count}, and this build decides otherwise:\n{divergence}"),
         None if found.recorded => format!("replayed {count}, no divergence"),

@@ -8,6 +8,7 @@ use saga::{Divergence, Unreadable, Waybill};
 use serde::Serialize;
 
 use super::select::Select;
+use super::words;
 use crate::output::{plain, table};
 
 /// How many of each are named; all are counted.
@@ -120,8 +121,9 @@ impl Summary {
             &format!("replayed {histories} histories, {entries} entries in {seconds:.2} s ({histories_per_s:.0} histories/s): ");
         text += &match (self.divergences.count, self.unreadable.count) {
             (0, 0) => "no divergence".to_owned(),
-            (diverged, 0) => format!("{diverged} diverge"),
-            (diverged, unreadable) => format!("{diverged} diverge, {unreadable} cannot be read"),
+            (diverged, 0) => words::count(diverged, "diverges", "diverge"),
+            (0, unreadable) => format!("{unreadable} cannot be read"),
+            (diverged, unreadable) => format!("{}, {unreadable} cannot be read", words::count(diverged, "diverges", "diverge")),
         };
         text
     }
@@ -186,7 +188,7 @@ mod tests {
         assert_eq!(one.unreadable.first.keys().copied().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>(), "the first by line");
         assert!(!one.is_clean());
         let text = one.text();
-        assert!(text.contains("and 200 more") && text.ends_with("0 diverge, 300 cannot be read"), "{text}");
+        assert!(text.contains("and 200 more") && text.ends_with(": 300 cannot be read"), "{text}");
         assert!(!text.contains('\u{1b}'));
     }
 }

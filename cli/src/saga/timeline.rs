@@ -31,9 +31,10 @@ impl Timeline {
         let Order { id, user_id, items } = &waybill.order;
         let pieces: u64 = items.iter().map(|line| u64::from(line.quantity.get())).sum();
         let plan = waybill.state().map(State::plan_version).unwrap_or_default();
-        let lines = if items.len() == 1 { "line" } else { "lines" };
-        let text = format!("order {id}, {} {lines}, {pieces} pieces\nuser  {user_id}\nplan  version {plan}\n", items.len());
-        let header = format!("{:>4}  {:<24}  {:>12}  {:<46}  {:<38}  SENT", "#", "TIME", "ELAPSED", "WHAT CAME", "DECIDED");
+        let lines = words::count(items.len() as u64, "line", "lines");
+        let pieces = words::count(pieces, "piece", "pieces");
+        let text = format!("order {id}, {lines}, {pieces}\nuser  {user_id}\nplan  version {plan}\n");
+        let header = format!("{:>4}  {:<24}  {:>12}  {:<50}  {:<36}  SENT", "#", "TIME", "ELAPSED", "WHAT CAME", "DECIDED");
         format!("{text}\n{header}")
     }
 
@@ -41,7 +42,7 @@ impl Timeline {
     pub fn line(&mut self, entry: &Entry<Order>) -> String {
         let elapsed = self.last.map(|last| format!("+{}", age::show(entry.time - last))).unwrap_or_default();
         let line = format!(
-            "{:>4}  {}  {elapsed:>12}  {:<46}  {:<38}  {}",
+            "{:>4}  {}  {elapsed:>12}  {:<50}  {:<36}  {}",
             entry.sequence,
             entry.time.to_rfc3339_opts(SecondsFormat::Millis, true),
             words::came(&entry.message),
@@ -78,7 +79,9 @@ impl Timeline {
             None => format!("{status}, {} so far", took(now)),
         };
         let repeated = if self.repeated > 0 { format!(" ({} repeated)", self.repeated) } else { String::new() };
-        text += &format!(": {} entries, {} commands{repeated}", self.entries, self.commands);
+        let entries = words::count(self.entries.into(), "entry", "entries");
+        let commands = words::count(self.commands.into(), "command", "commands");
+        text += &format!(": {entries}, {commands}{repeated}");
         if let Some(reason) = Order::reason(state) {
             text += &format!("\nreason: {}: {}", words::name(reason.code), reason.detail);
             for line in &reason.items {
@@ -102,7 +105,8 @@ impl Timeline {
         for (step, direction, attempts) in state.outstanding() {
             let what = if direction == saga::Direction::Undo { "undo " } else { "" };
             let whom = words::service(step);
-            text += &format!("\nwaiting for the {whom}: {what}{}, {attempts} attempts", words::name(step));
+            let attempts = words::count(attempts.into(), "attempt", "attempts");
+            text += &format!("\nwaiting for the {whom}: {what}{}, {attempts}", words::name(step));
         }
         text
     }

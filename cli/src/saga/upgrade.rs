@@ -166,8 +166,8 @@ impl Report {
         let unsafe_ = self.unsafe_.count;
         text + &match (self.sagas, unsafe_) {
             (0, _) => "no saga is in flight".to_owned(),
-            (sagas, 0) => format!("this build continues all {sagas} sagas{plans}"),
-            (sagas, _) => format!("this build does not continue {unsafe_} of {sagas} sagas{plans}"),
+            (sagas, 0) => format!("this build continues every one of {sagas}{plans}"),
+            (sagas, _) => format!("this build does not continue {unsafe_} of {sagas}{plans}"),
         }
     }
 }

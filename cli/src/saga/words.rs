@@ -31,8 +31,8 @@ pub fn came(input: &Input<Order>) -> String {
     let words = match input {
         Input::Start => "the order was placed".to_owned(),
         Input::Answer(answer) => answered(answer),
-        Input::Due(step) => format!("no answer yet from the {}: {}", service(*step), name(step)),
-        Input::Expired(step) => format!("no answer in time from the {}: {}", service(*step), name(step)),
+        Input::Due(step) => format!("no answer yet: {} ({})", name(step), service(*step)),
+        Input::Expired(step) => format!("no answer in time: {} ({})", name(step), service(*step)),
         Input::Overdue => "the order took too long".to_owned(),
         Input::Cancel => "the customer cancels".to_owned(),
         Input::Operator { action, by, reason } => format!("operator {by}: {} (\"{reason}\")", hand(action)),
@@ -67,6 +67,11 @@ pub fn hand(action: &Action<Step>) -> String {
         Action::Compensate => "compensate".to_owned(),
         Action::Skip(step) => format!("skip {}", name(step)),
     }
+}
+
+/// A number of things: `1 entry`, `2 entries`.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// What was decided, from where the saga stood before and after. Commands are told as what is sent.

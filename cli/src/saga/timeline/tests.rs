@@ -61,9 +61,9 @@ fn repetitions_operators_and_compensations_show() {
     );
     let (lines, end) = shown(&story);
     let parts = [
-        (2, "+5.0 s no answer yet from the product service: reserve_stock asks again ask reserve_stock (attempt 2)"),
+        (2, "+5.0 s no answer yet: reserve_stock (product service) asks again ask reserve_stock (attempt 2)"),
         (3, "+1 min 4 s operator ann : retry (\"it is back\") asks again ask reserve_stock (attempt 3)"),
-        (4, "no answer in time from the product service: reserve_stock goes back tell compensating; undo reserve_stock"),
+        (4, "no answer in time: reserve_stock (product service) goes back tell compensating; undo reserve_stock"),
         (5, "asks again undo reserve_stock (attempt 2)"),
         (6, "+56 min 30 s product service: released reserve_stock undone, REJECTED tell rejected"),
         (7, "product service: reserved asks again undo reserve_stock (attempt 3)"),
@@ -81,7 +81,7 @@ fn what_changed_nothing_says_why() {
     assert!(lines[1].ends_with("the order was placed ignored: it has begun already"), "{lines:?}");
     assert!(lines[2].ends_with("product service: released ignored: it means nothing here"), "{lines:?}");
     assert!(end.starts_with("pending, 1 h 29 min so far: 3 entries") || end.starts_with("pending, 1 h 30 min so far"), "{end}");
-    assert!(end.ends_with("waiting for the user service: validate_user, 1 attempts"), "{end}");
+    assert!(end.ends_with("waiting for the user service: validate_user, 1 attempt"), "{end}");
 }
 
 #[test]
