@@ -1,0 +1,270 @@
+//! The operator's commands, as processes, on the running system: `waybill saga`, `dead-letter` and `events`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use events::OrderId;
+use serde_json::{Value, json};
+use tests::{Service, System, eventually};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// The `waybill` built beside this test.
+fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test is a file");
+    let path = own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill");
+    assert!(path.exists(), "{} is missing: cargo build -p waybill-cli", path.display());
+    path
+}
+
+/// What a command said: exit status, stdout, stderr.
+struct Said(i32, String, String);
+
+impl Said {
+    #[track_caller]
+    fn expect(self, code: i32) -> String {
+        assert_eq!(self.0, code, "{}{}", self.1, self.2);
+        self.1
+    }
+
+    #[track_caller]
+    fn json(self, code: i32) -> Value {
+        let stdout = self.expect(code);
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    }
+}
+
+async fn waybill(system: &System, args: &[&str]) -> Said {
+    piped(system, args, "").await
+}
+
+async fn piped(system: &System, args: &[&str], input: &str) -> Said {
+    let mut command = Command::new(binary());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .env("WAYBILL_ORDER_URL", system.door(Service::Order).base)
+        .env("NATS_URL", system.stack.nats.url())
+        .env("USER", "ann");
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_owned();
+    let fed = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+    let output =
+        tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await.expect("it ends").expect("it runs");
+    let _ = fed.await;
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Said(output.status.code().expect("an exit status"), text(output.stdout), text(output.stderr))
+}
+
+/// A confirmed and a rejected order.
+async fn two(system: &System) -> [OrderId; 2] {
+    let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
+    let confirmed = system.submit(user, &[(product, 2)]).await;
+    assert_eq!(system.wait_final(confirmed).await["status"], "confirmed");
+    let rejected = system.submit(user, &[(product, 2)]).await;
+    assert_eq!(system.wait_final(rejected).await["status"], "rejected");
+    [confirmed, rejected]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orders_story_is_shown_and_replayed_from_every_source() {
+    let system = System::new().await;
+    let [confirmed, rejected] = two(&system).await.map(|order| order.to_string());
+
+    let story = waybill(&system, &["saga", "show", &rejected]).await.expect(0);
+    for part in ["the order was placed", "product service: refused, insufficient_stock", "REJECTED", "2 asked for, 1 available"] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    let followed = waybill(&system, &["saga", "show", &rejected, "--follow", "-o", "jsonl"]).await.expect(0);
+    assert_eq!(followed.lines().count(), 3, "{followed}");
+
+    let export = waybill(&system, &["saga", "export", "--all"]).await.expect(0);
+    assert_eq!(export.lines().count(), 2);
+    assert_eq!(
+        waybill(&system, &["saga", "export", &confirmed]).await.expect(0),
+        format!("{}\n", export.lines().next().unwrap())
+    );
+
+    let replay = ["saga", "replay", &rejected, "-o", "json"];
+    let served = waybill(&system, &replay).await.json(0);
+    assert_eq!((served["entries"].as_array().unwrap().len(), &served["divergence"]), (3, &Value::Null));
+    let told = waybill(&system, &[&replay[..], &["--from", "nats"]].concat()).await.json(0);
+    assert_eq!(told, served, "the broker alone tells the same");
+    let kept = piped(&system, &[&replay[..], &["--from", "-"]].concat(), &export).await.json(0);
+    assert_eq!(kept, served, "and so does an exported file");
+
+    let all = waybill(&system, &["saga", "replay", "--all", "-o", "json"]).await.json(0);
+    assert_eq!((&all["histories"], &all["outcomes"]), (&json!(2), &json!({"confirmed": 1, "rejected": 1})));
+    let some =
+        waybill(&system, &["saga", "replay", "--all", "--status", "rejected", "--since", "1h", "-o", "json"]).await.json(0);
+    assert_eq!(some["histories"], 1);
+    waybill(&system, &["saga", "show", &Uuid::now_v7().to_string()]).await.expect(1);
+
+    // Nothing that was read or replayed has moved anything.
+    assert_eq!(system.said("ORDER_EVENTS").await.len(), 4);
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_saga_is_found_followed_and_put_right_by_hand() {
+    let system = System::builder().order(|order| order.timing.stuck_after = Duration::from_millis(300)).start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
+    system.stop(Service::Product).await;
+    let order = system.submit(user, &[(product, 1)]).await;
+    let id = order.to_string();
+    system.wait_entries(order, 2).await;
+    let stuck = eventually(Duration::from_secs(10), || async {
+        let list = waybill(&system, &["saga", "list", "--stuck", "--step", "reserve_stock", "-o", "json"]).await.json(0);
+        if list["items"][0]["order_id"] == id { Ok(list["items"][0].clone()) } else { Err(list) }
+    })
+    .await;
+    assert!(stuck["cause"].as_str().unwrap().contains("waiting for the product service"), "{stuck}");
+    assert!(waybill(&system, &["saga", "list", "--user", &Uuid::now_v7().to_string(), "-o", "jsonl"]).await.expect(0).is_empty());
+
+    let folded = waybill(&system, &["saga", "replay", &id, "--from", "nats", "-o", "json"]).await.json(0);
+    assert_eq!(folded["entries"].as_array().unwrap().len(), 2);
+    assert!(folded["gaps"][0].as_str().unwrap().contains("has not ended"), "{folded}");
+
+    let hand =
+        |word: &'static str| ["saga", word, &id, "--reason", "the shelf is gone", "--yes", "-o", "json"].map(str::to_owned);
+    let act = async |word| waybill(&system, &hand(word).each_ref().map(String::as_str)).await;
+    assert_eq!(act("retry").await.json(0)["waiting"][0]["attempts"], 2);
+    act("skip").await.expect(1);
+    let back = act("compensate").await.json(0);
+    assert_eq!((&back["waiting"][0]["direction"], &back["status"]), (&json!("undo"), &json!("pending")));
+    let follow = ["saga", "show", &id, "--follow"];
+    let (followed, skipped) = tokio::join!(waybill(&system, &follow), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        act("skip").await
+    });
+    assert_eq!(skipped.json(0)["status"], "rejected");
+    let story = followed.expect(0);
+    for part in
+        ["operator ann: retry (\"the shelf is gone\")", "operator ann: skip reserve_stock", "given up, to be put right by hand"]
+    {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    let refused = act("retry").await;
+    assert!(refused.0 == 1 && refused.2.contains("nothing to ask again"), "{}", refused.2);
+    assert!(waybill(&system, &["saga", "replay", "--all"]).await.expect(0).contains("no divergence"));
+    // The reservation, if it ever comes, is given back: nothing is left behind.
+    system.start(Service::Product).await;
+    eventually(Duration::from_secs(20), || async {
+        let stock = system.stock(product).await;
+        if stock == (3, 0) { Ok(()) } else { Err(stock) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_upgrade_check_is_a_gate() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
+    assert!(waybill(&system, &["saga", "upgrade-check"]).await.expect(0).contains("no saga is in flight"));
+    system.stop(Service::Product).await;
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_entries(order, 2).await;
+    let report = waybill(&system, &["saga", "upgrade-check", "-o", "json"]).await.json(0);
+    assert_eq!((&report["sagas"], &report["safe"]), (&json!(1), &json!(1)));
+    // As if the build that began the saga had meant something else by its plan.
+    sqlx::query("update plans set fingerprint = '00000000000000ff'").execute(&system.order_db).await.expect("changed");
+    let report = waybill(&system, &["saga", "upgrade-check", "-o", "json"]).await.json(1);
+    let first = &report["unsafe"]["first"][0];
+    assert_eq!(first["order_id"], order.to_string());
+    assert!(first["obstacle"].as_str().unwrap().contains("was changed after it began"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_shown_redriven_with_its_counts_and_dropped() {
+    let system = System::new().await;
+    let [confirmed, _] = two(&system).await.map(|order| order.to_string());
+    let event = json!({
+        "specversion": "1.0", "id": "1", "source": "/waybill/product", "type": "waybill.product.reserved.v9",
+        "time": "2026-01-02T03:04:05Z", "subject": confirmed, "data": {"order_id": confirmed},
+    });
+    system.say("replies.product", &[event.clone(), event]).await;
+    system.jetstream().publish("replies.user", "garbage".into()).await.expect("sent").await.expect("stored");
+    let list = async |args: &[&str]| {
+        let mut items = waybill(&system, &[&["dead-letter", "list", "-o", "json"], args].concat()).await.json(0);
+        serde_json::from_value::<Vec<Value>>(items["items"].take()).unwrap()
+    };
+    let letters = eventually(Duration::from_secs(10), || async {
+        let letters = list(&[]).await;
+        if letters.len() == 3 { Ok(letters) } else { Err(letters) }
+    })
+    .await;
+    assert_eq!(list(&["--stream", "USER_REPLIES"]).await.len(), 1);
+    assert_eq!(list(&["--reason", "NOT KNOWN"]).await.len(), 2);
+    assert_eq!(list(&["--older-than", "1h"]).await.len(), 0);
+    assert_eq!(list(&["--limit", "1"]).await.len(), 1);
+
+    let second = letters.iter().find(|letter| letter["index"] == 1).expect("the second event");
+    let sequence = second["sequence"].to_string();
+    let shown = waybill(&system, &["dead-letter", "show", &sequence]).await.expect(0);
+    assert!(shown.contains("event 2 of its message") && shown.contains("\"type\": \"waybill.product.reserved.v9\""), "{shown}");
+
+    waybill(&system, &["dead-letter", "redrive", &sequence]).await.expect(2);
+    let report = waybill(&system, &["dead-letter", "redrive", &sequence, "--yes", "-o", "json"]).await.json(0);
+    assert_eq!(report, json!({"done": 1, "gone": 0, "refused": []}));
+    let back = eventually(Duration::from_secs(10), || async {
+        let letters = list(&[]).await;
+        letters.iter().find(|letter| letter["redrives"] == 1).cloned().ok_or(letters)
+    })
+    .await;
+    assert_eq!((&back["deliveries"], &back["index"], &back["order_id"]), (&json!(2), &json!(0), &json!(confirmed)));
+    assert_eq!(list(&[]).await.len(), 3, "it came back, and its first life is gone");
+    waybill(&system, &["dead-letter", "show", &sequence]).await.expect(1);
+
+    waybill(&system, &["dead-letter", "redrive", "--all", "--stream", "USER_REPLIES", "--yes"]).await.expect(0);
+    let whole = eventually(Duration::from_secs(10), || async {
+        let letters = list(&["--stream", "USER_REPLIES"]).await;
+        letters.iter().find(|letter| letter["redrives"] == 1).cloned().ok_or(letters)
+    })
+    .await;
+    assert_eq!(whole["index"], Value::Null, "as it was, not wrapped");
+    waybill(&system, &["dead-letter", "drop", "--all", "--yes"]).await.expect(0);
+    assert_eq!(list(&[]).await.len(), 0);
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_poison_stops_no_order_and_is_dropped_at_once() {
+    const FLOOD: usize = 10_000;
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100, 1999).await);
+    let publishes = (0..FLOOD).map(|_| system.nats().publish("replies.product", "poison".into()));
+    for publish in publishes {
+        publish.await.expect("sent");
+    }
+    system.nats().flush().await.expect("sent");
+    let order = system.submit(user, &[(product, 1)]).await;
+    assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    eventually(Duration::from_secs(60), || async {
+        let mut stream = system.jetstream().get_stream("DEAD_LETTERS").await.expect("there");
+        let letters = stream.info().await.expect("there").state.messages;
+        if letters == FLOOD as u64 { Ok(()) } else { Err(letters) }
+    })
+    .await;
+    let report =
+        waybill(&system, &["dead-letter", "drop", "--all", "--reason", "not a batch", "--yes", "-o", "json"]).await.json(0);
+    assert_eq!(report["done"], FLOOD);
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_from_the_past_and_live() {
+    let system = System::new().await;
+    let [confirmed, rejected] = two(&system).await.map(|order| order.to_string());
+    let told = waybill(&system, &["events", "tail", "--since", "1h", "--limit", "4"]).await.expect(0);
+    assert_eq!((told.matches(&confirmed).count(), told.matches(&rejected).count()), (2, 2), "{told}");
+    let one = waybill(&system, &["events", "tail", &rejected, "--since", "1h", "--limit", "2", "-o", "jsonl"]).await.expect(0);
+    let kinds: Vec<Value> = one.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
+    assert_eq!(kinds, ["waybill.order.placed.v1", "waybill.order.rejected.v1"]);
+    let (live, _) = tokio::join!(waybill(&system, &["events", "tail", "--all-contexts", "--limit", "1"]), async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        system.create_user(true).await
+    });
+    assert!(live.expect(0).contains("user     created"));
+}
