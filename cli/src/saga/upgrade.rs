@@ -165,9 +165,9 @@ impl Report {
         let plans = if plans.is_empty() { String::new() } else { format!(" ({})", plans.join(", ")) };
         let unsafe_ = self.unsafe_.count;
         text + &match (self.sagas, unsafe_) {
-            (0, _) => "no saga is in flight".to_owned(),
-            (sagas, 0) => format!("this build continues every one of {sagas}{plans}"),
-            (sagas, _) => format!("this build does not continue {unsafe_} of {sagas}{plans}"),
+            (0, _) => "there is no saga to continue".to_owned(),
+            (sagas, 0) => format!("this build continues every saga: {sagas}{plans}"),
+            (sagas, _) => format!("this build does not continue {unsafe_} of {sagas} sagas{plans}"),
         }
     }
 }
@@ -214,6 +214,6 @@ mod tests {
 
     #[test]
     fn nothing_in_flight_is_safe() {
-        assert_eq!(Report::default().text(), "no saga is in flight");
+        assert_eq!(Report::default().text(), "there is no saga to continue");
     }
 }
