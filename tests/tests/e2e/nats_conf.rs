@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::jetstream::consumer::pull;
 use chassis::broker::Broker;
 use chassis::settings::BrokerSettings;
 use chassis::topology::{self, TopologySettings};
@@ -103,9 +103,13 @@ fn environment(store: &Path) -> Vec<(String, String)> {
     environment
 }
 
-/// Waits until the server has dealt with everything sent so far.
-async fn settled(client: &Client) {
-    client.flush().await.unwrap();
+/// Waits until the server has dealt with everything this user sent so far, and what it sent before its answer has come: there and
+/// back with a request that the user may make.
+async fn settled(user: &str, broker: &Broker) {
+    match CONSUMERS.iter().find(|consumer| consumer.name == user) {
+        Some(own) => drop(broker.jetstream().get_consumer_from_stream::<pull::Config, _, _>(own.name, own.stream).await.unwrap()),
+        None => drop(broker.jetstream().get_stream(STREAMS[0].name).await.unwrap()),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +195,7 @@ async fn nobody_says_what_another_says() {
                 broker.client().publish(subject, text.into()).await.unwrap();
             }
         }
-        settled(broker.client()).await;
+        settled(user, &broker).await;
     }
 
     let mut stored = BTreeSet::new();
@@ -221,7 +225,9 @@ async fn nobody_hears_or_takes_what_is_for_another() {
     for user in ["provision", "user", "product", "order"] {
         let broker = server.broker(user).await;
         let client = broker.client();
-        for subject in [">", "*.>", "events.>", "commands.*.*", "$JS.>", "_INBOX.>", "_INBOX.waybill-nobody.>"] {
+        for subject in
+            [">", "*.>", "events.>", "commands.*.*", "replies.*", "dead.>", "$JS.>", "_INBOX.>", "_INBOX.waybill-nobody.>"]
+        {
             ears.push((user, subject, client.subscribe(subject).await.unwrap()));
         }
         // The answers would come to an inbox of its own.
@@ -246,10 +252,9 @@ async fn nobody_hears_or_takes_what_is_for_another() {
         for (subject, body) in requests {
             client.publish_with_reply(subject, inbox.clone(), body.into()).await.unwrap();
         }
-        settled(client).await;
-        brokers.push(broker);
+        settled(user, &broker).await;
+        brokers.push((user, broker));
     }
-    operator.client().publish("_INBOX.waybill-nobody.1", "an answer to another".into()).await.unwrap();
 
     // The streams and consumers are as they were, and nothing was delivered: the next look of the owners finds it all.
     assert!(topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap().0.is_empty());
@@ -259,8 +264,14 @@ async fn nobody_hears_or_takes_what_is_for_another() {
         let info = stream.consumer_info(consumer.name).await.unwrap();
         assert_eq!((info.num_pending, info.num_ack_pending), (1, 0), "{consumer:?}");
     }
-    for broker in &brokers {
-        settled(broker.client()).await;
+
+    // Then everything is said that can be said.
+    for subject in PRODUCERS.iter().map(|(_, subject, _)| *subject).chain(["_INBOX.waybill-nobody.1"]) {
+        operator.client().publish(subject, "for whom it concerns".into()).await.unwrap();
+    }
+    settled("operator", &operator).await;
+    for (user, broker) in &brokers {
+        settled(user, broker).await;
     }
     for (user, subject, mut ear) in ears {
         if let Some(Some(message)) = ear.next().now_or_never() {
