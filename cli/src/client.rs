@@ -15,6 +15,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A year: the HTTP client knows no other way to wait without limit.
 const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long an answer that comes piece by piece may pause before its server counts as gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Says which request is which: the same key again gives the first answer again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -119,7 +122,11 @@ pub struct Pieces {
 impl Pieces {
     /// The next piece; `None` at the end of a complete answer.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.response.chunk().await.map_err(|cause| Failure::Unreachable { url: self.url.clone(), cause })
+        let url = self.url.clone();
+        match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+            Ok(piece) => piece.map_err(|cause| Failure::Unreachable { url, cause }),
+            Err(_) => Err(Failure::Garbled { url, why: "nothing, for a minute, in the middle of an answer".to_owned() }),
+        }
     }
 }
 
