@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use events::order::Status::{self, *};
 use events::product::{Line, PricedLine, Release, Released, Reserve, Reserved};
 use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use saga::order::{Answer, Command, Order, Step};
 use saga::{Direction, Kind, Phase, Plan, Progress, State};
 use uuid::Uuid;
@@ -18,18 +18,25 @@ use crate::parcel::{self, Parcel};
 use crate::toy;
 use crate::trip::{self, Trip};
 
-/// Lives many small cases through, and returns every end there was. A failing case is printed in its smallest form; it becomes a
-/// test of its own, so no seeds are kept.
+/// Lives many small cases through, and returns every end there was. A failing case is printed in its smallest form, with the seed that
+/// finds it again: `WAYBILL_TEST_SEED=<seed>`. Longer runs: `WAYBILL_TEST_CASES=1000000`.
 fn lived<S: Strategy, T: Hash + Eq>(cases: &S, live: impl Fn(S::Value) -> T) -> HashSet<T> {
     let ends = RefCell::new(HashSet::new());
-    let mut runner = TestRunner::new(Config { cases: 1_000, failure_persistence: None, ..Config::default() });
+    let seed = from_environment("WAYBILL_TEST_SEED").unwrap_or_else(|| RandomState::new().hash_one(()));
+    let cases_wanted = from_environment("WAYBILL_TEST_CASES").map_or(1_000, |cases| cases as u32);
+    let config = Config { cases: cases_wanted, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
+    let mut runner = TestRunner::new(config);
     let run = runner.run(cases, |case| {
         let end = live(case);
         ends.borrow_mut().insert(end);
         Ok(())
     });
-    run.unwrap_or_else(|failure| panic!("{failure}"));
+    run.unwrap_or_else(|failure| panic!("{failure}\nagain with: WAYBILL_TEST_SEED={seed} WAYBILL_TEST_CASES={cases_wanted}"));
     ends.into_inner()
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 /// What the product service knows of the order: one row.
