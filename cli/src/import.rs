@@ -1,7 +1,7 @@
 //! `waybill import`: real shopping baskets become products, users and orders. Each is made under an idempotency key of its
 //! own, so that an import can be stopped anywhere and run again.
 
-mod lines;
+pub mod lines;
 mod load;
 mod settle;
 mod summary;

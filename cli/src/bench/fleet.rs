@@ -36,7 +36,7 @@ pub struct Options {
     /// How many of each service.
     pub instances: usize,
     /// When the broker brings what it stored to disk.
-    pub sync: Option<Sync>,
+    pub sync: Sync,
     /// A broker that runs already, in place of one of our own.
     pub broker: Option<String>,
     /// The streams.
@@ -83,7 +83,7 @@ impl Fleet {
             );
         }
         let mut wanted = stack::Options::default();
-        wanted.nats.sync = options.sync.unwrap_or(wanted.nats.sync);
+        wanted.nats.sync = options.sync;
         wanted.nats.url = options.broker;
         let stack = Stack::start(wanted).await?;
         for database in DATABASES {

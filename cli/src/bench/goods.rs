@@ -35,7 +35,7 @@ pub struct Ware {
 }
 
 /// What there is to be ordered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Goods {
     /// The products.
     pub wares: Vec<Ware>,

@@ -105,11 +105,6 @@ impl Meter {
         };
         self.processes.iter().map(peak).collect()
     }
-
-    /// Whether a part is metered at all.
-    pub fn knows(&self, part: Part) -> bool {
-        self.processes.contains_key(&part)
-    }
 }
 
 /// CPU microseconds an order by part.
@@ -146,6 +141,5 @@ mod tests {
         assert!(meter.cpu()[&Part::Postgres] - before > 0.05);
         meter.look_at_memory();
         assert!(meter.peak_rss_mib()[&Part::Postgres] > 1.0);
-        assert!(meter.knows(Part::Driver) && !meter.knows(Part::Order));
     }
 }

@@ -44,9 +44,11 @@ pub fn all() -> Vec<u32> {
 
 /// The children of a process.
 pub fn children(parent: u32) -> Vec<u32> {
-    // Quick, where the kernel offers it; else every process is asked for its parent.
-    match fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")) {
-        Ok(list) => list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
+    // Quick, where the kernel offers it, thread by thread; else every process is asked for its parent.
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let lists: Result<Vec<String>, _> = threads.map(|thread| fs::read_to_string(thread.path().join("children"))).collect();
+    match lists {
+        Ok(lists) => lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect(),
         Err(_) => all().into_iter().filter(|&pid| cpu(pid).is_some_and(|cpu| cpu.parent == parent)).collect(),
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::drive::Mode;
+use super::floor::Floor;
+use super::machine::Machine;
 use super::meter::{ByPart, Part, round};
 use super::tally::{Counts, percentile_ms};
 use crate::output::table;
@@ -47,9 +50,56 @@ pub struct Run {
     pub peak_rss_mib: Parts,
     /// CPU of the servers as a multiple of what the same messages and rows cost without any service.
     pub floor_ratio: Option<f64>,
+    /// That cost.
+    pub floor_us_per_order: Option<Floor>,
+    /// Orders that became final, with those of the warm-up.
+    #[serde(skip)]
+    pub all_orders: u64,
     /// The whole distribution, for the page.
     #[serde(skip)]
     pub latency: Histogram<u64>,
+}
+
+/// What all runs have in common.
+#[derive(Clone, Debug, Serialize)]
+pub struct Context {
+    /// `uniform`, `hot` or `baskets`.
+    pub load: &'static str,
+    #[allow(missing_docs)]
+    pub lines_per_order: f64,
+    #[allow(missing_docs)]
+    pub products: usize,
+    #[allow(missing_docs)]
+    pub via_gateway: bool,
+    /// Of each service, where we started them.
+    pub instances: Option<u8>,
+    /// When the broker brings what it stored to disk, where we started it.
+    pub sync: Option<String>,
+    #[allow(missing_docs)]
+    pub warmup_seconds: f64,
+    /// Whether everything added up at the end; `null` where nobody looked.
+    pub audit_clean: Option<bool>,
+    #[allow(missing_docs)]
+    pub machine: Machine,
+    #[allow(missing_docs)]
+    pub version: &'static str,
+    /// Of the build, if it was told.
+    pub commit: Option<&'static str>,
+    /// As it was typed.
+    pub command: String,
+    #[allow(missing_docs)]
+    pub at: DateTime<Utc>,
+}
+
+/// One run with all there is to know about it: one object of the JSON lines.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Line<'a> {
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub run: &'a Run,
+    #[allow(missing_docs)]
+    #[serde(flatten)]
+    pub context: &'a Context,
 }
 
 /// CPU microseconds an order.
@@ -115,7 +165,7 @@ impl Parts {
 
 impl Run {
     /// Puts together what was counted and metered.
-    pub fn new(mode: Mode, seconds: f64, counts: Counts, cpu: &ByPart<f64>, memory: &ByPart<f64>) -> Self {
+    pub fn new(mode: Mode, seconds: f64, counts: Counts, all_orders: u64, cpu: &ByPart<f64>, memory: &ByPart<f64>) -> Self {
         let latency = &counts.latency;
         let ms = |percentile| round(percentile_ms(latency, percentile), 3);
         let servers = cpu.iter().filter(|(part, _)| **part != Part::Driver).map(|(_, us)| us).sum();
@@ -140,9 +190,23 @@ impl Run {
             driver_cpu_us_per_order: cpu.get(&Part::Driver).copied().unwrap_or_default(),
             peak_rss_mib: memory.into(),
             floor_ratio: None,
+            floor_us_per_order: None,
+            all_orders,
             errors_by_kind: counts.errors,
             latency: counts.latency,
         }
+    }
+
+    /// What went wrong, in words.
+    pub fn kinds(&self) -> String {
+        let kinds: Vec<_> = self.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        kinds.join(", ")
+    }
+
+    /// Sets the floor.
+    pub fn stand_on(&mut self, floor: Floor) {
+        self.floor_ratio = (floor.total > 0.0).then(|| round(self.cpu_us_per_order.total / floor.total, 2));
+        self.floor_us_per_order = Some(floor);
     }
 
     /// What was asked for: `256 clients`, `5000/s`.
@@ -197,8 +261,7 @@ pub fn tables(runs: &[Run]) -> String {
     text = format!("{text}\n\n{}", table(&header("PEAK MIB"), memory));
 
     for run in runs.iter().filter(|run| run.errors > 0) {
-        let kinds: Vec<_> = run.errors_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        text = format!("{text}\n\nErrors at {}: {}", run.load(), kinds.join(", "));
+        text = format!("{text}\n\nErrors at {}: {}", run.load(), run.kinds());
     }
     text
 }

@@ -4,20 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use reqwest::Url;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::Args;
 use super::drive::{Drive, Mode};
 use super::finals::{Awaited, Ear, connect};
 use super::goods::Load;
 use super::http::{Connection, Door};
 use super::live::Live;
-use super::meter::{ByPart, Meter, per_order};
+use super::meter::{Meter, per_order};
 use super::result::Run;
 use super::tally::{Tally, Window};
-
-/// How long the last orders may make no progress before they are looked up.
-const DEADLINE: Duration = Duration::from_secs(30);
+use super::target::Target;
 
 /// How often memory is looked at and progress is shown.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -25,28 +23,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What all runs share.
 #[derive(Debug)]
 pub struct Bench {
+    /// The broker, as a customer sees it.
+    pub broker: Client,
+    /// CPU and memory of the system.
+    pub meter: Arc<Meter>,
     doors: Vec<Arc<Door>>,
-    broker: Client,
     load: Arc<Load>,
-    meter: Arc<Meter>,
     warmup: Duration,
     seconds: Duration,
+    deadline: Duration,
+    in_flight: usize,
 }
 
 impl Bench {
     /// Connects to the broker.
-    pub async fn new(
-        urls: &[Url],
-        nats_url: &str,
-        load: Load,
-        processes: ByPart<Vec<u32>>,
-        warmup: f64,
-        seconds: Duration,
-    ) -> anyhow::Result<Self> {
-        let doors = urls.iter().map(|url| Door::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?;
-        let broker = connect(nats_url).await?;
-        let (load, meter) = (Arc::new(load), Arc::new(Meter::new(processes)));
-        Ok(Self { doors, broker, load, meter, warmup: Duration::from_secs_f64(warmup), seconds })
+    pub async fn new(target: &Target, load: Load, args: &Args) -> anyhow::Result<Self> {
+        Ok(Self {
+            broker: connect(&target.nats_url).await?,
+            meter: Arc::new(Meter::new(target.processes.clone())),
+            doors: target.doors.iter().map(|url| Door::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?,
+            load: Arc::new(load),
+            warmup: args.warmup,
+            seconds: args.seconds,
+            deadline: args.deadline,
+            in_flight: args.in_flight as usize,
+        })
     }
 
     /// Runs once.
@@ -62,8 +63,8 @@ impl Bench {
             load: self.load.clone(),
             tally: tally.clone(),
             awaited: awaited.clone(),
-            deadline: DEADLINE,
-            in_flight: 4_000,
+            deadline: self.deadline,
+            in_flight: self.in_flight,
         };
         let driving = AbortOnDropHandle::new(tokio::spawn(drive.run(mode, begin)));
         tokio::time::sleep_until(tally.window.start.into()).await;
@@ -72,13 +73,13 @@ impl Bench {
         let after = self.meter.cpu();
         self.meter.look_at_memory();
         driving.await??;
-        settle(&awaited).await;
+        settle(&awaited, self.deadline).await;
         drop((ear, watcher));
         self.look_up(&awaited, &tally).await;
 
         let counts = tally.counts();
         let cpu = per_order(&before, &after, counts.ended());
-        Ok(Run::new(mode, self.seconds.as_secs_f64(), counts, &cpu, &self.meter.peak_rss_mib()))
+        Ok(Run::new(mode, self.seconds.as_secs_f64(), counts, tally.finals(), &cpu, &self.meter.peak_rss_mib()))
     }
 
     /// Asks for each order that was not heard of. Each is an error, of the kind that says whether the order or only its event is missing.
@@ -96,9 +97,9 @@ impl Bench {
 }
 
 /// Waits until every order is final, or until none has become so for long.
-async fn settle(awaited: &Awaited) {
+async fn settle(awaited: &Awaited, deadline: Duration) {
     let (mut left, mut moved) = (awaited.waiting(), Instant::now());
-    while left > 0 && moved.elapsed() < DEADLINE {
+    while left > 0 && moved.elapsed() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let now = awaited.waiting();
         if now != left {

@@ -1,0 +1,129 @@
+//! One page with everything about a measurement, in one file: no script, nothing from elsewhere, light or dark as the reader has it.
+
+mod bars;
+mod charts;
+mod plot;
+
+use std::fmt::Write as _;
+
+use self::plot::plain;
+use super::meter::Part;
+use super::result::{Context, Run};
+
+const LATENCY: &str =
+    "From submission (in the open loop from the moment the order was due) to the final state. To the right the slowest few.";
+const CPU: &str = "What the processes of the servers used in the measured seconds, divided by the orders that became final in them. \
+                   Without the driver.";
+
+/// The page.
+pub fn page(runs: &[Run], context: &Context) -> String {
+    let labels = labels(runs);
+    let mut html = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+    html.push_str(r#"<meta name="viewport" content="width=device-width, initial-scale=1"><title>waybill bench</title><style>"#);
+    html.push_str(include_str!("report/style.css"));
+    html.push_str("</style></head><body><main>");
+    let at = context.at.format("%Y-%m-%d %H:%M UTC");
+    let _ = write!(html, "<h1>waybill bench</h1><p>{at}<br><code>{}</code></p>", escape(&context.command));
+    html.push_str(&tiles(runs, context));
+    section(&mut html, "Latency by percentile", LATENCY, &charts::distribution(runs, &labels));
+    html.push_str(&charts::against_load(runs, &labels).unwrap_or_default());
+    section(&mut html, "CPU by process", CPU, &bars::bars(runs, &labels));
+    section(&mut html, "Runs", "", &table(runs, &labels));
+    section(&mut html, "Measured on", "", &machine(context));
+    html.push_str("</main></body></html>\n");
+    html
+}
+
+fn section(html: &mut String, title: &str, about: &str, content: &str) {
+    let about = if about.is_empty() { String::new() } else { format!("<p>{}</p>", escape(about)) };
+    let _ = write!(html, "<section><h2>{}</h2>{about}{content}</section>", escape(title));
+}
+
+/// What each run is called; repetitions are numbered.
+fn labels(runs: &[Run]) -> Vec<String> {
+    let name = |(index, run): (usize, &Run)| {
+        let same = |other: &&Run| other.load() == run.load();
+        match runs[..index].iter().filter(same).count() {
+            0 => run.load(),
+            before => format!("{} #{}", run.load(), before + 1),
+        }
+    };
+    runs.iter().enumerate().map(name).collect()
+}
+
+fn tiles(runs: &[Run], context: &Context) -> String {
+    let Some(best) = runs.iter().max_by(|a, b| a.orders_per_s.total_cmp(&b.orders_per_s)) else { return String::new() };
+    let mut tiles = vec![
+        (plain(best.orders_per_s.round()), format!("orders/s at {}", best.load())),
+        (format!("{} ms", plain(best.p50_ms)), "p50 then".to_owned()),
+        (format!("{} ms", plain(best.p99_ms)), "p99 then".to_owned()),
+        (format!("{} µs", plain(best.cpu_us_per_order.total.round())), "CPU an order".to_owned()),
+    ];
+    tiles.extend(best.floor_ratio.map(|ratio| (format!("{ratio} ×"), "the floor".to_owned())));
+    let audit = match context.audit_clean {
+        Some(true) => "clean",
+        Some(false) => "not clean",
+        None => "not made",
+    };
+    tiles.push((audit.to_owned(), "audit".to_owned()));
+    let tile = |(number, name): &(String, String)| {
+        format!(r#"<div class="tile"><b>{}</b><span>{}</span></div>"#, escape(number), escape(name))
+    };
+    format!(r#"<div class="tiles">{}</div>"#, tiles.iter().map(tile).collect::<String>())
+}
+
+fn table(runs: &[Run], labels: &[String]) -> String {
+    let measured = |part: &Part| runs.iter().any(|run| run.peak_rss_mib.of(*part).is_some());
+    let parts: Vec<Part> = Part::ALL.into_iter().filter(measured).collect();
+    let mut head: Vec<String> = ["load", "orders/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "confirmed", "rejected"]
+        .into_iter()
+        .chain(["errors", "CPU µs", "driver µs", "× floor"])
+        .map(str::to_owned)
+        .collect();
+    head.extend(parts.iter().map(|part| format!("{} MiB", part.name())));
+    let mut rows = String::new();
+    for (run, label) in runs.iter().zip(labels) {
+        let mut row = vec![label.clone(), plain(run.orders_per_s.round())];
+        row.extend([run.p50_ms, run.p90_ms, run.p99_ms, run.p999_ms, run.max_ms].map(|ms| format!("{ms:.1}")));
+        row.extend([run.confirmed, run.rejected].map(|count| plain(count as f64)));
+        row.push(if run.errors == 0 { "0".to_owned() } else { run.kinds() });
+        row.extend([run.cpu_us_per_order.total, run.driver_cpu_us_per_order].map(|us| format!("{us:.1}")));
+        let or_none = |number: Option<f64>, digits| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"));
+        row.push(or_none(run.floor_ratio, 2));
+        row.extend(parts.iter().map(|&part| or_none(run.peak_rss_mib.of(part), 0)));
+        let _ = write!(rows, "<tr>{}</tr>", cells("td", &row));
+    }
+    let head = cells("th", &head);
+    format!(r#"<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"#)
+}
+
+fn cells(tag: &str, cells: &[String]) -> String {
+    cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect()
+}
+
+fn machine(context: &Context) -> String {
+    let machine = &context.machine;
+    let version = context.version.to_owned();
+    let load =
+        format!("{}: {} lines an order over {} products", context.load, context.lines_per_order, plain(context.products as f64));
+    let mut pairs = vec![
+        ("processor", format!("{}, {} cores", machine.cpu, machine.cores)),
+        ("memory", format!("{} GiB", machine.memory_gib)),
+        ("kernel", machine.kernel.clone()),
+        ("waybill", context.commit.map_or_else(|| version.clone(), |commit| format!("{version} ({commit})"))),
+        ("load", load),
+        ("door", if context.via_gateway { "the gateway".to_owned() } else { "the order service".to_owned() }),
+    ];
+    pairs.extend(context.instances.map(|instances| ("instances", format!("{instances} of each service"))));
+    pairs.extend(context.sync.as_ref().map(|sync| ("broker to disk", sync.clone())));
+    let pair = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
+    format!("<dl>{}</dl>", pairs.iter().map(pair).collect::<String>())
+}
+
+/// Text as it may stand in HTML, in an attribute too.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests;
