@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::{Context as _, bail};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::folder::random_u32;
+use anyhow::{Context as _, bail};
 
 /// Free ports are sought here and not by binding port 0, which hands out the range that outgoing
 /// connections use: while a server is down, a client trying to reconnect to such a port can be given the
@@ -42,11 +42,16 @@ impl Port {
         if !self.is_free_choice() {
             return if bindable(self.number) { Ok(self.number) } else { Err(self.taken()) };
         }
-        for _ in 0..100 {
-            let span = u32::from(FREE.end - FREE.start);
-            let offset = u16::try_from(random_u32()? % span).context("the range of free ports")?;
-            if bindable(FREE.start + offset) {
-                return Ok(FREE.start + offset);
+        // Each process begins elsewhere and goes on from there, so that neither it nor its neighbours are handed one port twice before
+        // the first has listened on it.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let span = u32::from(FREE.end - FREE.start);
+        let begin = std::process::id().wrapping_mul(64);
+        for _ in 0..span {
+            let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % span;
+            let number = FREE.start + u16::try_from(offset).context("the range of free ports")?;
+            if bindable(number) {
+                return Ok(number);
             }
         }
         bail!("found no free port between {} and {}", FREE.start, FREE.end)

@@ -66,8 +66,29 @@ impl System {
         Audit { orders: orders.len(), confirmed, rejected, cancelled, entries }
     }
 
-    /// Every order is final and waits for nobody, and everything that was to be said has been.
+    /// Every order is final and waits for nobody, everything that was to be said has been, and nothing more comes: a request whose
+    /// client hung up may be carried out yet.
     async fn quiet(&self) {
+        const STILL_FOR: Duration = Duration::from_millis(300);
+        loop {
+            self.settled().await;
+            let before = self.moves().await;
+            tokio::time::sleep(STILL_FOR).await;
+            if self.moves().await == before {
+                return;
+            }
+        }
+    }
+
+    /// How many orders there are, and how many entries in their histories.
+    async fn moves(&self) -> (i64, i64) {
+        sqlx::query_as("select count(*), coalesce(sum(sequence), 0)::bigint from orders")
+            .fetch_one(&self.order_db)
+            .await
+            .expect("the orders")
+    }
+
+    async fn settled(&self) {
         eventually(QUIET_WITHIN, || async {
             let open: Vec<(Uuid, String, bool, Value)> = sqlx::query_as(
                 "select id, status, settled, state from orders where not settled or status in ('pending', 'cancelling') limit 5",

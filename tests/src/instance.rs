@@ -115,10 +115,10 @@ impl Instance {
     /// Waits until it says that it is ready.
     pub async fn ready(&self) {
         eventually(READY_WITHIN, || async {
-            if let Some(Running::Task { task, .. }) = &*self.running.lock().expect("never poisoned")
-                && task.is_finished()
-            {
-                panic!("the {} service ended while it was starting", self.service.name());
+            let ended = matches!(&*self.running.lock().expect("never poisoned"),
+                Some(Running::Task { task, .. }) if task.is_finished());
+            if ended && let Some(Running::Task { task, .. }) = self.take() {
+                panic!("the {} service ended while it was starting: {:?}", self.service.name(), task.await);
             }
             match Answer::try_of(self.door.request(reqwest::Method::GET, "/readyz")).await {
                 Ok(answer) if answer.status == 200 => Ok(()),
