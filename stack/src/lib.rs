@@ -29,7 +29,7 @@ mod tools;
 mod user;
 mod watchdog;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ pub struct Stack {
     /// The database.
     pub postgres: Postgres,
     watchdog: Arc<Watchdog>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Stack {
@@ -110,13 +110,18 @@ impl Stack {
             Nats::start(&options.nats, &options.tools_dir, &folder, &watchdog),
             Postgres::start(&options.postgres, &options.tools_dir, &folder, user, &watchdog),
         )?;
-        Ok(Self { nats, postgres, watchdog, _folder: folder })
+        Ok(Self { nats, postgres, watchdog, folder })
     }
 
     /// Shuts both servers down politely, then removes an ephemeral folder.
     pub async fn stop(self) -> anyhow::Result<()> {
         let (nats, postgres) = tokio::join!(self.nats.stop(), self.postgres.stop());
         nats.and(postgres)
+    }
+
+    /// The folder of the data and the logs; an ephemeral one is removed at the end, whatever that is.
+    pub fn folder(&self) -> &Path {
+        &self.folder.root
     }
 
     /// Ends this process too, should ours be killed: a child that is of no use without the stack.

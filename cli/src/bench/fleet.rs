@@ -49,7 +49,6 @@ pub struct Fleet {
     services: Vec<Service>,
     /// Ends after the services that need it.
     pub stack: Stack,
-    _logs: Logs,
 }
 
 #[derive(Debug)]
@@ -58,16 +57,6 @@ struct Service {
     url: Url,
     log: PathBuf,
     child: Child,
-}
-
-/// The folder of the services' logs, removed at the end.
-#[derive(Debug)]
-struct Logs(PathBuf);
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 impl Fleet {
@@ -93,9 +82,7 @@ impl Fleet {
         broker.connected().await?;
         topology::ensure(broker.jetstream(), &options.topology).await?;
 
-        let logs = Logs(std::env::temp_dir().join(format!("waybill-bench-{}", std::process::id())));
-        fs::create_dir_all(&logs.0).with_context(|| format!("cannot make the folder {}", logs.0.display()))?;
-        let mut fleet = Self { services: Vec::new(), stack, _logs: logs };
+        let mut fleet = Self { services: Vec::new(), stack };
         for instance in 1..=options.instances {
             let mut urls = Vec::new();
             for (part, binary) in SERVICES.into_iter().zip(&binaries) {
@@ -112,7 +99,7 @@ impl Fleet {
     fn launch(&self, part: Part, binary: &Path, instance: usize, urls: &[Url]) -> anyhow::Result<Service> {
         let port = Port::FREE.pick()?;
         let address = format!("127.0.0.1:{port}");
-        let log = self._logs.0.join(format!("{}-{instance}.log", part.name()));
+        let log = self.stack.folder().join(format!("{}-{instance}.log", part.name()));
         let output = File::create(&log)?;
         let mut command = Command::new(binary);
         // A process group of its own: the terminal's Ctrl-C is for us, and we end the services in order.

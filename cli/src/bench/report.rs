@@ -7,7 +7,7 @@ mod plot;
 use std::fmt::Write as _;
 
 use self::plot::plain;
-use super::meter::Part;
+use super::meter::{Part, round};
 use super::result::{Context, Run};
 
 const LATENCY: &str =
@@ -28,7 +28,7 @@ pub fn page(runs: &[Run], context: &Context) -> String {
     section(&mut html, "Latency by percentile", LATENCY, &charts::distribution(runs, &labels));
     html.push_str(&charts::against_load(runs, &labels).unwrap_or_default());
     section(&mut html, "CPU by process", CPU, &bars::bars(runs, &labels));
-    section(&mut html, "Runs", "", &table(runs, &labels));
+    section(&mut html, "Runs", "", &(latency(runs, &labels) + &cost(runs, &labels)));
     section(&mut html, "Measured on", "", &machine(context));
     html.push_str("</main></body></html>\n");
     html
@@ -55,8 +55,8 @@ fn tiles(runs: &[Run], context: &Context) -> String {
     let Some(best) = runs.iter().max_by(|a, b| a.orders_per_s.total_cmp(&b.orders_per_s)) else { return String::new() };
     let mut tiles = vec![
         (plain(best.orders_per_s.round()), format!("orders/s at {}", best.load())),
-        (format!("{} ms", plain(best.p50_ms)), "p50 then".to_owned()),
-        (format!("{} ms", plain(best.p99_ms)), "p99 then".to_owned()),
+        (format!("{} ms", short(best.p50_ms)), "p50 then".to_owned()),
+        (format!("{} ms", short(best.p99_ms)), "p99 then".to_owned()),
         (format!("{} µs", plain(best.cpu_us_per_order.total.round())), "CPU an order".to_owned()),
     ];
     tiles.extend(best.floor_ratio.map(|ratio| (format!("{ratio} ×"), "the floor".to_owned())));
@@ -72,28 +72,59 @@ fn tiles(runs: &[Run], context: &Context) -> String {
     format!(r#"<div class="tiles">{}</div>"#, tiles.iter().map(tile).collect::<String>())
 }
 
-fn table(runs: &[Run], labels: &[String]) -> String {
-    let measured = |part: &Part| runs.iter().any(|run| run.peak_rss_mib.of(*part).is_some());
-    let parts: Vec<Part> = Part::ALL.into_iter().filter(measured).collect();
-    let mut head: Vec<String> = ["load", "orders/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "confirmed", "rejected"]
-        .into_iter()
-        .chain(["errors", "CPU µs", "driver µs", "× floor"])
-        .map(str::to_owned)
-        .collect();
-    head.extend(parts.iter().map(|part| format!("{} MiB", part.name())));
-    let mut rows = String::new();
-    for (run, label) in runs.iter().zip(labels) {
+/// With no more digits than one can say.
+fn short(ms: f64) -> String {
+    plain(round(
+        ms,
+        if ms < 10.0 {
+            2
+        } else if ms < 100.0 {
+            1
+        } else {
+            0
+        },
+    ))
+}
+
+fn latency(runs: &[Run], labels: &[String]) -> String {
+    let head = ["load", "orders/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "confirmed", "rejected", "errors"];
+    let rows = runs.iter().zip(labels).map(|(run, label)| {
         let mut row = vec![label.clone(), plain(run.orders_per_s.round())];
         row.extend([run.p50_ms, run.p90_ms, run.p99_ms, run.p999_ms, run.max_ms].map(|ms| format!("{ms:.1}")));
         row.extend([run.confirmed, run.rejected].map(|count| plain(count as f64)));
         row.push(if run.errors == 0 { "0".to_owned() } else { run.kinds() });
-        row.extend([run.cpu_us_per_order.total, run.driver_cpu_us_per_order].map(|us| format!("{us:.1}")));
-        let or_none = |number: Option<f64>, digits| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"));
-        row.push(or_none(run.floor_ratio, 2));
+        row
+    });
+    table(&head.map(str::to_owned), rows)
+}
+
+/// CPU of each part, the driver's, and the multiple of the floor; then the most memory of each.
+fn cost(runs: &[Run], labels: &[String]) -> String {
+    let measured = |part: &Part| runs.iter().any(|run| run.peak_rss_mib.of(*part).is_some());
+    let parts: Vec<Part> = Part::ALL.into_iter().filter(measured).collect();
+    let or_none = |number: Option<f64>, digits| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"));
+    let head = |first: &str, last: &[&str]| {
+        let names = parts.iter().map(|part| part.name());
+        ["load", first].into_iter().chain(names).chain(last.iter().copied()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let cpu = runs.iter().zip(labels).map(|(run, label)| {
+        let mut row = vec![label.clone(), or_none(Some(run.cpu_us_per_order.total), 1)];
+        row.extend(parts.iter().map(|&part| or_none(run.cpu_us_per_order.parts.of(part), 1)));
+        row.extend([or_none(Some(run.driver_cpu_us_per_order), 1), or_none(run.floor_ratio, 2)]);
+        row
+    });
+    let memory = runs.iter().zip(labels).map(|(run, label)| {
+        let all: f64 = parts.iter().filter_map(|&part| run.peak_rss_mib.of(part)).sum();
+        let mut row = vec![label.clone(), or_none(Some(all), 0)];
         row.extend(parts.iter().map(|&part| or_none(run.peak_rss_mib.of(part), 0)));
-        let _ = write!(rows, "<tr>{}</tr>", cells("td", &row));
-    }
-    let head = cells("th", &head);
+        row
+    });
+    table(&head("CPU µs an order", &["(driver)", "× floor"]), cpu) + &table(&head("peak MiB", &[]), memory)
+}
+
+fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: String = rows.map(|row| format!("<tr>{}</tr>", cells("td", &row))).collect();
+    let head = cells("th", head);
     format!(r#"<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"#)
 }
 

@@ -1,5 +1,6 @@
 //! The whole system on its real parts, in one binary.
 
+mod bench;
 mod cli_saga;
 mod containers;
 mod dead_letters;

@@ -51,16 +51,11 @@ pub fn against_load(runs: &[Run], labels: &[String]) -> Option<String> {
     if (first.concurrency, first.rate) == (last.concurrency, last.rate) {
         return None;
     }
-    let latencies: [(&str, fn(&Run) -> f64); 3] =
-        [("p50", |run| run.p50_ms), ("p99", |run| run.p99_ms), ("p99.9", |run| run.p999_ms)];
-    let series = latencies.map(|(name, of)| Series {
-        name: name.to_owned(),
-        curve: ordered.iter().map(|(run, _)| (load(run), of(run))).collect(),
-        marks: ordered
-            .iter()
-            .map(|(run, label)| (load(run), of(run), format!("{label}: {name} {} ms", plain(of(run)))))
-            .collect(),
-    });
+    let series = [
+        latency(&ordered, "p50", |run| run.p50_ms),
+        latency(&ordered, "p99", |run| run.p99_ms),
+        latency(&ordered, "p99.9", |run| run.p999_ms),
+    ];
     let x = Axis::linear(if offered { "orders/s offered" } else { "orders/s completed" }, runs.iter().map(load));
     let y = Axis::logarithmic("milliseconds", series.iter().flat_map(|series| &series.curve).map(|(_, ms)| *ms));
     let mut html = String::new();
@@ -71,6 +66,12 @@ pub fn against_load(runs: &[Run], labels: &[String]) -> Option<String> {
         section(&mut html, "Completed against offered", ABOUT, &completed(&ordered, &x));
     }
     Some(html)
+}
+
+fn latency(ordered: &[(&Run, &String)], name: &str, of: fn(&Run) -> f64) -> Series {
+    let mark = |(run, label): &(&Run, &String)| (load(run), of(run), format!("{label}: {name} {} ms", plain(of(run))));
+    let marks: Vec<_> = ordered.iter().map(mark).collect();
+    Series { name: name.to_owned(), curve: marks.iter().map(|(x, y, _)| (*x, *y)).collect(), marks }
 }
 
 fn load(run: &Run) -> f64 {
