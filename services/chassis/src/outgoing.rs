@@ -118,11 +118,6 @@ impl Outgoing {
         packets
     }
 
-    /// Whether nothing is said.
-    pub fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.packets.is_empty()
-    }
-
     fn event<M>(&self, saying: Saying<M>) -> CloudEvent<M> {
         CloudEvent {
             id: saying.id,

@@ -90,7 +90,7 @@ impl Advance {
         if touched.is_empty() {
             return Ok(outgoing);
         }
-        let entries: Vec<HistoryRow> = touched.iter().flat_map(|open| open.entries.iter().map(Entry::row)).collect();
+        let entries: Vec<&HistoryRow> = touched.iter().flat_map(|open| &open.entries).collect();
         store::append(tx, now, &entries).await?;
         let rows: Vec<(&Row, Timer)> = touched.iter().map(|open| (&open.locked.row, self.timer(open))).collect();
         store::update(tx, &rows, self.timing.deadlines()).await?;
@@ -110,7 +110,7 @@ impl Advance {
     }
 
     fn timer(&self, open: &Open) -> Timer {
-        timer(&open.locked.row, open.before.as_ref(), &self.timing)
+        timer(&open.locked.row, Some(&open.before), &self.timing)
     }
 
     /// After the commit: wakes who waits, and counts what ended.
@@ -141,27 +141,14 @@ pub fn timer(row: &Row, before: Option<&State<Order>>, timing: &Timing) -> Timer
 /// An order under decision.
 struct Open {
     locked: Locked,
-    before: Option<State<Order>>,
-    entries: Vec<Entry>,
+    before: State<Order>,
+    entries: Vec<HistoryRow>,
     messages: Vec<Message<Order>>,
-}
-
-/// A history entry to be written.
-struct Entry {
-    order_id: OrderId,
-    sequence: u32,
-    json: Box<RawValue>,
-}
-
-impl Entry {
-    fn row(&self) -> HistoryRow {
-        HistoryRow { order_id: self.order_id, sequence: self.sequence, entry: self.json.clone() }
-    }
 }
 
 impl Open {
     fn new(locked: Locked) -> Self {
-        Self { before: Some(locked.row.state.clone()), locked, entries: Vec::new(), messages: Vec::new() }
+        Self { before: locked.row.state.clone(), locked, entries: Vec::new(), messages: Vec::new() }
     }
 
     fn trigger(&mut self, trigger: &Trigger, now: DateTime<Utc>) -> anyhow::Result<Option<Verdict>> {
@@ -217,8 +204,8 @@ impl Open {
         row.sequence += 1;
         row.state = decision.state;
         row.note_prices();
-        let json = entry(&input, decision.verdict, &decision.messages, &row.state)?;
-        self.entries.push(Entry { order_id: row.order.id, sequence: row.sequence, json });
+        let entry = entry(&input, decision.verdict, &decision.messages, &row.state)?;
+        self.entries.push(HistoryRow { order_id: row.order.id, sequence: row.sequence, entry });
         self.messages.extend(decision.messages);
         Ok(decision.verdict)
     }

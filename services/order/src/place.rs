@@ -68,7 +68,7 @@ impl Handler for Place {
             say(&mut outgoing, row, &decision.messages, None)?;
         }
         if !entries.is_empty() {
-            store::append(tx, now, &entries).await?;
+            store::append(tx, now, &entries.iter().collect::<Vec<_>>()).await?;
         }
 
         // Not inserted: the key is taken. A new statement sees by which order.

@@ -204,7 +204,7 @@ pub struct HistoryRow {
 }
 
 /// Appends to waybills.
-pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[HistoryRow]) -> sqlx::Result<()> {
+pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[&HistoryRow]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into order_history (order_id, sequence, at, entry) \
          select order_id, sequence, $3, entry::json from unnest($1::uuid[], $2::int[], $4::text[]) as new (order_id, sequence, entry)",
