@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::dead_letter::{DeadLetter, Origin, bury};
 use crate::health::Health;
 use crate::unit_of_work::{Failure, Handler, UnitOfWork};
+use crate::writers::Turn;
 
 /// Messages fetched ahead. Each may hold a full batch, so this bounds memory: 32 x 512 KiB.
 const FETCH_AHEAD: usize = 32;
@@ -91,6 +92,8 @@ where
                 () = shutdown.cancelled() => return Ok(()),
                 next = messages.next() => next.ok_or_else(|| anyhow::anyhow!("the stream of messages ended"))??,
             };
+            // What arrives while others have their turn joins this batch.
+            let turn = self.unit.turn().await;
             let mut batch = Vec::new();
             let (mut events, mut bytes) = (0, 0);
             let mut broken = None;
@@ -114,7 +117,8 @@ where
                     }
                 }
             }
-            if !self.work(batch).await {
+            if !self.work(&turn, batch).await {
+                drop(turn);
                 // The database is in trouble. The messages are not lost: they come again.
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
@@ -128,10 +132,10 @@ where
     }
 
     /// Handles a batch and settles its messages. `false`: the database is in trouble, nothing was done.
-    async fn work(&self, batch: Vec<Received<M>>) -> bool {
+    async fn work(&self, turn: &Turn, batch: Vec<Received<M>>) -> bool {
         let items: Vec<&CloudEvent<M>> =
             batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event)).collect();
-        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(&self.handler, &items).await };
+        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(turn, &self.handler, &items).await };
         let mut results = match results {
             Ok(results) => results.into_iter(),
             Err(failure) => {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::settings::BatchSettings;
 use crate::unit_of_work::{Failure, Handler, UnitOfWork};
+use crate::writers::Turn;
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {
@@ -49,7 +50,13 @@ impl<H: Handler> GroupCommit<H> {
                     some = waiting.recv_many(&mut batch, batch_max) => if some == 0 { break },
                     () = stop.cancelled() => break,
                 }
-                run(&unit, &*handler, &mut batch).await;
+                let turn = unit.turn().await;
+                while batch.len() < batch_max
+                    && let Ok(more) = waiting.try_recv()
+                {
+                    batch.push(more);
+                }
+                run(&unit, &turn, &*handler, &mut batch).await;
             }
         };
         (Self { queue }, work)
@@ -66,9 +73,9 @@ impl<H: Handler> GroupCommit<H> {
     }
 }
 
-async fn run<H: Handler>(unit: &UnitOfWork, handler: &H, batch: &mut Vec<Waiting<H>>) {
+async fn run<H: Handler>(unit: &UnitOfWork, turn: &Turn, handler: &H, batch: &mut Vec<Waiting<H>>) {
     let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
-    match unit.run(handler, &items).await {
+    match unit.run(turn, handler, &items).await {
         Ok(results) => {
             for (waiting, result) in batch.drain(..).zip(results) {
                 let _ = waiting.answer.send(result);

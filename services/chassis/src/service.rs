@@ -25,6 +25,7 @@ use crate::outbox::Outbox;
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, Secret};
 use crate::telemetry;
 use crate::unit_of_work::{Handler, UnitOfWork};
+use crate::writers::Writers;
 
 /// Settings every service with a database has.
 #[derive(Args, Clone, Debug)]
@@ -53,6 +54,7 @@ pub struct Service {
     settings: Parts,
     database: Database,
     broker: Broker,
+    connections: Arc<Writers>,
     unit: UnitOfWork,
     health: Health,
     /// Cancelled from outside: stop taking work.
@@ -80,6 +82,7 @@ impl Service {
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
         let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker);
+        let connections = Arc::new(Writers::new(database.clone(), settings.database.writers as usize));
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);
@@ -88,7 +91,8 @@ impl Service {
             name,
             listener,
             settings: settings.clone(),
-            unit: UnitOfWork::new(database.clone(), outbox.clone()),
+            unit: UnitOfWork::new(connections.clone(), outbox.clone()),
+            connections,
             database,
             broker,
             health,
@@ -174,7 +178,8 @@ impl Service {
         self.relay.wait().await;
         self.tasks.close();
         self.tasks.wait().await;
-        self.database.pool().close().await;
+        self.connections.release();
+        self.database.close().await;
         tracing::info!(service = self.name, "stopped");
         Ok(())
     }

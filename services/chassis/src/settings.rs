@@ -27,9 +27,14 @@ pub struct BrokerSettings {
 /// The database.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseSettings {
-    /// Connections to the database. A service writes in batches on one or two of them; the others serve reads.
+    /// Connections for reads; batches have their own.
     #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,
+
+    /// Batches written at once, each on a connection of its own. Fewer makes larger batches, which cost less an order; more overlaps
+    /// their waits for the disk.
+    #[arg(long, env = "WAYBILL_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub writers: u32,
 
     /// Seconds a statement may run before the database ends it. A bound on how long a lock or a bad plan can hold up a batch.
     #[arg(long, env = "WAYBILL_STATEMENT_TIMEOUT", default_value = "10", value_parser = seconds)]

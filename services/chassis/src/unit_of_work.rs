@@ -1,16 +1,18 @@
 //! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use backon::{ExponentialBuilder, Retryable};
 use sqlx::PgConnection;
 
-use crate::database::{Database, is_conflict, is_outage};
+use crate::database::{is_conflict, is_outage};
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
+use crate::writers::{Turn, Writers};
 
 /// A function from a transaction and a batch to a batch: the answers, one for each item in order, and what to say.
 ///
@@ -68,19 +70,29 @@ impl Failure {
 /// Runs batches.
 #[derive(Clone)]
 pub struct UnitOfWork {
-    database: Database,
+    writers: Arc<Writers>,
     outbox: Outbox,
 }
 
 impl UnitOfWork {
-    pub(crate) fn new(database: Database, outbox: Outbox) -> Self {
-        Self { database, outbox }
+    pub(crate) fn new(writers: Arc<Writers>, outbox: Outbox) -> Self {
+        Self { writers, outbox }
+    }
+
+    /// Waits for the right to run a batch. What arrives meanwhile belongs in it.
+    pub async fn turn(&self) -> Turn {
+        self.writers.turn().await
     }
 
     /// Does a batch in one transaction. If it fails, its items are tried one by one, so that one that cannot be done stops no other.
     ///
     /// `Err`: the database is in trouble, and nothing was done. Run it in a task of its own: dropped half way it would waste a connection.
-    pub async fn run<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
+    pub async fn run<H: Handler>(
+        &self,
+        _turn: &Turn,
+        handler: &H,
+        items: &[&H::Item],
+    ) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
         match self.attempt(handler, items).await {
             Ok(answers) => return Ok(answers.into_iter().map(Ok).collect()),
             Err(failure @ Failure::Outage(_)) => return Err(failure),
@@ -101,7 +113,7 @@ impl UnitOfWork {
     }
 
     /// One item, alone, in a task of its own: a client that disconnects cannot leave a transaction half done.
-    pub async fn run_detached<H: Handler>(&self, handler: &std::sync::Arc<H>, item: H::Item) -> Result<H::Answer, Failure> {
+    pub async fn run_detached<H: Handler>(&self, handler: &Arc<H>, item: H::Item) -> Result<H::Answer, Failure> {
         let (unit, handler) = (self.clone(), handler.clone());
         let work = tokio::spawn(async move { unit.run_one(&*handler, &item).await });
         work.await.unwrap_or_else(|error| Err(Failure::Item(anyhow!(error))))
@@ -109,6 +121,7 @@ impl UnitOfWork {
 
     /// One item, alone.
     pub async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
+        let _turn = self.turn().await;
         let mut answers = self.attempt(handler, &[item]).await?;
         answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer")))
     }
@@ -122,12 +135,12 @@ impl UnitOfWork {
     }
 
     async fn once<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> anyhow::Result<Vec<H::Answer>> {
-        let mut tx = self.database.pool().begin().await?;
+        let mut tx = self.writers.begin().await?;
         let Handled { answers, outgoing } = handler.handle(&mut tx, items).await?;
         anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
         let packets = outgoing.into_packets();
         let row = self.outbox.write(&mut tx, &packets).await?;
-        tx.commit().await?;
+        self.writers.commit(tx).await?;
         if let Some(row) = row {
             self.outbox.publish(row, packets);
         }
