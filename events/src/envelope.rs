@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::{Message, TraceParent};
+use crate::{Data, Message, TraceParent};
 
 /// The content type of a batch (CloudEvents JSON format, section 4).
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -50,11 +50,29 @@ pub struct CloudEvent<T> {
     pub message: T,
 }
 
-/// The JSON form. `data` is kept raw in both directions: written once, read when its type is known.
-#[derive(Serialize, Deserialize)]
-struct Wire<'a> {
-    #[serde(borrow)]
-    specversion: Cow<'a, str>,
+/// The JSON form as it is written: the data in place, without a copy.
+#[derive(Serialize)]
+#[serde(bound = "T: Message")]
+struct Written<'a, T> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    time: DateTime<Utc>,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    data: Data<'a, T>,
+}
+
+/// The JSON form as it is read: the data kept raw until its type is known.
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow, rename = "specversion")]
+    _specversion: Cow<'a, str>,
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
@@ -64,35 +82,51 @@ struct Wire<'a> {
     time: DateTime<Utc>,
     #[serde(borrow)]
     subject: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default)]
     traceparent: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     attempt: Option<u32>,
     #[serde(borrow)]
-    data: Cow<'a, RawValue>,
+    data: &'a RawValue,
 }
 
 impl<T: Message> CloudEvent<T> {
-    /// Writes the event in the JSON format.
-    pub fn encode(&self) -> serde_json::Result<Box<RawValue>> {
-        serde_json::value::to_raw_value(&Wire {
-            specversion: "1.0".into(),
-            id: self.id.as_str().into(),
-            source: self.source.as_ref().into(),
-            kind: self.message.kind().into(),
-            time: self.time,
-            subject: self.subject.as_str().into(),
-            traceparent: self.traceparent.as_ref().map(|trace| trace.as_str().into()),
-            attempt: self.attempt,
-            data: Cow::Owned(self.message.data()?),
-        })
+    /// Writes the event in the JSON format, at the end of what is there.
+    ///
+    /// # Errors
+    /// Where the data cannot be JSON. What was written until then stays.
+    pub fn encode(&self, buffer: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(
+            buffer,
+            &Written {
+                specversion: "1.0",
+                id: &self.id,
+                source: &self.source,
+                kind: self.message.kind(),
+                time: self.time,
+                subject: &self.subject,
+                traceparent: self.traceparent.as_ref().map(TraceParent::as_str),
+                attempt: self.attempt,
+                data: Data(&self.message),
+            },
+        )
+    }
+
+    /// The event in the JSON format.
+    ///
+    /// # Errors
+    /// Where the data cannot be JSON.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut json = Vec::new();
+        self.encode(&mut json)?;
+        Ok(json)
     }
 
     /// Reads an event in the JSON format. An invalid `traceparent` is dropped, as its specification says.
     pub fn decode(json: &RawValue) -> Result<Self, DecodeError> {
-        let wire: Wire = serde_json::from_str(json.get())?;
+        let wire: Read = serde_json::from_str(json.get())?;
         Ok(Self {
-            message: T::decode(&wire.kind, &wire.data)?,
+            message: T::decode(&wire.kind, wire.data)?,
             id: wire.id.into_owned(),
             source: wire.source.into_owned().into(),
             time: wire.time,
@@ -127,16 +161,23 @@ mod tests {
         }
     }
 
+    fn json(event: &CloudEvent<user::Command>) -> String {
+        String::from_utf8(event.to_json().unwrap()).unwrap()
+    }
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
     #[test]
     fn an_event_survives_the_wire() {
         let event = event();
-        let json = event.encode().unwrap();
-        assert_eq!(CloudEvent::<user::Command>::decode(&json).unwrap(), event);
+        assert_eq!(CloudEvent::<user::Command>::decode(&raw(&json(&event))).unwrap(), event);
     }
 
     #[test]
     fn one_bad_event_does_not_spoil_the_batch() {
-        let good = event().encode().unwrap();
+        let good = json(&event());
         let batch = format!(r#"[{good}, {{"no": "event"}}, 7, {good}]"#);
         let events = split_batch(batch.as_bytes()).unwrap();
         let read: Vec<bool> = events.iter().map(|json| CloudEvent::<user::Command>::decode(json).is_ok()).collect();
@@ -151,20 +192,18 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_named() {
-        let json = event().encode().unwrap().get().replace("waybill.user.validate.v1", "waybill.user.validate.v9");
-        let raw = RawValue::from_string(json).unwrap();
-        let error = CloudEvent::<user::Command>::decode(&raw).unwrap_err();
+        let json = json(&event()).replace("waybill.user.validate.v1", "waybill.user.validate.v9");
+        let error = CloudEvent::<user::Command>::decode(&raw(&json)).unwrap_err();
         assert_eq!(error.to_string(), "the event type `waybill.user.validate.v9` is not known here");
     }
 
     #[test]
     fn escaped_and_added_fields_are_read() {
-        let json = event().encode().unwrap().get().replace("/waybill/order", "\\/waybill\\/order").replacen(
+        let json = json(&event()).replace("/waybill/order", "\\/waybill\\/order").replacen(
             '{',
             r#"{"added":[1,{"more":2}],"#,
             1,
         );
-        let raw = RawValue::from_string(json).unwrap();
-        assert_eq!(CloudEvent::<user::Command>::decode(&raw).unwrap(), event());
+        assert_eq!(CloudEvent::<user::Command>::decode(&raw(&json)).unwrap(), event());
     }
 }

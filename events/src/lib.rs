@@ -26,4 +26,4 @@ pub use product::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
 pub use text::{Description, Email, Name, TextError};
 pub use trace::TraceParent;
-pub use vocabulary::Message;
+pub use vocabulary::{Data, Message};

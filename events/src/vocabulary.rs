@@ -1,6 +1,6 @@
 //! A vocabulary: the closed set of messages one context understands, each with its versioned CloudEvents type.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::DecodeError;
@@ -17,7 +17,19 @@ pub trait Message: Sized + Serialize {
     fn decode(kind: &str, data: &RawValue) -> Result<Self, DecodeError>;
 
     /// Writes the data alone, without the type.
-    fn data(&self) -> serde_json::Result<Box<RawValue>>;
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+}
+
+/// A message's data alone, without the type, as something to be written.
+pub struct Data<'a, M>(pub &'a M);
+
+impl<M: Message> Serialize for Data<'_, M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize_data(serializer)
+    }
 }
 
 /// Declares an enum of messages, its [`Message`] implementation and its JSON form `{"type": ..., "data": {...}}`.
@@ -46,8 +58,8 @@ macro_rules! vocabulary {
                 }
             }
 
-            fn data(&self) -> serde_json::Result<Box<serde_json::value::RawValue>> {
-                match self { $(Self::$variant(data) => serde_json::value::to_raw_value(data),)* }
+            fn serialize_data<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$variant(data) => serde::Serialize::serialize(data, serializer),)* }
             }
         }
 

@@ -61,7 +61,7 @@ pub async fn held(books: &Books) -> anyhow::Result<Check> {
     let mut products = sqlx::query(
         "select products.id, reserved, coalesce(held, 0)::bigint as held from products left join ( \
              select (item->>'product_id')::uuid as id, sum((item->>'quantity')::bigint) as held \
-             from reservations, jsonb_array_elements(items) as item where status = 'reserved' group by 1 \
+             from reservations, json_array_elements(items) as item where status = 'reserved' group by 1 \
          ) as holds on holds.id = products.id order by products.id",
     )
     .fetch(&books.products);

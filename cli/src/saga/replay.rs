@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use events::{Message as _, OrderId};
+use events::OrderId;
 use saga::order::{Command, Order};
 use saga::{Change, Divergence, Input, Message, Replayed, State, Verdict};
 use serde::Serialize;
@@ -141,10 +141,9 @@ impl<'a> Shown<'a> {
 
 /// The command a message stands for; null for what is told to everyone.
 fn command(order: &Order, state: &State<Order>, message: &Message<Order>) -> Value {
-    let typed = |kind: &str, data: serde_json::Result<Box<serde_json::value::RawValue>>| json!({"type": kind, "data": data.ok()});
     match state.command(order, message) {
-        Some(Command::User(command)) => typed(command.kind(), command.data()),
-        Some(Command::Product(command)) => typed(command.kind(), command.data()),
+        Some(Command::User(command)) => json!(command),
+        Some(Command::Product(command)) => json!(command),
         None => Value::Null,
     }
 }

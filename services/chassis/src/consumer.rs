@@ -187,9 +187,9 @@ fn judge<M: Message, A>(stream: &str, received: &mut Received<M>, results: Vec<R
     for ((index, event), result) in received.events.iter().zip(results) {
         match result {
             Ok(_) => {}
-            Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.encode() {
+            Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.to_json() {
                 Ok(json) => received.letters.push(DeadLetter {
-                    payload: String::from(Box::<str>::from(json)).into(),
+                    payload: json.into(),
                     index: Some(*index),
                     reason: format!("the handler failed: {error:#}"),
                 }),

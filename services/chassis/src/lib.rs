@@ -23,6 +23,7 @@ mod unit_of_work;
 mod writers;
 
 pub use group_commit::{GroupCommit, Overloaded};
+pub use outbox::Recall;
 pub use outgoing::{Outgoing, Packet, Saying};
 pub use service::{Parts, Running, Service, main};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};

@@ -5,9 +5,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -27,6 +29,16 @@ const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Rows the relay publishes in one transaction: few, so that the transaction stays short.
 const RELAY_ROWS: i64 = 16;
 
+/// How long a batch waits for room among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
+
+/// Makes messages again from what the database holds. A service whose messages say nothing that is not there keeps them out of the
+/// outbox: a word for each is enough.
+pub trait Recall: Send + Sync + 'static {
+    /// The messages these words stand for, in their order; exactly as they were made first.
+    fn recall<'a>(&'a self, db: &'a mut PgConnection, words: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>>;
+}
+
 /// The outbox of one database.
 #[derive(Clone)]
 pub struct Outbox(Arc<Inner>);
@@ -39,10 +51,14 @@ struct Inner {
     publishing: TaskTracker,
     published: Mutex<Vec<Uuid>>,
     something_published: Notify,
+    recall: Option<Box<dyn Recall>>,
 }
 
+/// Room for one row among those in flight.
+pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
+
 impl Outbox {
-    pub(crate) fn new(database: Database, broker: Broker, settings: &BrokerSettings) -> Self {
+    pub(crate) fn new(database: Database, broker: Broker, settings: &BrokerSettings, recall: Option<Box<dyn Recall>>) -> Self {
         Self(Arc::new(Inner {
             database,
             broker,
@@ -51,7 +67,17 @@ impl Outbox {
             publishing: TaskTracker::new(),
             published: Mutex::default(),
             something_published: Notify::new(),
+            recall,
         }))
+    }
+
+    /// Waits for room among the rows in flight. `None`: the broker is away or does not keep up; what is written is left to the relay.
+    pub(crate) async fn room(&self) -> Option<Room> {
+        if !self.0.broker.is_connected() {
+            return None;
+        }
+        let room = tokio::time::timeout(ROOM_WITHIN, self.0.in_flight.clone().acquire_owned()).await;
+        room.ok()?.ok().map(Room)
     }
 
     /// Writes what a transaction says into that transaction. `None`: it says nothing.
@@ -60,26 +86,24 @@ impl Outbox {
             return Ok(None);
         }
         let id = Uuid::now_v7();
-        let subjects: Vec<&str> = packets.iter().map(|packet| packet.subject.as_str()).collect();
-        let payloads: Vec<&[u8]> = packets.iter().map(|packet| packet.payload.as_ref()).collect();
-        sqlx::query("insert into outbox (id, subjects, headers, payloads) values ($1, $2, $3, $4)")
+        let (kept, recalled): (Vec<&Packet>, Vec<&Packet>) = packets.iter().partition(|packet| packet.recall.is_none());
+        let subjects: Vec<&str> = kept.iter().map(|packet| packet.subject.as_str()).collect();
+        let payloads: Vec<&[u8]> = kept.iter().map(|packet| packet.payload.as_ref()).collect();
+        let mut words: Vec<&str> = recalled.iter().filter_map(|packet| packet.recall.as_deref()).collect();
+        words.dedup();
+        sqlx::query("insert into outbox (id, subjects, headers, payloads, recall) values ($1, $2, $3, $4, $5)")
             .bind(id)
             .bind(subjects)
-            .bind(headers_to_json(packets))
+            .bind(headers_to_json(&kept))
             .bind(payloads)
+            .bind(words)
             .execute(tx)
             .await?;
         Ok(Some(id))
     }
 
     /// Publishes a committed row in the background. What cannot be published now is left to the relay.
-    pub(crate) fn publish(&self, row: Uuid, packets: Vec<Packet>) {
-        if !self.0.broker.is_connected() {
-            return;
-        }
-        let Ok(permit) = self.0.in_flight.clone().try_acquire_owned() else {
-            return;
-        };
+    pub(crate) fn publish(&self, room: Room, row: Uuid, packets: Vec<Packet>) {
         let outbox = self.clone();
         self.0.publishing.spawn(async move {
             match outbox.0.broker.publish(&row.to_string(), &packets).await {
@@ -93,7 +117,7 @@ impl Outbox {
                     tracing::warn!(%row, %error, "not published; the relay will");
                 }
             }
-            drop(permit);
+            drop(room);
         });
     }
 
@@ -131,7 +155,7 @@ impl Outbox {
     async fn publish_left_behind(&self) -> anyhow::Result<usize> {
         let mut tx = self.0.database.pool().begin().await?;
         let rows = sqlx::query(
-            "select id, subjects, headers, payloads from outbox \
+            "select id, subjects, headers, payloads, recall from outbox \
              where created_at < now() - make_interval(secs => $1) order by id limit $2 for update skip locked",
         )
         .bind(self.0.relay_after.as_secs_f64())
@@ -141,7 +165,12 @@ impl Outbox {
         let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
         for row in &rows {
             let id: Uuid = row.try_get("id")?;
-            let packets = packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?);
+            let mut packets = packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?);
+            let words: Vec<String> = row.try_get("recall")?;
+            if !words.is_empty() {
+                let recall = self.0.recall.as_ref().context("an outbox row is to be recalled, and nobody can")?;
+                packets.extend(recall.recall(&mut tx, &words).await?);
+            }
             self.0.broker.publish(&id.to_string(), &packets).await?;
             ids.push(id);
         }
@@ -173,8 +202,8 @@ impl Outbox {
     }
 }
 
-fn headers_to_json(packets: &[Packet]) -> Value {
-    let headers = |packet: &Packet| {
+fn headers_to_json(packets: &[&Packet]) -> Value {
+    let headers = |packet: &&Packet| {
         Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
     };
     packets.iter().map(headers).collect()
@@ -193,6 +222,7 @@ fn packets(subjects: Vec<String>, headers: Value, payloads: Vec<Vec<u8>>) -> Vec
             subject,
             headers: headers.get(index).and_then(Value::as_object).map(read).unwrap_or_default(),
             payload: payload.into(),
+            recall: None,
         })
         .collect()
 }

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Message, TraceParent};
-use serde_json::value::RawValue;
+use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
 
 /// One message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +15,8 @@ pub struct Packet {
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body.
     pub payload: Bytes,
+    /// What this message can be made from again, where that is in the database: then the outbox keeps this word and not the message.
+    pub recall: Option<String>,
 }
 
 /// An event to be said, before its envelope.
@@ -58,10 +59,11 @@ pub struct Outgoing {
     packets: Vec<Packet>,
 }
 
+/// A JSON array in the making, without its closing bracket.
 struct OpenBatch {
     subject: &'static str,
-    events: Vec<Box<RawValue>>,
-    bytes: usize,
+    events: usize,
+    json: Vec<u8>,
 }
 
 impl Outgoing {
@@ -72,25 +74,32 @@ impl Outgoing {
 
     /// Adds an event to the batch for a subject; a batch that is full becomes a message.
     pub fn send<M: Message>(&mut self, subject: &'static str, saying: Saying<M>) -> anyhow::Result<()> {
-        let json = self.event(saying).encode()?;
+        let event = self.event(saying);
         let position = self.open.iter().position(|batch| batch.subject == subject).unwrap_or_else(|| {
-            self.open.push(OpenBatch { subject, events: Vec::new(), bytes: 2 });
+            self.open.push(OpenBatch { subject, events: 0, json: Vec::new() });
             self.open.len() - 1
         });
         let batch = &mut self.open[position];
-        let full = batch.events.len() == BATCH_MAX_EVENTS || batch.bytes + json.get().len() + 1 > BATCH_MAX_BYTES;
-        if full && !batch.events.is_empty() {
+        if batch.events == BATCH_MAX_EVENTS {
             self.packets.push(batch.take());
         }
-        let batch = &mut self.open[position];
-        batch.bytes += json.get().len() + 1;
-        batch.events.push(json);
+        let before = batch.json.len();
+        batch.json.push(if batch.events == 0 { b'[' } else { b',' });
+        event.encode(&mut batch.json)?;
+        // It no longer fits, with the closing bracket: it opens the next message. One too large on its own stays alone.
+        if batch.json.len() >= BATCH_MAX_BYTES && batch.events > 0 {
+            let mut next = batch.json.split_off(before);
+            next[0] = b'[';
+            self.packets.push(batch.take());
+            batch.json = next;
+        }
+        batch.events += 1;
         Ok(())
     }
 
     /// Adds an event for everyone: a message of its own, attributes in the headers, readable with `nats sub`
-    /// (CloudEvents NATS binding, binary mode).
-    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>) -> anyhow::Result<()> {
+    /// (CloudEvents NATS binding, binary mode). `recall`: see [`Packet::recall`].
+    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>, recall: Option<String>) -> anyhow::Result<()> {
         let event = self.event(saying);
         let mut headers: Vec<(Cow<'static, str>, String)> = vec![
             ("Content-Type".into(), "application/json".into()),
@@ -105,16 +114,16 @@ impl Outgoing {
             headers.push(("ce-traceparent".into(), trace.as_str().to_owned()));
             headers.push(("traceparent".into(), trace.into()));
         }
-        let payload = String::from(Box::<str>::from(event.message.data()?)).into();
-        self.packets.push(Packet { subject, headers, payload });
+        let payload = serde_json::to_vec(&Data(&event.message))?.into();
+        self.packets.push(Packet { subject, headers, payload, recall });
         Ok(())
     }
 
-    /// The messages: batches first, because someone waits for them.
+    /// The messages: batches first, because someone waits for them; last those that can be made again.
     pub fn into_packets(mut self) -> Vec<Packet> {
-        let mut packets: Vec<Packet> =
-            self.open.iter_mut().filter(|batch| !batch.events.is_empty()).map(OpenBatch::take).collect();
+        let mut packets: Vec<Packet> = self.open.iter_mut().filter(|batch| batch.events > 0).map(OpenBatch::take).collect();
         packets.append(&mut self.packets);
+        packets.sort_by_key(|packet| packet.recall.is_some());
         packets
     }
 
@@ -133,20 +142,14 @@ impl Outgoing {
 
 impl OpenBatch {
     fn take(&mut self) -> Packet {
-        let mut payload = Vec::with_capacity(self.bytes);
-        payload.push(b'[');
-        for (index, event) in self.events.drain(..).enumerate() {
-            if index > 0 {
-                payload.push(b',');
-            }
-            payload.extend_from_slice(event.get().as_bytes());
-        }
+        let mut payload = std::mem::take(&mut self.json);
         payload.push(b']');
-        self.bytes = 2;
+        self.events = 0;
         Packet {
             subject: self.subject.to_owned(),
             headers: vec![("Content-Type".into(), BATCH_CONTENT_TYPE.into())],
             payload: payload.into(),
+            recall: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::database::Database;
 use crate::group_commit::GroupCommit;
 use crate::health::Health;
 use crate::http;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Recall};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, Secret};
 use crate::telemetry;
 use crate::unit_of_work::{Handler, UnitOfWork};
@@ -69,19 +69,21 @@ pub struct Service {
 }
 
 impl Service {
-    /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet.
+    /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet. `recall`: for a service that
+    /// can make its messages again.
     pub async fn start(
         name: &'static str,
         listener: TcpListener,
         database_url: &Secret,
         migrator: &'static Migrator,
         settings: &Parts,
+        recall: Option<Box<dyn Recall>>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let application = format!("waybill-{name}");
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
-        let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker);
+        let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker, recall);
         let connections = Arc::new(Writers::new(database.clone(), settings.database.writers as usize));
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {

@@ -13,8 +13,8 @@ pub struct BrokerSettings {
     #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
     pub nats_url: Secret,
 
-    /// Outbox rows that may await the broker's acknowledgement at once. More hides a slower broker behind more memory; what does not
-    /// fit is left to the relay, so nothing is lost by a low value.
+    /// Outbox rows that may await the broker's acknowledgement at once. More hides a slower broker behind more memory; where there is no
+    /// room, the next batch waits.
     #[arg(long, env = "WAYBILL_PUBLISH_IN_FLIGHT", default_value_t = 64)]
     pub publish_in_flight: usize,
 

@@ -33,8 +33,9 @@ pub trait Handler: Send + Sync + 'static {
         batch: &[&Self::Item],
     ) -> impl Future<Output = anyhow::Result<Handled<Self::Answer>>> + Send;
 
-    /// Called after the commit, with the items and their answers: to wake who waits in this process. Must not block.
-    fn committed(&self, _: &[&Self::Item], _: &[Self::Answer]) {}
+    /// Called after the commit, with the items and their answers: to wake who waits in this process, to keep what is needed again. Must
+    /// not block.
+    fn committed(&self, _: &[&Self::Item], _: &mut [Self::Answer]) {}
 }
 
 /// What a handler made of a batch.
@@ -135,16 +136,17 @@ impl UnitOfWork {
     }
 
     async fn once<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> anyhow::Result<Vec<H::Answer>> {
+        let room = self.outbox.room().await;
         let mut tx = self.writers.begin().await?;
-        let Handled { answers, outgoing } = handler.handle(&mut tx, items).await?;
+        let Handled { mut answers, outgoing } = handler.handle(&mut tx, items).await?;
         anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
         let packets = outgoing.into_packets();
         let row = self.outbox.write(&mut tx, &packets).await?;
         self.writers.commit(tx).await?;
-        if let Some(row) = row {
-            self.outbox.publish(row, packets);
+        if let (Some(row), Some(room)) = (row, room) {
+            self.outbox.publish(room, row, packets);
         }
-        handler.committed(items, &answers);
+        handler.committed(items, &mut answers);
         Ok(answers)
     }
 }

@@ -1,23 +1,23 @@
 //! Applies what comes to orders under way: answers, timers, cancellations. One shape for all: lock, decide, write, say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use chassis::{Handled, Handler, Outgoing, Saying, metrics};
+use chassis::{Handled, Handler, Outgoing, metrics};
 use chrono::{DateTime, Utc};
-use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Status, Waybill};
-use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
+use events::order::Status;
 use events::{CloudEvent, OrderId, product, user};
-use saga::order::{Answer, Command, Order, Step};
-use saga::{Action, Direction, Input, Message, Notice, State, Verdict, Why, decide};
-use serde::Serialize;
-use serde_json::value::RawValue;
+use saga::order::{Answer, Order, Step};
+use saga::{Action, Input, Message, Notice, State, Verdict, Why, decide};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::store::{HistoryRow, Locked, Timer};
+use crate::recent::{Kept, Recent};
+use crate::store::HistoryRow;
+use crate::tell::say;
 use crate::view::Row;
 use crate::waiting::Waiting;
-use crate::{SOURCE, Timing, store};
+use crate::{SOURCE, Timing, store, timer};
 
 /// What comes to an order.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub enum Trigger {
 }
 
 /// What became of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Moved {
     /// The order.
     pub id: OrderId,
@@ -43,78 +43,91 @@ pub struct Moved {
     pub verdict: Option<Verdict>,
     /// Whether the batch ended it.
     pub ended: bool,
+    /// The order, once for each, to be kept if the transaction commits.
+    kept: Option<Kept>,
 }
 
 /// Advances orders.
 pub struct Advance {
     timing: Timing,
+    recent: Arc<Recent>,
     /// Those who wait for an order to become final.
     pub waiting: Waiting,
 }
 
 impl Advance {
-    pub fn new(timing: Timing) -> Self {
-        Self { timing, waiting: Waiting::default() }
+    pub fn new(timing: Timing, recent: Arc<Recent>) -> Self {
+        Self { timing, recent, waiting: Waiting::default() }
     }
 
     /// Decides a batch, in its order, on locked rows. `None` for an order nobody knows.
     async fn apply(&self, tx: &mut PgConnection, batch: &[(OrderId, Trigger)]) -> anyhow::Result<Handled<Option<Moved>>> {
-        let ids: Vec<Uuid> = batch.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
-        let now = store::now(tx).await?;
-        let locked = store::lock(tx, &ids, self.timing.deadlines()).await?;
-        let mut orders: BTreeMap<OrderId, Open> =
-            locked.into_iter().map(|locked| (locked.row.order.id, Open::new(locked))).collect();
+        let (now, mut orders) = self.lock(tx, batch).await?;
+        let mut outgoing = Outgoing::new(SOURCE, now);
         let mut verdicts = Vec::with_capacity(batch.len());
         for (id, trigger) in batch {
             verdicts.push(match orders.get_mut(id) {
-                Some(open) => open.trigger(trigger, now)?,
+                Some(open) => open.trigger(trigger, now, &self.timing, &mut outgoing)?,
                 None => {
                     tracing::warn!(order = %id, "an answer for an order nobody knows");
                     None
                 }
             });
         }
-        let outgoing = self.write(tx, now, &orders).await?;
-        let answers = batch.iter().zip(verdicts).map(|((id, _), verdict)| orders.get(id).map(|open| open.moved(verdict)));
-        Ok(Handled { answers: answers.collect(), outgoing })
+        self.write(tx, now, &mut orders).await?;
+        let mut answers: Vec<Option<Moved>> =
+            batch.iter().zip(verdicts).map(|((id, _), verdict)| orders.get(id).map(|open| open.moved(verdict))).collect();
+        for moved in answers.iter_mut().flatten() {
+            // To what has come to its end mostly nothing comes any more.
+            moved.kept = orders.remove(&moved.id).map(|open| open.kept).filter(|kept| !kept.row.state.is_settled());
+        }
+        Ok(Handled { answers, outgoing })
+    }
+
+    /// Locks the orders of a batch and has each as it stands: kept from its last step, or else read.
+    async fn lock(
+        &self,
+        tx: &mut PgConnection,
+        batch: &[(OrderId, Trigger)],
+    ) -> anyhow::Result<(DateTime<Utc>, BTreeMap<OrderId, Open>)> {
+        let ids: Vec<Uuid> = batch.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
+        let locked = store::lock(tx, &ids).await?;
+        let (mut orders, mut unknown) = (BTreeMap::new(), Vec::new());
+        for (id, sequence) in locked.orders {
+            match self.recent.take(id, sequence) {
+                Some(kept) => _ = orders.insert(id, Open::new(kept)),
+                None => unknown.push(id.0),
+            }
+        }
+        if !unknown.is_empty() {
+            let read = store::kept(tx, &unknown).await?;
+            orders.extend(read.into_iter().map(|kept| (kept.row.order.id, Open::new(kept))));
+        }
+        Ok((locked.now.unwrap_or_else(Utc::now), orders))
     }
 
     async fn write(
         &self,
         tx: &mut PgConnection,
         now: DateTime<Utc>,
-        orders: &BTreeMap<OrderId, Open>,
-    ) -> anyhow::Result<Outgoing> {
-        let touched: Vec<&Open> = orders.values().filter(|open| !open.entries.is_empty()).collect();
-        let mut outgoing = Outgoing::new(SOURCE, now);
-        if touched.is_empty() {
-            return Ok(outgoing);
+        orders: &mut BTreeMap<OrderId, Open>,
+    ) -> anyhow::Result<()> {
+        let (mut entries, mut rows): (Vec<HistoryRow>, Vec<&Row>) = (Vec::new(), Vec::new());
+        for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
+            timer::wind(&mut open.kept.row, &open.before, now, &self.timing);
+            entries.append(&mut open.entries);
+            rows.push(&open.kept.row);
         }
-        let entries: Vec<&HistoryRow> = touched.iter().flat_map(|open| &open.entries).collect();
-        store::append(tx, now, &entries).await?;
-        let rows: Vec<(&Row, Timer)> = touched.iter().map(|open| (&open.locked.row, self.timer(open))).collect();
-        store::update(tx, &rows, self.timing.deadlines()).await?;
-
-        let ended: Vec<Uuid> = touched.iter().filter(|open| open.ends()).map(|open| open.locked.row.order.id.0).collect();
-        let mut waybills: BTreeMap<OrderId, Vec<Box<RawValue>>> = BTreeMap::new();
-        if !ended.is_empty() {
-            for (id, entry) in store::history(&mut *tx, &ended).await? {
-                waybills.entry(id).or_default().push(entry);
-            }
+        if !rows.is_empty() {
+            store::append(tx, now, &entries).await?;
+            store::update(tx, &rows).await?;
         }
-        for open in touched {
-            let waybill = waybills.get(&open.locked.row.order.id).map(|entries| Waybill::of(entries)).transpose()?;
-            say(&mut outgoing, &open.locked.row, &open.messages, waybill)?;
-        }
-        Ok(outgoing)
+        Ok(())
     }
 
-    fn timer(&self, open: &Open) -> Timer {
-        timer(&open.locked.row, Some(&open.before), &self.timing)
-    }
-
-    /// After the commit: wakes who waits, and counts what ended.
-    fn tell(&self, answers: &[Option<Moved>]) {
+    /// After the commit: keeps what will move again, wakes who waits, and counts what ended.
+    fn tell(&self, answers: &mut [Option<Moved>]) {
+        self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
         for moved in answers.iter().flatten() {
             self.waiting.wake(moved.id);
             if moved.ended {
@@ -124,75 +137,46 @@ impl Advance {
     }
 }
 
-/// When an order is due again: when the first of its unanswered commands is.
-pub fn timer(row: &Row, before: Option<&State<Order>>, timing: &Timing) -> Timer {
-    let seed = row.order.id.0.as_u128() as u64;
-    let mut timer = Timer { due_in: None, begins: false, can_expire: false };
-    for (step, direction, attempt) in row.state.outstanding() {
-        let delay = timing.patience().delay(attempt, seed);
-        let goes_on = before.is_some_and(|before| before.outstanding().any(|(was, way, _)| (was, way) == (step, direction)));
-        timer.due_in = Some(timer.due_in.map_or(delay, |due| due.min(delay)));
-        timer.begins |= !goes_on;
-        timer.can_expire |= direction == Direction::Act;
-    }
-    timer
-}
-
 /// An order under decision.
 struct Open {
-    locked: Locked,
+    kept: Kept,
     before: State<Order>,
+    /// What is not yet written of its history.
     entries: Vec<HistoryRow>,
-    messages: Vec<Message<Order>>,
+    /// Whether its outcome is told now.
+    ended: bool,
 }
 
 impl Open {
-    fn new(locked: Locked) -> Self {
-        Self { before: locked.row.state.clone(), locked, entries: Vec::new(), messages: Vec::new() }
+    fn new(kept: Kept) -> Self {
+        Self { before: kept.row.state.clone(), kept, entries: Vec::new(), ended: false }
     }
 
-    fn trigger(&mut self, trigger: &Trigger, now: DateTime<Utc>) -> anyhow::Result<Option<Verdict>> {
-        match trigger {
-            Trigger::Answer(answer) => self.decide(Input::Answer(answer.clone()), now).map(Some),
-            Trigger::Cancel => self.decide(Input::Cancel, now).map(Some),
+    fn trigger(
+        &mut self,
+        trigger: &Trigger,
+        now: DateTime<Utc>,
+        timing: &Timing,
+        outgoing: &mut Outgoing,
+    ) -> anyhow::Result<Option<Verdict>> {
+        let inputs = match trigger {
+            Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
+            Trigger::Cancel => vec![Input::Cancel],
             Trigger::Operator { action, by, reason } => {
-                let input = Input::Operator { action: *action, by: by.clone(), reason: reason.clone() };
-                self.decide(input, now).map(Some)
+                vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
             }
-            Trigger::Timer => {
-                // Looked at again under the lock: another instance may have been first.
-                if !self.locked.due {
-                    return Ok(None);
-                }
-                let mut verdict = None;
-                for input in self.due() {
-                    verdict = Some(self.decide(input, now)?);
-                }
-                self.locked.due = false;
-                Ok(verdict)
-            }
-        }
-    }
-
-    /// What the clock says of each unanswered command.
-    fn due(&self) -> Vec<Input<Order>> {
-        let (expired, overdue) = (self.locked.expired, self.locked.overdue);
-        let outstanding: Vec<(Step, Direction, u32)> = self.locked.row.state.outstanding().collect();
-        if overdue
-            && !self.locked.row.state.is_final()
-            && outstanding.iter().any(|(_, direction, _)| *direction == Direction::Act)
-        {
-            return vec![Input::Overdue];
-        }
-        let input = |(step, direction, _)| match direction {
-            Direction::Act if expired => Input::Expired(step),
-            _ => Input::Due(step),
+            // Looked at again under the lock: another instance may have been first.
+            Trigger::Timer => timer::inputs(&self.kept.row, now, timing),
         };
-        outstanding.into_iter().map(input).collect()
+        let mut verdict = None;
+        for input in inputs {
+            verdict = Some(self.decide(input, now, outgoing)?);
+        }
+        Ok(verdict)
     }
 
-    fn decide(&mut self, input: Input<Order>, now: DateTime<Utc>) -> anyhow::Result<Verdict> {
-        let row = &mut self.locked.row;
+    fn decide(&mut self, input: Input<Order>, now: DateTime<Utc>, outgoing: &mut Outgoing) -> anyhow::Result<Verdict> {
+        let Kept { row, history } = &mut self.kept;
         let decision = decide(&row.order, &row.state, &input);
         // A consumer made anew reads its stream again from the beginning: what was said to a saga that has ended is no news.
         if row.state.is_settled() && decision.verdict == Verdict::Ignored(Why::Repeated) {
@@ -204,89 +188,18 @@ impl Open {
         row.sequence += 1;
         row.state = decision.state;
         row.note_prices();
-        let entry = entry(&input, decision.verdict, &decision.messages, &row.state)?;
-        self.entries.push(HistoryRow { order_id: row.order.id, sequence: row.sequence, entry });
-        self.messages.extend(decision.messages);
+        let entry = HistoryRow::new(row, &input, decision.verdict, &decision.messages)?;
+        history.push(entry.whole(now)?);
+        self.entries.push(entry);
+        self.ended |=
+            decision.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)));
+        say(outgoing, row, history, &decision.messages)?;
         Ok(decision.verdict)
     }
 
     fn moved(&self, verdict: Option<Verdict>) -> Moved {
-        let row = &self.locked.row;
-        Moved { id: row.order.id, status: row.status(), verdict, ended: self.ends() }
-    }
-
-    /// Whether its outcome is told now: the message that carries the whole waybill.
-    fn ends(&self) -> bool {
-        self.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)))
-    }
-}
-
-/// A history entry without its sequence and time, which stand in columns of their own.
-pub fn entry(
-    message: &Input<Order>,
-    decision: Verdict,
-    sent: &[Message<Order>],
-    state: &State<Order>,
-) -> serde_json::Result<Box<RawValue>> {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        message: &'a Input<Order>,
-        decision: Verdict,
-        sent: &'a [Message<Order>],
-        state: &'a State<Order>,
-    }
-    serde_json::value::to_raw_value(&Line { message, decision, sent, state })
-}
-
-/// Turns what a saga wants said into messages.
-pub fn say(outgoing: &mut Outgoing, row: &Row, messages: &[Message<Order>], waybill: Option<Waybill>) -> anyhow::Result<()> {
-    let id = row.order.id;
-    for message in messages {
-        let (verb, attempt) = match message {
-            Message::Ask { step, attempt } => (step.name().to_owned(), *attempt),
-            Message::Undo { step, attempt } => (format!("undo_{}", step.name()), *attempt),
-            Message::Tell(notice) => {
-                let event = event(*notice, row, waybill.clone());
-                let subject = event_subject("order", event.word(), &id);
-                // Its place in the history tells one from a namesake.
-                let saying = Saying {
-                    id: format!("{id}/{}/{}", event.word(), row.sequence),
-                    about: id.to_string(),
-                    trace: Some(row.trace.clone()),
-                    attempt: None,
-                    message: event,
-                };
-                outgoing.tell(subject, saying)?;
-                continue;
-            }
-        };
-        let Some(command) = row.state.command(&row.order, message) else {
-            continue;
-        };
-        let (event_id, about, trace) = (format!("{id}/{verb}/{attempt}"), id.to_string(), Some(row.trace.clone()));
-        match command {
-            Command::User(command) => {
-                outgoing.send(VALIDATE, Saying { id: event_id, about, trace, attempt: Some(attempt), message: command })?;
-            }
-            Command::Product(command) => {
-                let subject = match command {
-                    product::Command::Reserve(_) => RESERVE,
-                    product::Command::Release(_) => RELEASE,
-                };
-                outgoing.send(subject, Saying { id: event_id, about, trace, attempt: Some(attempt), message: command })?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn event(notice: Notice, row: &Row, waybill: Option<Waybill>) -> Event {
-    match (notice, row.status()) {
-        (Notice::Started, _) => Placed(row.snapshot(None)).into(),
-        (Notice::Compensating, _) => Compensating(row.snapshot(None)).into(),
-        (Notice::Completed, _) => Confirmed(row.snapshot(waybill)).into(),
-        (Notice::Compensated, Status::Cancelled) => Cancelled(row.snapshot(waybill)).into(),
-        (Notice::Compensated, _) => Rejected(row.snapshot(waybill)).into(),
+        let row = &self.kept.row;
+        Moved { id: row.order.id, status: row.status(), verdict, ended: self.ended, kept: None }
     }
 }
 
@@ -300,13 +213,13 @@ impl Handler for Advance {
         self.apply(tx, &batch).await
     }
 
-    fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
+    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.tell(answers);
     }
 }
 
 /// Applies the user service's answers.
-pub struct UserReplies(pub std::sync::Arc<Advance>);
+pub struct UserReplies(pub Arc<Advance>);
 
 impl Handler for UserReplies {
     type Item = CloudEvent<user::Reply>;
@@ -324,13 +237,13 @@ impl Handler for UserReplies {
         self.0.apply(tx, &batch.iter().map(answer).collect::<Vec<_>>()).await
     }
 
-    fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
+    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.0.tell(answers);
     }
 }
 
 /// Applies the product service's answers.
-pub struct ProductReplies(pub std::sync::Arc<Advance>);
+pub struct ProductReplies(pub Arc<Advance>);
 
 impl Handler for ProductReplies {
     type Item = CloudEvent<product::Reply>;
@@ -349,7 +262,7 @@ impl Handler for ProductReplies {
         self.0.apply(tx, &batch.iter().map(answer).collect::<Vec<_>>()).await
     }
 
-    fn committed(&self, _: &[&Self::Item], answers: &[Self::Answer]) {
+    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.0.tell(answers);
     }
 }

@@ -98,7 +98,7 @@ async fn submit(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<O
     // Waiting begins before the order exists: its end cannot be missed.
     let place = wait.map(|_| edge.advance.waiting.join(new.order.id));
     let (placed, replayed) = match edge.placing.submit(new).await?? {
-        Placing::Placed(view) => (view, false),
+        Placing::Placed(view, _) => (view, false),
         Placing::Replayed(view) => (view, true),
         Placing::KeyReused => return Err(IdempotencyKey::reused()),
     };

@@ -1,16 +1,19 @@
 //! The order service: takes orders and carries each through its saga.
 //!
 //! The saga itself is in the `saga` crate; here are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
-//! what comes to orders under way, `sweeper` is the clock, `store` has the statements.
+//! what comes to orders under way, `tell` says what came of it, `sweeper` is the clock, `store` has the statements.
 
 mod advance;
 mod edge;
 mod live;
 mod place;
 mod plans;
+mod recent;
 mod sagas;
 mod store;
 mod sweeper;
+mod tell;
+mod timer;
 mod view;
 mod waiting;
 
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::settings::{Secret, seconds};
-use chassis::{Parts, Running, Service, http};
+use chassis::{Parts, Recall, Running, Service, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use saga::Patience;
@@ -26,6 +29,7 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, ProductReplies, UserReplies};
+use crate::recent::Recent;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
 
@@ -88,10 +92,6 @@ pub struct Timing {
 }
 
 impl Timing {
-    pub(crate) fn deadlines(&self) -> store::Deadlines {
-        store::Deadlines { step: self.step_deadline, order: self.order_deadline }
-    }
-
     pub(crate) fn patience(&self) -> Patience {
         Patience { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
     }
@@ -105,8 +105,11 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     saga::verify::<saga::order::Order>()?;
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
-    let service = Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
-    let advance = Arc::new(Advance::new(settings.timing));
+    let recall = Some(Box::new(tell::Retell) as Box<dyn Recall>);
+    let service =
+        Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
+    let recent = Arc::new(Recent::default());
+    let advance = Arc::new(Advance::new(settings.timing, recent.clone()));
     service.consume(USER_REPLIES_CONSUMER, UserReplies(advance.clone()));
     service.consume(PRODUCT_REPLIES_CONSUMER, ProductReplies(advance.clone()));
     service.spawn(sweeper::run(
@@ -120,7 +123,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
     let edge = edge::Edge {
         database: service.database(),
-        placing: service.group_commit(Arc::new(place::Place::new(settings.timing))),
+        placing: service.group_commit(Arc::new(place::Place::new(settings.timing, recent))),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),

@@ -66,7 +66,7 @@ struct Waiting {
 impl From<InFlight> for View {
     fn from(saga: InFlight) -> Self {
         let cause = cause(&saga);
-        let InFlight { row, fingerprint, waiting_since, due_at, stuck, .. } = saga;
+        let InFlight { row, fingerprint, stuck, .. } = saga;
         let direction = |direction| match direction {
             Direction::Act => "act",
             Direction::Undo => "undo",
@@ -79,8 +79,8 @@ impl From<InFlight> for View {
             plan: row.state.plan_version(),
             fingerprint,
             waiting: row.state.outstanding().map(waiting).collect(),
-            waiting_since,
-            due_at,
+            waiting_since: row.waiting_since,
+            due_at: row.due_at,
             stuck,
             cause,
             created_at: row.created_at,
@@ -102,7 +102,7 @@ fn cause(saga: &InFlight) -> Option<String> {
         (Step::ReserveStock, Direction::Act) => "reserve the stock",
         (Step::ReserveStock, Direction::Undo) => "give back the stock",
     };
-    let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    let since = saga.row.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     let plural = if attempts == 1 { "" } else { "s" };
     Some(format!(
         "waiting for the {whom} service to {what}{}, {attempts} attempt{plural}, last answer: {}",

@@ -2,20 +2,23 @@
 
 mod operator;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::product::Line;
 use events::{Currency, Money, OrderId, TraceParent, UserId};
-use saga::State;
 use saga::order::Order;
+use saga::{Input, Message, State, Verdict};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
+use crate::recent::Kept;
 use crate::view::Row;
 
 pub use operator::{InFlight, SagaFilter, count, oldest_first, record_plan, sagas};
@@ -40,6 +43,8 @@ impl FromRow<'_, PgRow> for Row {
             trace: TraceParent::parse(trace).ok_or_else(|| corrupt(format!("no traceparent: {trace}")))?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
+            waiting_since: row.try_get("waiting_since")?,
+            due_at: row.try_get("due_at")?,
         })
     }
 }
@@ -48,66 +53,48 @@ fn corrupt(what: String) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
 
-/// The database's clock.
-pub async fn now(tx: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar("select now()").fetch_one(tx).await
-}
-
-/// When an order is due again. What has a deadline is due then at the latest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timer {
-    /// Until the unanswered command is sent again; `None`: nothing is unanswered.
-    pub due_in: Option<Duration>,
-    /// Whether the waiting begins now; otherwise it goes on.
-    pub begins: bool,
-    /// Whether what is waited for can be given up. A compensation cannot.
-    pub can_expire: bool,
-}
-
-/// The two deadlines of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadlines {
-    /// How long a step may go unanswered.
-    pub step: Duration,
-    /// How long an order may take in all.
-    pub order: Duration,
-}
-
-/// A new order, with its key and timer.
+/// An order to be inserted.
 pub struct NewRow<'a> {
-    pub row: &'a Row,
+    pub order: &'a Order,
+    pub state: &'a State<Order>,
+    pub trace: &'a TraceParent,
     pub key: Option<&'a str>,
-    pub timer: Timer,
+    /// Until it is due.
+    pub due_in: Option<Duration>,
 }
 
-/// Inserts those whose key is free, and returns their ids.
-pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>], deadlines: Deadlines) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar(
+/// Inserts those whose key is free, and returns their ids with the moment.
+pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>]) -> anyhow::Result<HashMap<OrderId, DateTime<Utc>>> {
+    let (mut items, mut states) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+    for new in new {
+        items.push(serde_json::to_string(&new.order.items)?);
+        states.push(serde_json::to_string(new.state)?);
+    }
+    let inserted: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
         "insert into orders (id, user_id, items, status, state, sequence, waiting_since, due_at, traceparent, idempotency_key) \
-         select id, user_id, items, $5, state, 1, now(), \
-                now() + make_interval(secs => least(due_in, $7, $8)), traceparent, key \
-         from unnest($1::uuid[], $2::uuid[], $3::jsonb[], $4::jsonb[], $6::float8[], $9::text[], $10::text[]) \
+         select id, user_id, items::json, $5, state::json, 1, now(), now() + make_interval(secs => due_in), traceparent, key \
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $6::float8[], $7::text[], $8::text[]) \
               as new (id, user_id, items, state, due_in, traceparent, key) \
-         on conflict do nothing returning id",
+         on conflict do nothing returning id, created_at",
     )
-    .bind(new.iter().map(|new| new.row.order.id.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.row.order.user_id.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| Json(&new.row.order.items)).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| Json(&new.row.state)).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.order.id.0).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.order.user_id.0).collect::<Vec<_>>())
+    .bind(items)
+    .bind(states)
     .bind(Status::Pending.as_str())
-    .bind(new.iter().map(|new| new.timer.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
-    .bind(deadlines.step.as_secs_f64())
-    .bind(deadlines.order.as_secs_f64())
-    .bind(new.iter().map(|new| new.row.trace.as_str()).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
+    .bind(new.iter().map(|new| new.trace.as_str()).collect::<Vec<_>>())
     .bind(new.iter().map(|new| new.key).collect::<Vec<_>>())
     .fetch_all(tx)
-    .await
+    .await?;
+    Ok(inserted.into_iter().map(|(id, at)| (OrderId(id), at)).collect())
 }
 
 /// Orders by the keys they were placed with.
 pub async fn by_keys(tx: &mut PgConnection, keys: &[&str]) -> sqlx::Result<Vec<(String, Row)>> {
     let rows = sqlx::query(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, idempotency_key \
+        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+                waiting_since, due_at, idempotency_key \
          from orders where idempotency_key = any($1)",
     )
     .bind(keys)
@@ -116,103 +103,125 @@ pub async fn by_keys(tx: &mut PgConnection, keys: &[&str]) -> sqlx::Result<Vec<(
     rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, Row::from_row(row)?))).collect()
 }
 
-/// An order locked for a decision, and what its timers say.
+/// Orders locked for a decision.
+#[derive(Default)]
 pub struct Locked {
-    pub row: Row,
-    /// It is time to ask again, or to give up.
-    pub due: bool,
-    /// The step has run past its deadline.
-    pub expired: bool,
-    /// The order has run past its deadline.
-    pub overdue: bool,
+    /// The database's clock; `None`: there was nothing to lock.
+    pub now: Option<DateTime<Utc>>,
+    /// Their ids, each with the sequence of its last history entry.
+    pub orders: Vec<(OrderId, u32)>,
 }
 
 /// Locks orders, in the order of their ids, so that two batches never wait for each other in a circle.
-pub async fn lock(tx: &mut PgConnection, ids: &[Uuid], deadlines: Deadlines) -> sqlx::Result<Vec<Locked>> {
-    let rows = sqlx::query(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                coalesce(due_at <= now(), false) as due, \
-                coalesce(waiting_since + make_interval(secs => $2) <= now(), false) as expired, \
-                created_at + make_interval(secs => $3) <= now() as overdue \
-         from orders where id = any($1) order by id for update",
+pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Locked> {
+    let rows: Vec<(Uuid, i32, DateTime<Utc>)> =
+        sqlx::query_as("select id, sequence, now() from orders where id = any($1) order by id for update")
+            .bind(ids)
+            .fetch_all(tx)
+            .await?;
+    Ok(Locked {
+        now: rows.first().map(|(_, _, now)| *now),
+        orders: rows.into_iter().map(|(id, sequence, _)| (OrderId(id), sequence.unsigned_abs())).collect(),
+    })
+}
+
+/// Orders with their whole waybills.
+pub async fn kept(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at \
+         from orders where id = any($1)",
     )
     .bind(ids)
-    .bind(deadlines.step.as_secs_f64())
-    .bind(deadlines.order.as_secs_f64())
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let (due, expired, overdue) = (row.try_get("due")?, row.try_get("expired")?, row.try_get("overdue")?);
-            Ok(Locked { row: Row::from_row(row)?, due, expired, overdue })
-        })
-        .collect()
+    let mut histories: HashMap<OrderId, Vec<Box<RawValue>>> = HashMap::new();
+    for (id, entry) in history(tx, ids).await? {
+        histories.entry(id).or_default().push(entry);
+    }
+    Ok(rows.into_iter().map(|row| Kept { history: histories.remove(&row.order.id).unwrap_or_default(), row }).collect())
 }
 
 /// Writes orders after their decisions.
-pub async fn update(tx: &mut PgConnection, moved: &[(&Row, Timer)], deadlines: Deadlines) -> sqlx::Result<()> {
-    let (mut prices, mut currencies, mut totals, mut reasons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (row, _) in moved {
+pub async fn update(tx: &mut PgConnection, moved: &[&Row]) -> anyhow::Result<()> {
+    let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut totals, mut reasons) = (Vec::new(), Vec::new());
+    for row in moved {
         let total = row.total();
-        prices.push(row.prices.as_ref().map(|prices| Json(prices.iter().map(|price| price.amount).collect::<Vec<i64>>())));
+        states.push(serde_json::to_string(&row.state)?);
+        prices.push(row.prices.as_deref().map(array));
         currencies.push(total.map(|total| total.currency.code()));
         totals.push(total.map(|total| total.amount));
         reasons.push(Order::reason(&row.state).map(Json));
     }
     sqlx::query(
-        "update orders set state = new.state, sequence = new.sequence, status = new.status, reason = new.reason, \
-                settled = new.settled, currency = new.currency, total = new.total, \
-                unit_prices = (select array_agg(price::bigint order by position) \
-                               from jsonb_array_elements_text(new.prices) with ordinality as each (price, position)), \
-                waiting_since = case when new.due_in is null then null when new.begins then now() else orders.waiting_since end, \
-                due_at = case when new.due_in is null then null \
-                              when not new.can_expire then now() + make_interval(secs => new.due_in) \
-                              else least(now() + make_interval(secs => new.due_in), \
-                                         case when new.begins then now() else orders.waiting_since end + make_interval(secs => $13), \
-                                         orders.created_at + make_interval(secs => $14)) end, \
-                updated_at = new.updated_at \
-         from unnest($1::uuid[], $2::jsonb[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
-                     $9::jsonb[], $10::float8[], $11::boolean[], $12::boolean[], $15::timestamptz[]) \
-              as new (id, state, sequence, status, reason, settled, currency, total, prices, due_in, begins, can_expire, updated_at) \
+        "update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
+                settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
+                waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
+         from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
+                     $9::text[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]) \
+              as new (id, state, sequence, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
          where orders.id = new.id",
     )
-    .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(row, _)| Json(&row.state)).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(row, _)| row.sequence as i32).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(row, _)| row.status().as_str()).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.order.id.0).collect::<Vec<_>>())
+    .bind(states)
+    .bind(moved.iter().map(|row| row.sequence as i32).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.status().as_str()).collect::<Vec<_>>())
     .bind(reasons)
-    .bind(moved.iter().map(|(row, _)| row.state.is_settled()).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.state.is_settled()).collect::<Vec<_>>())
     .bind(currencies)
     .bind(totals)
     .bind(prices)
-    .bind(moved.iter().map(|(_, timer)| timer.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(_, timer)| timer.begins).collect::<Vec<_>>())
-    .bind(moved.iter().map(|(_, timer)| timer.can_expire).collect::<Vec<_>>())
-    .bind(deadlines.step.as_secs_f64())
-    .bind(deadlines.order.as_secs_f64())
-    .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
+    .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
 }
 
+/// An array of prices as Postgres writes one: `unnest` would flatten arrays within an array.
+fn array(prices: &[Money]) -> String {
+    let amounts: Vec<String> = prices.iter().map(|price| price.amount.to_string()).collect();
+    format!("{{{}}}", amounts.join(","))
+}
+
 /// One line of a waybill: the order, the sequence, and the entry without the two and its time.
 pub struct HistoryRow {
-    pub order_id: OrderId,
-    pub sequence: u32,
-    pub entry: Box<RawValue>,
+    order_id: OrderId,
+    sequence: u32,
+    entry: String,
+}
+
+impl HistoryRow {
+    /// The entry of a decision that left a row as it is.
+    pub fn new(row: &Row, message: &Input<Order>, decision: Verdict, sent: &[Message<Order>]) -> serde_json::Result<Self> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            message: &'a Input<Order>,
+            decision: Verdict,
+            sent: &'a [Message<Order>],
+            state: &'a State<Order>,
+        }
+        let entry = serde_json::to_string(&Line { message, decision, sent, state: &row.state })?;
+        Ok(Self { order_id: row.order.id, sequence: row.sequence, entry })
+    }
+
+    /// The entry whole, as it is read back.
+    pub fn whole(&self, at: DateTime<Utc>) -> sqlx::Result<Box<RawValue>> {
+        whole_entry(self.sequence, at, &self.entry)
+    }
 }
 
 /// Appends to waybills.
-pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[&HistoryRow]) -> sqlx::Result<()> {
+pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[HistoryRow]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into order_history (order_id, sequence, at, entry) \
-         select order_id, sequence, $3, entry::json from unnest($1::uuid[], $2::int[], $4::text[]) as new (order_id, sequence, entry)",
+         select order_id, sequence, $3, entry from unnest($1::uuid[], $2::int[], $4::text[]) as new (order_id, sequence, entry)",
     )
     .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
     .bind(at)
-    .bind(entries.iter().map(|entry| entry.entry.get()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|entry| entry.entry.as_str()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -241,14 +250,14 @@ pub async fn history_after(db: impl PgExecutor<'_>, id: OrderId, after: u32) -> 
 }
 
 fn entry(row: &PgRow) -> sqlx::Result<(u32, Box<RawValue>)> {
-    let Json(entry): Json<&RawValue> = row.try_get("entry")?;
+    let entry: &str = row.try_get("entry")?;
     let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
     Ok((sequence, whole_entry(sequence, row.try_get("at")?, entry)?))
 }
 
 /// An entry with its sequence and time in front.
-pub fn whole_entry(sequence: u32, at: DateTime<Utc>, entry: &RawValue) -> sqlx::Result<Box<RawValue>> {
-    let rest = entry.get().strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
+fn whole_entry(sequence: u32, at: DateTime<Utc>, entry: &str) -> sqlx::Result<Box<RawValue>> {
+    let rest = entry.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
     let time = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{time}",{rest}"#))
         .map_err(|error| corrupt(error.to_string()))
@@ -265,7 +274,8 @@ pub async fn due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>>
 /// One order.
 pub async fn get(db: impl PgExecutor<'_>, id: OrderId) -> sqlx::Result<Option<Row>> {
     sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at from orders where id = $1",
+        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+                waiting_since, due_at from orders where id = $1",
     )
     .bind(id.0)
     .fetch_optional(db)
@@ -283,7 +293,8 @@ pub struct Filter {
 pub async fn list(db: impl PgExecutor<'_>, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Row>> {
     // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
     sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at from orders \
+        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+                waiting_since, due_at from orders \
          where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
            and (not $4 or not settled) \
          order by id desc limit $5",

@@ -24,6 +24,10 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
     /// When it last moved.
     pub updated_at: DateTime<Utc>,
+    /// Since when the command under way is unanswered.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// When to ask again, or to give up.
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 /// An order as the HTTP contract shows it.

@@ -159,13 +159,13 @@ pub async fn insert_standing(tx: &mut PgConnection, direct: bool, new: &[(Reserv
             Standing::Released(held) => ("released", held.as_slice(), None),
         };
         statuses.push(status);
-        items.push(Json(held));
+        items.push(serde_json::to_string(held).map_err(|error| sqlx::Error::Encode(error.into()))?);
         reasons.push(reason);
     }
     let done = sqlx::query(
         "insert into reservations (id, direct, status, items, reason) \
-         select id, $2, status, items, reason \
-         from unnest($1::uuid[], $3::text[], $4::jsonb[], $5::jsonb[]) as new (id, status, items, reason) \
+         select id, $2, status, items::json, reason \
+         from unnest($1::uuid[], $3::text[], $4::text[], $5::jsonb[]) as new (id, status, items, reason) \
          on conflict do nothing",
     )
     .bind(new.iter().map(|(id, _)| id.0).collect::<Vec<_>>())

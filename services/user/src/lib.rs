@@ -49,7 +49,7 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 
 async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
-    let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, shutdown).await?;
+    let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
     service.consume(USER_COMMANDS_CONSUMER, handler::Validate);
     let edge = edge::Edge {
         database: service.database(),

@@ -94,7 +94,7 @@ async fn what_is_lost_again_and_again_under_way_is_said_until_it_is_heard() {
     assert_eq!(tally.failed, 0, "the customers noticed nothing");
     tally.all_confirmed(system.audit().await);
     assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
-    let again: i64 = sqlx::query_scalar("select count(*) from order_history where entry->'message'->>'due' is not null")
+    let again: i64 = sqlx::query_scalar("select count(*) from order_history where entry::json->'message'->>'due' is not null")
         .fetch_one(&system.order_db)
         .await
         .unwrap();
@@ -148,7 +148,7 @@ async fn what_comes_three_times_happens_once() {
 
     let copies = copies.load(Ordering::SeqCst);
     assert!(copies >= 40, "only {copies} copies");
-    let ignored: i64 = sqlx::query_scalar("select count(*) from order_history where entry->>'decision' <> 'moved'")
+    let ignored: i64 = sqlx::query_scalar("select count(*) from order_history where entry::json->>'decision' <> 'moved'")
         .fetch_one(&system.order_db)
         .await
         .unwrap();

@@ -15,8 +15,6 @@ use crate::view::Row;
 pub struct InFlight {
     pub row: Row,
     pub fingerprint: Option<String>,
-    pub waiting_since: Option<DateTime<Utc>>,
-    pub due_at: Option<DateTime<Utc>>,
     pub stuck: bool,
     /// The type of the last answer in its history.
     pub last_answer: Option<String>,
@@ -42,11 +40,11 @@ pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<U
         "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at, \
                 coalesce(waiting_since < now() - make_interval(secs => $1), false) as stuck, \
                 (select fingerprint from plans where version = (state->>'plan')::int) as fingerprint, \
-                (select entry->'message'->'answer'->>'type' from order_history \
-                 where order_id = id and entry->'message'->'answer' is not null order by order_history.sequence desc limit 1) as last_answer \
+                (select entry::json->'message'->'answer'->>'type' from order_history \
+                 where order_id = id and entry::json->'message'->'answer' is not null order by order_history.sequence desc limit 1) as last_answer \
          from orders \
          where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
-           and ($5::text is null or state->'steps'->$5 ?| array['asked', 'undoing']) \
+           and ($5::text is null or (state::jsonb)->'steps'->$5 ?| array['asked', 'undoing']) \
            and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and ($7::uuid is null or user_id = $7) \
            and (not $8 or waiting_since < now() - make_interval(secs => $1)) and ($9::uuid is null or id < $9) \
          order by id desc limit $10",
@@ -67,8 +65,6 @@ pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<U
         .map(|row| {
             Ok(InFlight {
                 fingerprint: row.try_get("fingerprint")?,
-                waiting_since: row.try_get("waiting_since")?,
-                due_at: row.try_get("due_at")?,
                 stuck: row.try_get("stuck")?,
                 last_answer: row.try_get("last_answer")?,
                 row: Row::from_row(row)?,
@@ -86,7 +82,8 @@ pub async fn oldest_first(
     rows: i64,
 ) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at from orders \
+        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+                waiting_since, due_at from orders \
          where ($1::timestamptz is null or created_at >= $1) and ($2::text is null or status = $2) and ($3::uuid is null or id > $3) \
          order by id limit $4",
     )
