@@ -108,7 +108,7 @@ async fn one(broker: &Broker, stream: &Stream, deed: Deed, sequence: u64) -> any
         };
         // The same letter sent back twice within the broker's window is one message: a crash before the deletion repeats nothing.
         let id = format!("redrive-{}-{}", letter.sequence, letter.time.timestamp_micros());
-        broker.publish_as(&[id], &[packet]).await?;
+        broker.publish_as(vec![(id, packet)]).await?;
     }
     match delete(broker, sequence).await {
         Ok(()) => Ok(Outcome::Done),

@@ -1,11 +1,12 @@
 //! The broker: a connection that comes back, and publishing that counts only what was acknowledged.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_nats::connection::State;
 use async_nats::jetstream::{self, context::ContextBuilder};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderName, ServerAddr};
 use futures_util::future::try_join_all;
 use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
@@ -95,22 +96,24 @@ impl Broker {
     /// publishing the same again within the de-duplication window stores nothing twice.
     ///
     /// An error says that the messages *may* not be stored: a publish that timed out can still arrive.
-    pub async fn publish(&self, id: &str, packets: &[Packet]) -> anyhow::Result<()> {
-        let ids: Vec<String> = (0..packets.len()).map(|index| format!("{id}-{index}")).collect();
-        self.publish_as(&ids, packets).await
+    pub async fn publish(&self, id: &str, packets: Vec<Packet>) -> anyhow::Result<()> {
+        self.publish_as(packets.into_iter().enumerate().map(|(index, packet)| (format!("{id}-{index}"), packet)).collect()).await
     }
 
-    /// The same for messages that have ids of their own, one each.
-    pub async fn publish_as(&self, ids: &[String], packets: &[Packet]) -> anyhow::Result<()> {
+    /// The same for messages that have ids of their own.
+    pub async fn publish_as(&self, packets: Vec<(String, Packet)>) -> anyhow::Result<()> {
         let mut acknowledgements = Vec::with_capacity(packets.len());
-        for (id, packet) in ids.iter().zip(packets) {
-            let mut headers = HeaderMap::new();
-            for (name, value) in &packet.headers {
-                headers.insert(name.as_ref(), value.as_str());
+        for (id, Packet { subject, headers, payload, .. }) in packets {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                match name {
+                    Cow::Borrowed(name) => map.insert(HeaderName::from_static(name), value),
+                    Cow::Owned(name) => map.insert(name, value),
+                }
             }
-            headers.insert(async_nats::header::NATS_MESSAGE_ID, id.as_str());
-            let publish = self.jetstream.publish_with_headers(packet.subject.clone(), headers, packet.payload.clone());
-            acknowledgements.push(publish.await.map_err(|error| anyhow!("{}: {error}", packet.subject))?);
+            map.insert(async_nats::header::NATS_MESSAGE_ID, id);
+            let publish = self.jetstream.publish_with_headers(subject, map, payload).await;
+            acknowledgements.push(publish.context("the broker takes no message")?);
         }
         try_join_all(acknowledgements.into_iter().map(|ack| async { ack.await.map(drop) })).await?;
         Ok(())

@@ -63,8 +63,7 @@ impl Origin {
 pub(crate) async fn bury(broker: &Broker, consumer: &Consumer, letters: &[(&Origin, &DeadLetter)]) -> anyhow::Result<()> {
     let Some((origin, first)) = letters.first() else { return Ok(()) };
     for some in letters.chunks(AT_ONCE) {
-        let (ids, packets): (Vec<_>, Vec<_>) = some.iter().map(|(origin, letter)| letter.packed(consumer, origin)).unzip();
-        broker.publish_as(&ids, &packets).await?;
+        broker.publish_as(some.iter().map(|(origin, letter)| letter.packed(consumer, origin)).collect()).await?;
     }
     tracing::error!(
         stream = consumer.stream,

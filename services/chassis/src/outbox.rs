@@ -106,9 +106,10 @@ impl Outbox {
     pub(crate) fn publish(&self, room: Room, row: Uuid, packets: Vec<Packet>) {
         let outbox = self.clone();
         self.0.publishing.spawn(async move {
-            match outbox.0.broker.publish(&row.to_string(), &packets).await {
+            let messages = packets.len();
+            match outbox.0.broker.publish(&row.to_string(), packets).await {
                 Ok(()) => {
-                    metrics::published(packets.len());
+                    metrics::published(messages);
                     outbox.0.published.lock().expect("the list is never poisoned").push(row);
                     outbox.0.something_published.notify_one();
                 }
@@ -171,7 +172,7 @@ impl Outbox {
                 let recall = self.0.recall.as_ref().context("an outbox row is to be recalled, and nobody can")?;
                 packets.extend(recall.recall(&mut tx, &words).await?);
             }
-            self.0.broker.publish(&id.to_string(), &packets).await?;
+            self.0.broker.publish(&id.to_string(), packets).await?;
             ids.push(id);
         }
         if !ids.is_empty() {

@@ -32,7 +32,6 @@ use crate::view::View;
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What the routes need.
-#[derive(Clone)]
 pub struct Edge {
     pub database: Database,
     pub placing: GroupCommit<Place>,
@@ -42,7 +41,7 @@ pub struct Edge {
     pub stuck_after: Duration,
 }
 
-pub fn router(edge: Edge) -> Router {
+pub fn router(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/orders", get(list).post(submit))
         .route("/orders/{id}", get(show))
@@ -78,12 +77,12 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
     let mut seen = HashSet::with_capacity(body.items.len());
     for (index, Object(item)) in body.items.iter().enumerate() {
         let product = item.product_id.parse::<ProductId>().map_err(|_| "is not a UUID");
-        let product = checks.take(&format!("/items/{index}/product_id"), product);
-        let quantity = checks.take(&format!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
+        let product = checks.take(format_args!("/items/{index}/product_id"), product);
+        let quantity = checks.take(format_args!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
         if let Some(product_id) = product
             && !seen.insert(product_id)
         {
-            checks.refuse(&format!("/items/{index}/product_id"), "stands twice; put the pieces in one item");
+            checks.refuse(format_args!("/items/{index}/product_id"), "stands twice; put the pieces in one item");
         }
         items.extend(product.zip(quantity).map(|(product_id, quantity)| Line { product_id, quantity }));
     }
@@ -91,7 +90,7 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
     checks.finish(order)
 }
 
-async fn submit(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<OrderBody>) -> Result<Response, Problem> {
+async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): Json<OrderBody>) -> Result<Response, Problem> {
     let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
     let wait = prefer_wait(&headers);
     let new = NewOrder { order: parse(&body)?, key, trace: trace(&headers) };
@@ -153,14 +152,14 @@ struct ListQuery {
     status: Option<String>,
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
+async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
     let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
     let rows = store::list(&edge.database.pool(), Filter { user, status }, page.after, page.rows()).await?;
     Ok(page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
+async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
     let row = store::get(&edge.database.pool(), id).await?;
     row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
 }
@@ -174,7 +173,7 @@ struct History {
     items: Vec<Box<RawValue>>,
 }
 
-async fn history(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<History>, Problem> {
+async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<History>, Problem> {
     let entries = store::history(&edge.database.pool(), &[id.0]).await?;
     if entries.is_empty() {
         return Err(not_found(id));
@@ -182,7 +181,7 @@ async fn history(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<H
     Ok(Body(History { items: entries.into_iter().map(|(_, entry)| entry).collect() }))
 }
 
-async fn cancel(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
+async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
     let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
     match moved.verdict {
         Some(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {

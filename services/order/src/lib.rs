@@ -121,13 +121,13 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     ));
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
     service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
-    let edge = edge::Edge {
+    let edge = Arc::new(edge::Edge {
         database: service.database(),
         placing: service.group_commit(Arc::new(place::Place::new(settings.timing, recent))),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),
         stuck_after: settings.timing.stuck_after,
-    };
+    });
     service.run(edge::router(edge.clone()).merge(sagas::router(edge))).await
 }

@@ -1,6 +1,7 @@
 //! `GET /orders/{id}/events`: an order's history as server-sent events, live, until the order is final.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -20,7 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Where a client is in an order's history.
 struct Reader {
-    edge: Edge,
+    edge: Arc<Edge>,
     order: OrderId,
     place: Place,
     /// The sequence of the last entry sent.
@@ -31,7 +32,7 @@ struct Reader {
 /// Sends the entries so far, then each as it comes. The id of an event is the entry's sequence, so a client that lost its connection goes
 /// on where it was (`Last-Event-ID`).
 pub async fn stream(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     Id(order): Id<OrderId>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {

@@ -2,6 +2,7 @@
 //!
 //! These routes are on the order service's own port only; the gateway does not serve them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body as RawBody, Bytes};
@@ -24,7 +25,7 @@ use crate::advance::Trigger;
 use crate::edge::{Edge, not_found};
 use crate::store::{self, InFlight, SagaFilter};
 
-pub fn router(edge: Edge) -> Router {
+pub fn router(edge: Arc<Edge>) -> Router {
     Router::new()
         .route("/sagas", get(list))
         .route("/sagas/waybills", get(export))
@@ -121,7 +122,7 @@ struct ListQuery {
     stuck: bool,
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
+async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
     let filter = SagaFilter {
         status: status(query.status.as_deref())?,
         step: query.step.as_deref().map(step).transpose()?,
@@ -148,7 +149,7 @@ fn older_than(seconds: f64) -> Result<Duration, Problem> {
     Duration::try_from_secs_f64(seconds).map_err(|_| Problem::malformed("`older_than` is not a number of seconds"))
 }
 
-async fn show(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
+async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
     view(&edge, id).await.map(Body)
 }
 
@@ -170,7 +171,7 @@ fn line(order: &Order, entries: &[Box<RawValue>]) -> serde_json::Result<Vec<u8>>
     serde_json::to_vec(&Line { saga: "order", order, entries })
 }
 
-async fn waybill(State(edge): State<Edge>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
+async fn waybill(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
     let row = store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))?;
     let entries: Vec<_> = store::history(&edge.database.pool(), &[id.0]).await?.into_iter().map(|(_, entry)| entry).collect();
     let line = line(&row.order, &entries).map_err(|error| Problem::internal(&error.into()))?;
@@ -185,7 +186,7 @@ struct ExportQuery {
 }
 
 /// Every waybill, oldest first, a line each. Streams: neither side holds more than a page.
-async fn export(State(edge): State<Edge>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
+async fn export(State(edge): State<Arc<Edge>>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
     const PAGE: usize = 200;
     let status = status(query.status.as_deref())?;
     let begin = (edge.database.clone(), None, query.limit.unwrap_or(usize::MAX));
@@ -227,7 +228,7 @@ struct ActBody {
 }
 
 async fn act(
-    State(edge): State<Edge>,
+    State(edge): State<Arc<Edge>>,
     Path((id, action)): Path<(String, String)>,
     Json(body): Json<ActBody>,
 ) -> Result<Body<View>, Problem> {
