@@ -154,7 +154,7 @@ fn packed(letter: &Letter) -> Result<Packet, String> {
         Some(_) => Bytes::from([b"[", letter.payload.as_ref(), b"]"].concat()),
         None => letter.payload.clone(),
     };
-    Ok(Packet { subject: letter.subject.clone(), headers, payload, recall: None })
+    Ok(Packet { subject: letter.subject.clone(), headers, payload })
 }
 
 /// Whether a subject is under a pattern: `*` is any one word.

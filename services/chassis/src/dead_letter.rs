@@ -96,7 +96,7 @@ impl DeadLetter {
         // The time tells a message from its namesake in a stream that was wiped and counts from one again.
         let place = self.index.map_or_else(|| "whole".to_owned(), |index| index.to_string());
         let id = format!("dead-{}-{}-{}-{place}", consumer.stream, origin.sequence, origin.published);
-        (id, Packet { subject: consumer.dead_subject(), headers, payload: self.payload.slice(..kept), recall: None })
+        (id, Packet { subject: consumer.dead_subject(), headers, payload: self.payload.slice(..kept) })
     }
 }
 

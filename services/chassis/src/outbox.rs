@@ -33,10 +33,10 @@ const RELAY_ROWS: i64 = 16;
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes messages again from what the database holds. A service whose messages say nothing that is not there keeps them out of the
-/// outbox: a word for each is enough.
+/// outbox: a note of each is enough.
 pub trait Recall: Send + Sync + 'static {
-    /// The messages these words stand for, in their order; exactly as they were made first.
-    fn recall<'a>(&'a self, db: &'a mut PgConnection, words: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>>;
+    /// The messages these notes stand for, exactly as they were made first.
+    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [u8]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>>;
 }
 
 /// The outbox of one database.
@@ -81,22 +81,20 @@ impl Outbox {
     }
 
     /// Writes what a transaction says into that transaction. `None`: it says nothing.
-    pub(crate) async fn write(&self, tx: &mut PgConnection, packets: &[Packet]) -> sqlx::Result<Option<Uuid>> {
+    pub(crate) async fn write(&self, tx: &mut PgConnection, packets: &[Packet], notes: Vec<u8>) -> sqlx::Result<Option<Uuid>> {
         if packets.is_empty() {
             return Ok(None);
         }
         let id = Uuid::now_v7();
-        let (kept, recalled): (Vec<&Packet>, Vec<&Packet>) = packets.iter().partition(|packet| packet.recall.is_none());
+        let kept = if notes.is_empty() { packets } else { &[] };
         let subjects: Vec<&str> = kept.iter().map(|packet| packet.subject.as_str()).collect();
         let payloads: Vec<&[u8]> = kept.iter().map(|packet| packet.payload.as_ref()).collect();
-        let mut words: Vec<&str> = recalled.iter().filter_map(|packet| packet.recall.as_deref()).collect();
-        words.dedup();
-        sqlx::query("insert into outbox (id, subjects, headers, payloads, recall) values ($1, $2, $3, $4, $5)")
+        sqlx::query("insert into outbox (id, subjects, headers, payloads, notes) values ($1, $2, $3, $4, $5)")
             .bind(id)
             .bind(subjects)
-            .bind(headers_to_json(&kept))
+            .bind(headers_to_json(kept))
             .bind(payloads)
-            .bind(words)
+            .bind(notes)
             .execute(tx)
             .await?;
         Ok(Some(id))
@@ -156,7 +154,7 @@ impl Outbox {
     async fn publish_left_behind(&self) -> anyhow::Result<usize> {
         let mut tx = self.0.database.pool().begin().await?;
         let rows = sqlx::query(
-            "select id, subjects, headers, payloads, recall from outbox \
+            "select id, subjects, headers, payloads, notes from outbox \
              where created_at < now() - make_interval(secs => $1) order by id limit $2 for update skip locked",
         )
         .bind(self.0.relay_after.as_secs_f64())
@@ -166,12 +164,13 @@ impl Outbox {
         let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
         for row in &rows {
             let id: Uuid = row.try_get("id")?;
-            let mut packets = packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?);
-            let words: Vec<String> = row.try_get("recall")?;
-            if !words.is_empty() {
+            let notes: &[u8] = row.try_get("notes")?;
+            let packets = if notes.is_empty() {
+                packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?)
+            } else {
                 let recall = self.0.recall.as_ref().context("an outbox row is to be recalled, and nobody can")?;
-                packets.extend(recall.recall(&mut tx, &words).await?);
-            }
+                recall.recall(&mut tx, notes).await?
+            };
             self.0.broker.publish(&id.to_string(), packets).await?;
             ids.push(id);
         }
@@ -203,8 +202,8 @@ impl Outbox {
     }
 }
 
-fn headers_to_json(packets: &[&Packet]) -> Value {
-    let headers = |packet: &&Packet| {
+fn headers_to_json(packets: &[Packet]) -> Value {
+    let headers = |packet: &Packet| {
         Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
     };
     packets.iter().map(headers).collect()
@@ -223,7 +222,6 @@ fn packets(subjects: Vec<String>, headers: Value, payloads: Vec<Vec<u8>>) -> Vec
             subject,
             headers: headers.get(index).and_then(Value::as_object).map(read).unwrap_or_default(),
             payload: payload.into(),
-            recall: None,
         })
         .collect()
 }

@@ -15,8 +15,6 @@ pub struct Packet {
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body.
     pub payload: Bytes,
-    /// What this message can be made from again, where that is in the database: then the outbox keeps this word and not the message.
-    pub recall: Option<String>,
 }
 
 /// An event to be said, before its envelope.
@@ -57,6 +55,7 @@ pub struct Outgoing {
     now: DateTime<Utc>,
     open: Vec<OpenBatch>,
     packets: Vec<Packet>,
+    notes: Vec<u8>,
 }
 
 /// A JSON array in the making, without its closing bracket.
@@ -69,7 +68,7 @@ struct OpenBatch {
 impl Outgoing {
     /// Nothing yet. `source` is the speaker (`/waybill/order`), `now` what the events bear as their time.
     pub fn new(source: &'static str, now: DateTime<Utc>) -> Self {
-        Self { source, now, open: Vec::new(), packets: Vec::new() }
+        Self { source, now, open: Vec::new(), packets: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds an event to the batch for a subject; a batch that is full becomes a message.
@@ -98,8 +97,8 @@ impl Outgoing {
     }
 
     /// Adds an event for everyone: a message of its own, attributes in the headers, readable with `nats sub`
-    /// (CloudEvents NATS binding, binary mode). `recall`: see [`Packet::recall`].
-    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>, recall: Option<String>) -> anyhow::Result<()> {
+    /// (CloudEvents NATS binding, binary mode).
+    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>) -> anyhow::Result<()> {
         let event = self.event(saying);
         let mut headers: Vec<(Cow<'static, str>, String)> = vec![
             ("Content-Type".into(), "application/json".into()),
@@ -115,15 +114,25 @@ impl Outgoing {
             headers.push(("traceparent".into(), trace.into()));
         }
         let payload = serde_json::to_vec(&Data(&event.message))?.into();
-        self.packets.push(Packet { subject, headers, payload, recall });
+        self.packets.push(Packet { subject, headers, payload });
         Ok(())
     }
 
-    /// The messages: batches first, because someone waits for them; last those that can be made again.
+    /// Notes what everything said here can be made from again: then the outbox keeps these notes, in their order, and not the messages.
+    /// For a service whose messages say nothing that its database does not hold; see [`Recall`](crate::Recall).
+    pub fn note(&mut self, note: &[u8]) {
+        self.notes.extend_from_slice(note);
+    }
+
+    /// What the notes were; empty: nothing can be made again.
+    pub(crate) fn take_notes(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The messages: batches first, because someone waits for them.
     pub fn into_packets(mut self) -> Vec<Packet> {
         let mut packets: Vec<Packet> = self.open.iter_mut().filter(|batch| batch.events > 0).map(OpenBatch::take).collect();
         packets.append(&mut self.packets);
-        packets.sort_by_key(|packet| packet.recall.is_some());
         packets
     }
 
@@ -149,7 +158,6 @@ impl OpenBatch {
             subject: self.subject.to_owned(),
             headers: vec![("Content-Type".into(), BATCH_CONTENT_TYPE.into())],
             payload: payload.into(),
-            recall: None,
         }
     }
 }

@@ -138,10 +138,11 @@ impl UnitOfWork {
     async fn once<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> anyhow::Result<Vec<H::Answer>> {
         let room = self.outbox.room().await;
         let mut tx = self.writers.begin().await?;
-        let Handled { mut answers, outgoing } = handler.handle(&mut tx, items).await?;
+        let Handled { mut answers, mut outgoing } = handler.handle(&mut tx, items).await?;
         anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
+        let notes = outgoing.take_notes();
         let packets = outgoing.into_packets();
-        let row = self.outbox.write(&mut tx, &packets).await?;
+        let row = self.outbox.write(&mut tx, &packets, notes).await?;
         self.writers.commit(tx).await?;
         if let (Some(row), Some(room)) = (row, room) {
             self.outbox.publish(room, row, packets);

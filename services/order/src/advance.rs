@@ -188,8 +188,8 @@ impl Open {
         row.sequence += 1;
         row.state = decision.state;
         row.note_prices();
-        let entry = HistoryRow::new(row, &input, decision.verdict, &decision.messages)?;
-        history.push(entry.whole(now)?);
+        let entry = HistoryRow::new(row, now, &input, decision.verdict, &decision.messages)?;
+        history.push(entry.whole.clone());
         self.entries.push(entry);
         self.ended |=
             decision.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)));

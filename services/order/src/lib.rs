@@ -105,7 +105,7 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     saga::verify::<saga::order::Order>()?;
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
-    let recall = Some(Box::new(tell::Retell) as Box<dyn Recall>);
+    let recall = Some(Box::new(tell::SayAgain) as Box<dyn Recall>);
     let service =
         Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
     let recent = Arc::new(Recent::default());

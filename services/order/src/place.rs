@@ -65,8 +65,8 @@ impl Handler for Place {
         for ((new, begun), row) in batch.iter().zip(&begun).zip(&rows) {
             answers.push(if inserted.contains_key(&new.order.id) {
                 let row = placed(new, begun, now, row.due_in);
-                let entry = HistoryRow::new(&row, &Input::Start, begun.verdict, &begun.messages)?;
-                let history = vec![entry.whole(now)?];
+                let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages)?;
+                let history = vec![entry.whole.clone()];
                 entries.push(entry);
                 say(&mut outgoing, &row, &history, &begun.messages)?;
                 Placing::Placed(row.view(), Some(Box::new(Kept { row, history })))

@@ -12,7 +12,7 @@ use events::{Currency, Money, OrderId, TraceParent, UserId};
 use saga::order::Order;
 use saga::{Input, Message, State, Verdict};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
@@ -185,31 +185,52 @@ fn array(prices: &[Money]) -> String {
     format!("{{{}}}", amounts.join(","))
 }
 
-/// One line of a waybill: the order, the sequence, and the entry without the two and its time.
+/// One line of a waybill.
 pub struct HistoryRow {
     order_id: OrderId,
     sequence: u32,
-    entry: String,
+    /// The entry whole, as it is read back.
+    pub whole: Box<RawValue>,
 }
 
 impl HistoryRow {
     /// The entry of a decision that left a row as it is.
-    pub fn new(row: &Row, message: &Input<Order>, decision: Verdict, sent: &[Message<Order>]) -> serde_json::Result<Self> {
+    pub fn new(
+        row: &Row,
+        at: DateTime<Utc>,
+        message: &Input<Order>,
+        decision: Verdict,
+        sent: &[Message<Order>],
+    ) -> serde_json::Result<Self> {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct Entry<'a> {
+            sequence: u32,
+            time: String,
             message: &'a Input<Order>,
             decision: Verdict,
             sent: &'a [Message<Order>],
             state: &'a State<Order>,
         }
-        let entry = serde_json::to_string(&Line { message, decision, sent, state: &row.state })?;
-        Ok(Self { order_id: row.order.id, sequence: row.sequence, entry })
+        let entry = Entry { sequence: row.sequence, time: entry_time(at), message, decision, sent, state: &row.state };
+        Ok(Self { order_id: row.order.id, sequence: row.sequence, whole: to_raw_value(&entry)? })
     }
 
-    /// The entry whole, as it is read back.
-    pub fn whole(&self, at: DateTime<Utc>) -> sqlx::Result<Box<RawValue>> {
-        whole_entry(self.sequence, at, &self.entry)
+    /// The entry without its sequence and time, which stand in columns of their own.
+    fn stored(&self) -> String {
+        let whole = self.whole.get();
+        format!("{{{}", &whole[whole.find(r#""message":"#).unwrap_or_default()..])
     }
+}
+
+/// An entry with its sequence and time in front.
+fn whole_entry(sequence: u32, at: DateTime<Utc>, stored: &str) -> sqlx::Result<Box<RawValue>> {
+    let rest = stored.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
+    RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{}",{rest}"#, entry_time(at)))
+        .map_err(|error| corrupt(error.to_string()))
+}
+
+fn entry_time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
 /// Appends to waybills.
@@ -221,7 +242,7 @@ pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[History
     .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
     .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
     .bind(at)
-    .bind(entries.iter().map(|entry| entry.entry.as_str()).collect::<Vec<_>>())
+    .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -253,14 +274,6 @@ fn entry(row: &PgRow) -> sqlx::Result<(u32, Box<RawValue>)> {
     let entry: &str = row.try_get("entry")?;
     let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
     Ok((sequence, whole_entry(sequence, row.try_get("at")?, entry)?))
-}
-
-/// An entry with its sequence and time in front.
-fn whole_entry(sequence: u32, at: DateTime<Utc>, entry: &str) -> sqlx::Result<Box<RawValue>> {
-    let rest = entry.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
-    let time = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{time}",{rest}"#))
-        .map_err(|error| corrupt(error.to_string()))
 }
 
 /// Orders that are due, the oldest first. Unlocked: the decision locks them and looks again.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use anyhow::Context as _;
 use chassis::{Outgoing, Packet, Recall, Saying};
 use events::OrderId;
 use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Status, Waybill};
@@ -22,6 +23,9 @@ use crate::{SOURCE, store};
 /// Says what one decision sends. The row is as the decision left it, the history ends with its entry.
 pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messages: &[Message<Order>]) -> anyhow::Result<()> {
     let id = row.order.id;
+    if !messages.is_empty() {
+        outgoing.note(&Said { id, sequence: row.sequence }.note());
+    }
     for message in messages {
         let (id, about, trace) = (id, id.to_string(), Some(row.trace.clone()));
         let (verb, name, attempt) = match message {
@@ -33,7 +37,7 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messag
                 // Its place in the history tells one from a namesake.
                 let event_id = format!("{id}/{}/{}", event.word(), row.sequence);
                 let saying = Saying { id: event_id, about, trace, attempt: None, message: event };
-                outgoing.tell(subject, saying, Some(format!("{id}/{}", row.sequence)))?;
+                outgoing.tell(subject, saying)?;
                 continue;
             }
         };
@@ -66,47 +70,139 @@ fn event(notice: Notice, row: &Row, history: &[Box<RawValue>]) -> serde_json::Re
     })
 }
 
-/// Tells again. A word is an order's id and the sequence of the entry that told.
-pub struct Retell;
+/// An entry of an order's history that said something: what the outbox notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Said {
+    id: OrderId,
+    sequence: u32,
+}
 
-impl Recall for Retell {
-    fn recall<'a>(&'a self, db: &'a mut PgConnection, words: &'a [String]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
+impl Said {
+    const LENGTH: usize = 20;
+
+    fn note(self) -> [u8; Self::LENGTH] {
+        let mut note = [0; Self::LENGTH];
+        note[..16].copy_from_slice(self.id.0.as_bytes());
+        note[16..].copy_from_slice(&self.sequence.to_be_bytes());
+        note
+    }
+
+    fn read(note: &[u8]) -> anyhow::Result<Self> {
+        let (id, sequence) = note.split_first_chunk().context("a note is too short")?;
+        let sequence = sequence.try_into().context("a note is too short")?;
+        Ok(Self { id: OrderId(Uuid::from_bytes(*id)), sequence: u32::from_be_bytes(sequence) })
+    }
+}
+
+/// Says again what entries said.
+pub struct SayAgain;
+
+impl Recall for SayAgain {
+    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [u8]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
         async move {
-            let told: Vec<(OrderId, usize)> = words.iter().map(|word| parse(word)).collect::<anyhow::Result<_>>()?;
-            let ids: Vec<Uuid> = told.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
-            let orders: HashMap<OrderId, Kept> =
-                store::kept(db, &ids).await?.into_iter().map(|kept| (kept.row.order.id, kept)).collect();
-            let mut packets = Vec::with_capacity(told.len());
-            for (id, sequence) in told {
-                let kept = orders.get(&id).ok_or_else(|| anyhow::anyhow!("there is no order {id}"))?;
-                packets.extend(retell(kept, sequence)?);
+            let said: Vec<Said> = notes.chunks(Said::LENGTH).map(Said::read).collect::<anyhow::Result<_>>()?;
+            let ids: Vec<Uuid> = said.iter().map(|said| said.id.0).collect::<BTreeSet<_>>().into_iter().collect();
+            let orders = store::kept(db, &ids).await?;
+            let orders: HashMap<OrderId, &Kept> = orders.iter().map(|kept| (kept.row.order.id, kept)).collect();
+            let mut outgoing: Option<Outgoing> = None;
+            for Said { id, sequence } in said {
+                let kept = orders.get(&id).with_context(|| format!("there is no order {id}"))?;
+                say_again(&mut outgoing, kept, sequence as usize).with_context(|| format!("entry {sequence} of order {id}"))?;
             }
-            Ok(packets)
+            Ok(outgoing.map(Outgoing::into_packets).unwrap_or_default())
         }
         .boxed()
     }
 }
 
-fn parse(word: &str) -> anyhow::Result<(OrderId, usize)> {
-    let (id, sequence) = word.split_once('/').ok_or_else(|| anyhow::anyhow!("`{word}` recalls nothing"))?;
-    Ok((id.parse()?, sequence.parse()?))
-}
-
-/// What an entry of an order's history told, as it was told then.
-fn retell(kept: &Kept, sequence: usize) -> anyhow::Result<Vec<Packet>> {
-    let history = kept.history.get(..sequence).ok_or_else(|| anyhow::anyhow!("there is no entry {sequence}"))?;
+/// What an entry of an order's history said, as it was said then. The entries of one transaction bear one time.
+fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize) -> anyhow::Result<()> {
+    let history = kept.history.get(..sequence).context("there is no such entry")?;
     let mut row = Row { prices: None, ..kept.row.clone() };
-    let mut last: Option<Entry<Order>> = None;
+    let mut last = None;
     for entry in history {
         let entry: Entry<Order> = serde_json::from_str(entry.get())?;
-        row.state = entry.state.clone();
         row.sequence = entry.sequence;
+        row.state = entry.state;
         row.note_prices();
-        last = Some(entry);
+        last = Some((entry.time, entry.sent));
     }
-    let entry = last.ok_or_else(|| anyhow::anyhow!("entries count from 1"))?;
-    let told: Vec<Message<Order>> = entry.sent.into_iter().filter(|message| matches!(message, Message::Tell(_))).collect();
-    let mut outgoing = Outgoing::new(SOURCE, entry.time);
-    say(&mut outgoing, &row, history, &told)?;
-    Ok(outgoing.into_packets())
+    let (time, sent) = last.context("entries count from 1")?;
+    say(outgoing.get_or_insert_with(|| Outgoing::new(SOURCE, time)), &row, history, &sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use events::product::Line;
+    use events::{Currency, Money, ProductId, Quantity, TraceParent, UserId, user};
+    use saga::order::Answer;
+    use saga::{Input, State, decide};
+
+    use super::*;
+    use crate::store::HistoryRow;
+
+    /// Carries an order through inputs, each decided at its own time, and returns it with what each entry said.
+    fn carried(inputs: Vec<Input<Order>>) -> (Kept, Vec<Vec<Packet>>) {
+        let line = Line { product_id: ProductId(Uuid::from_u128(3)), quantity: Quantity::try_from(2).unwrap() };
+        let order = Order { id: OrderId(Uuid::from_u128(1)), user_id: UserId(Uuid::from_u128(2)), items: vec![line] };
+        let begun = chrono::DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap();
+        let mut row = Row {
+            order,
+            state: State::new(),
+            sequence: 0,
+            prices: None,
+            trace: TraceParent::from_random(7),
+            created_at: begun,
+            updated_at: begun,
+            waiting_since: None,
+            due_at: None,
+        };
+        let (mut history, mut said) = (Vec::new(), Vec::new());
+        for (seconds, input) in inputs.into_iter().enumerate() {
+            let now = begun + chrono::TimeDelta::seconds(seconds as i64);
+            let decision = decide(&row.order, &row.state, &input);
+            row.sequence += 1;
+            row.state = decision.state;
+            row.note_prices();
+            history.push(HistoryRow::new(&row, now, &input, decision.verdict, &decision.messages).unwrap().whole);
+            let mut outgoing = Outgoing::new(SOURCE, now);
+            say(&mut outgoing, &row, &history, &decision.messages).unwrap();
+            said.push(outgoing.into_packets());
+        }
+        (Kept { row, history }, said)
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_to_the_letter() {
+        let order_id = OrderId(Uuid::from_u128(1));
+        let validated = user::Validated { order_id, user_id: UserId(Uuid::from_u128(2)) };
+        let price = product::PricedLine {
+            product_id: ProductId(Uuid::from_u128(3)),
+            unit_price: Money::new(250, Currency::from_code("EUR").unwrap()),
+        };
+        let reserved = product::Reserved { order_id, items: vec![price] };
+        let (kept, said) = carried(vec![
+            Input::Start,
+            Input::Answer(Answer::User(validated.into())),
+            Input::Answer(Answer::Product(reserved.into())),
+            Input::Cancel,
+            Input::Answer(Answer::Product(product::Released { order_id }.into())),
+        ]);
+        let subjects: Vec<&str> = said.iter().flatten().map(|packet| packet.subject.as_str()).collect();
+        assert!(subjects.contains(&"commands.product.release") && subjects.len() >= 7, "{subjects:?}");
+        for (index, packets) in said.iter().enumerate() {
+            let mut outgoing = None;
+            say_again(&mut outgoing, &kept, index + 1).unwrap();
+            assert_eq!(&outgoing.unwrap().into_packets(), packets, "entry {}", index + 1);
+        }
+        assert!(say_again(&mut None, &kept, 6).is_err());
+    }
+
+    #[test]
+    fn a_note_is_read_back() {
+        let said = Said { id: OrderId(Uuid::from_u128(5)), sequence: 70_000 };
+        assert_eq!(Said::read(&said.note()).unwrap(), said);
+        assert!(Said::read(&said.note()[..19]).is_err());
+        assert!(Said::read(&[]).is_err());
+    }
 }

@@ -179,7 +179,7 @@ impl Handler for Create {
         for new in batch {
             if let Some(product) = created.get(&new.id) {
                 let event = Saying::<Event>::event(format!("{}/created", product.id), product.id, Created(product.clone()));
-                outgoing.tell(event_subject("product", "created", &product.id), event, None)?;
+                outgoing.tell(event_subject("product", "created", &product.id), event)?;
                 answers.push(Creation::Created(product.clone()));
                 continue;
             }
@@ -220,7 +220,7 @@ impl Handler for Stock {
                 Some(product) => {
                     let changed = StockChanged { delta, product: product.clone() };
                     let event = Saying::<Event>::event(Uuid::now_v7(), id, changed);
-                    outgoing.tell(event_subject("product", "stock_changed", &id), event, None)?;
+                    outgoing.tell(event_subject("product", "stock_changed", &id), event)?;
                     StockChange::Changed(product)
                 }
                 None => store::get(&mut *tx, id).await?.map_or(StockChange::NotFound, StockChange::Impossible),

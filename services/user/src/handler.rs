@@ -92,7 +92,7 @@ impl Handler for Create {
         for new in batch {
             if let Some(user) = created.get(&new.id) {
                 let event = Saying::<Event>::event(format!("{}/created", user.id), user.id, Created(user.clone()));
-                outgoing.tell(event_subject("user", "created", &user.id), event, None)?;
+                outgoing.tell(event_subject("user", "created", &user.id), event)?;
                 answers.push(Creation::Created(user.clone()));
                 continue;
             }
@@ -134,7 +134,7 @@ impl Handler for Update {
             let user = store::update(tx, change).await?;
             if let Some(user) = &user {
                 let event = Saying::<Event>::event(Uuid::now_v7(), user.id, Updated(user.clone()));
-                outgoing.tell(event_subject("user", "updated", &user.id), event, None)?;
+                outgoing.tell(event_subject("user", "updated", &user.id), event)?;
             }
             answers.push(user);
         }

@@ -2,18 +2,19 @@
 //! (tokio-rs/axum#2741).
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath};
-use axum::http::{HeaderName, Request, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use hyper::body::Incoming;
+use futures_util::FutureExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -21,14 +22,14 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::{Layer, ServiceExt};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower::Layer;
 
 use crate::health::Health;
 use crate::http::Problem;
 use crate::metrics;
 use crate::settings::HttpSettings;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long requests under way may take once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -52,7 +53,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     metrics::init();
-    let service = edge(name, router(name, api, health, shutdown.clone()), settings.http_timeout);
+    let timeout = settings.http_timeout;
+    let service = router(name, api, health, shutdown.clone())
+        .layer(from_fn(move |request, next| watched(name, timeout, request, next)));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.http_header_timeout);
     let graceful = GracefulShutdown::new();
@@ -114,47 +117,31 @@ fn router(name: &'static str, api: Router, health: Health, shutdown: Cancellatio
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
 }
 
-/// What every request passes: a request id, a time limit, and a net under panics.
-fn edge(
-    name: &'static str,
-    router: Router,
-    timeout: Duration,
-) -> impl tower::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send> + Clone + Send {
-    const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-    let router = router
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(move |request, next| watched(name, timeout, request, next)))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID));
-    SetRequestIdLayer::new(REQUEST_ID, NewRequestId)
-        .layer(router)
-        .map_request(|request: Request<Incoming>| request.map(Body::new))
-}
-
-/// Bounds the time until an answer begins (a live stream may then take as long as it likes), and counts it.
-async fn watched(service: &'static str, timeout: Duration, request: axum::extract::Request, next: Next) -> Response {
+/// What every request passes, in one layer, because each costs every request: a request id, a time limit until an answer begins (a live stream
+/// may then take as long as it likes), a net under panics, and the count.
+async fn watched(service: &'static str, timeout: Duration, mut request: Request<Body>, next: Next) -> Response {
     let begun = Instant::now();
+    // A request without an id gets one, so that a client's report finds its log lines.
+    let id = request.headers_mut().entry(REQUEST_ID).or_insert_with(new_request_id).clone();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let mut response = match tokio::time::timeout(timeout, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => panicked(&*panic),
         Err(_) => Problem::timed_out().into_response(),
     };
+    response.headers_mut().entry(REQUEST_ID).or_insert(id);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     metrics::request(service, method, route, response.status(), begun.elapsed());
     response
 }
 
-/// A request without an id gets one, so that a client's report finds its log lines.
-#[derive(Clone)]
-struct NewRequestId;
-
-impl MakeRequestId for NewRequestId {
-    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
-        uuid::Uuid::now_v7().to_string().parse().ok().map(RequestId::new)
-    }
+fn new_request_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("hexadecimal digits")
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic
         .downcast_ref::<String>()
         .map(String::as_str)
