@@ -117,8 +117,7 @@ where
                     }
                 }
             }
-            if !self.work(&turn, batch).await {
-                drop(turn);
+            if !self.work(turn, batch).await {
                 // The database is in trouble. The messages are not lost: they come again.
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
@@ -132,7 +131,7 @@ where
     }
 
     /// Handles a batch and settles its messages. `false`: the database is in trouble, nothing was done.
-    async fn work(&self, turn: &Turn, batch: Vec<Received<M>>) -> bool {
+    async fn work(&self, turn: Turn, batch: Vec<Received<M>>) -> bool {
         let items: Vec<&CloudEvent<M>> =
             batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event)).collect();
         let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(turn, &self.handler, &items).await };

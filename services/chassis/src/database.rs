@@ -144,7 +144,7 @@ impl Pools {
         ]);
         Self {
             reading: pool(reading, settings.database_connections),
-            writing: pool(writing, settings.writers),
+            writing: pool(writing, crate::writers::connections(settings.writers)),
         }
     }
 }

@@ -56,7 +56,7 @@ impl<H: Handler> GroupCommit<H> {
                 {
                     batch.push(more);
                 }
-                run(&unit, &turn, &*handler, &mut batch).await;
+                run(&unit, turn, &*handler, &mut batch).await;
             }
         };
         (Self { queue }, work)
@@ -73,7 +73,7 @@ impl<H: Handler> GroupCommit<H> {
     }
 }
 
-async fn run<H: Handler>(unit: &UnitOfWork, turn: &Turn, handler: &H, batch: &mut Vec<Waiting<H>>) {
+async fn run<H: Handler>(unit: &UnitOfWork, turn: Turn, handler: &H, batch: &mut Vec<Waiting<H>>) {
     let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
     match unit.run(turn, handler, &items).await {
         Ok(results) => {

@@ -84,7 +84,7 @@ impl Service {
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
         let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker, recall);
-        let connections = Arc::new(Writers::new(database.clone(), settings.database.writers as usize));
+        let connections = Arc::new(Writers::new(database.clone(), settings.database.writers));
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);

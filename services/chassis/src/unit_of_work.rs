@@ -1,7 +1,7 @@
 //! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -90,11 +90,11 @@ impl UnitOfWork {
     /// `Err`: the database is in trouble, and nothing was done. Run it in a task of its own: dropped half way it would waste a connection.
     pub async fn run<H: Handler>(
         &self,
-        _turn: &Turn,
+        turn: Turn,
         handler: &H,
         items: &[&H::Item],
     ) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
-        match self.attempt(handler, items).await {
+        match self.attempt(turn, handler, items).await {
             Ok(answers) => return Ok(answers.into_iter().map(Ok).collect()),
             Err(failure @ Failure::Outage(_)) => return Err(failure),
             Err(failure) if items.len() == 1 => return Ok(vec![Err(failure)]),
@@ -104,7 +104,7 @@ impl UnitOfWork {
         }
         let mut results = Vec::with_capacity(items.len());
         for &item in items {
-            results.push(match self.attempt(handler, &[item]).await {
+            results.push(match self.attempt(self.turn().await, handler, &[item]).await {
                 Ok(mut answers) => answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer"))),
                 // Those before it are committed: they must not be reported as undone.
                 Err(failure) => Err(failure),
@@ -122,27 +122,34 @@ impl UnitOfWork {
 
     /// One item, alone.
     pub async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
-        let _turn = self.turn().await;
-        let mut answers = self.attempt(handler, &[item]).await?;
+        let mut answers = self.attempt(self.turn().await, handler, &[item]).await?;
         answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer")))
     }
 
-    async fn attempt<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
+    async fn attempt<H: Handler>(&self, turn: Turn, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
         let policy = ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter();
         let begun = Instant::now();
-        let done = (|| self.once(handler, items)).retry(policy).when(is_conflict).await;
+        let turn = Mutex::new(Some(turn));
+        let done = (|| self.once(&turn, handler, items)).retry(policy).when(is_conflict).await;
         metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
         done.map_err(|error| if is_outage(&error) || is_conflict(&error) { Failure::Outage(error) } else { Failure::Item(error) })
     }
 
-    async fn once<H: Handler>(&self, handler: &H, items: &[&H::Item]) -> anyhow::Result<Vec<H::Answer>> {
+    async fn once<H: Handler>(
+        &self,
+        turn: &Mutex<Option<Turn>>,
+        handler: &H,
+        items: &[&H::Item],
+    ) -> anyhow::Result<Vec<H::Answer>> {
         let room = self.outbox.room().await;
         let mut tx = self.writers.begin().await?;
-        let Handled { mut answers, mut outgoing } = handler.handle(&mut tx, items).await?;
+        let Handled { mut answers, mut outgoing } = handler.handle(&mut tx.connection, items).await?;
         anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
         let notes = outgoing.take_notes();
         let packets = outgoing.into_packets();
-        let row = self.outbox.write(&mut tx, &packets, notes).await?;
+        let row = self.outbox.write(&mut tx.connection, &packets, notes).await?;
+        // The next batch begins while this one waits for the disk.
+        drop(turn.lock().expect("the turn is never poisoned").take());
         self.writers.commit(tx).await?;
         if let (Some(row), Some(room)) = (row, room) {
             self.outbox.publish(room, row, packets);

@@ -119,8 +119,7 @@ impl Advance {
             rows.push(&open.kept.row);
         }
         if !rows.is_empty() {
-            store::append(tx, now, &entries).await?;
-            store::update(tx, &rows).await?;
+            store::write(tx, now, &rows, &entries).await?;
         }
         Ok(())
     }

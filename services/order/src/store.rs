@@ -141,8 +141,8 @@ pub async fn kept(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
     Ok(rows.into_iter().map(|row| Kept { history: histories.remove(&row.order.id).unwrap_or_default(), row }).collect())
 }
 
-/// Writes orders after their decisions.
-pub async fn update(tx: &mut PgConnection, moved: &[&Row]) -> anyhow::Result<()> {
+/// Writes orders after their decisions, and appends to their waybills: one statement, because each costs a round trip.
+pub async fn write(tx: &mut PgConnection, at: DateTime<Utc>, moved: &[&Row], entries: &[HistoryRow]) -> anyhow::Result<()> {
     let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut totals, mut reasons) = (Vec::new(), Vec::new());
     for row in moved {
@@ -154,7 +154,10 @@ pub async fn update(tx: &mut PgConnection, moved: &[&Row]) -> anyhow::Result<()>
         reasons.push(Order::reason(&row.state).map(Json));
     }
     sqlx::query(
-        "update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
+        "with appended as (\
+             insert into order_history (order_id, sequence, at, entry) \
+             select order_id, sequence, $16, entry from unnest($13::uuid[], $14::int[], $15::text[]) as new (order_id, sequence, entry)) \
+         update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
                 settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
                 waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
          from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
@@ -174,6 +177,10 @@ pub async fn update(tx: &mut PgConnection, moved: &[&Row]) -> anyhow::Result<()>
     .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
     .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
     .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>())
+    .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
+    .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
+    .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
+    .bind(at)
     .execute(tx)
     .await?;
     Ok(())
