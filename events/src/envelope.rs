@@ -199,11 +199,7 @@ mod tests {
 
     #[test]
     fn escaped_and_added_fields_are_read() {
-        let json = json(&event()).replace("/waybill/order", "\\/waybill\\/order").replacen(
-            '{',
-            r#"{"added":[1,{"more":2}],"#,
-            1,
-        );
+        let json = json(&event()).replace("/waybill/order", "\\/waybill\\/order").replacen('{', r#"{"added":[1,{"more":2}],"#, 1);
         assert_eq!(CloudEvent::<user::Command>::decode(&raw(&json)).unwrap(), event());
     }
 }

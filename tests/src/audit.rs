@@ -115,7 +115,7 @@ impl System {
                select p.id, p.stock, p.reserved, \
                       (select coalesce(sum(delta), 0)::bigint from stock_changes c where c.product_id = p.id) as received, \
                       (select coalesce(sum((item->>'quantity')::bigint), 0)::bigint \
-                       from reservations r, jsonb_array_elements(r.items) item \
+                       from reservations r, json_array_elements(r.items) item \
                        where r.status = 'reserved' and (item->>'product_id')::uuid = p.id) as held \
                from products p) each \
              where received <> stock + reserved or reserved <> held or stock < 0",
@@ -182,7 +182,7 @@ async fn orders(db: &mut PgConnection) -> Vec<OrderRow> {
 /// Histories have no gaps, end where the row says, and replay to what they say.
 async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> usize {
     let rows: Vec<(Uuid, i32, DateTime<Utc>, Value)> =
-        sqlx::query_as("select order_id, sequence, at, entry from order_history order by order_id, sequence")
+        sqlx::query_as("select order_id, sequence, at, entry::json from order_history order by order_id, sequence")
             .fetch_all(db)
             .await
             .expect("the histories");

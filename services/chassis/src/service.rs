@@ -199,8 +199,12 @@ fn threads() -> usize {
 /// The `main` of every service binary: logs, a runtime, and SIGINT or SIGTERM as shutdown.
 pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(CancellationToken) -> F) -> ExitCode {
     telemetry::init("info");
-    let result =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build().map_err(anyhow::Error::from).and_then(|runtime| {
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads())
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
             runtime.block_on(async {
                 let shutdown = CancellationToken::new();
                 let stop = shutdown.clone();

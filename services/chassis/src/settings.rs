@@ -33,7 +33,7 @@ pub struct DatabaseSettings {
 
     /// Batches written at once, each on a connection of its own. Fewer makes larger batches, which cost less an order; more overlaps
     /// their waits for the disk.
-    #[arg(long, env = "WAYBILL_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env = "WAYBILL_WRITERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub writers: u32,
 
     /// Seconds a statement may run before the database ends it. A bound on how long a lock or a bad plan can hold up a batch.

@@ -26,7 +26,7 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 const MAX_ACK_PENDING: i64 = 1024;
 
 /// The window in which the broker absorbs a repeated message id. It only saves work; correctness never rests on it.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// What a stream may hold.
 #[derive(Args, Clone, Debug)]

@@ -106,12 +106,7 @@ impl Advance {
         Ok((locked.now.unwrap_or_else(Utc::now), orders))
     }
 
-    async fn write(
-        &self,
-        tx: &mut PgConnection,
-        now: DateTime<Utc>,
-        orders: &mut BTreeMap<OrderId, Open>,
-    ) -> anyhow::Result<()> {
+    async fn write(&self, tx: &mut PgConnection, now: DateTime<Utc>, orders: &mut BTreeMap<OrderId, Open>) -> anyhow::Result<()> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<&Row>) = (Vec::new(), Vec::new());
         for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
             timer::wind(&mut open.kept.row, &open.before, now, &self.timing);

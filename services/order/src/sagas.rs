@@ -103,7 +103,8 @@ fn cause(saga: &InFlight) -> Option<String> {
         (Step::ReserveStock, Direction::Act) => "reserve the stock",
         (Step::ReserveStock, Direction::Undo) => "give back the stock",
     };
-    let since = saga.row.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    let since =
+        saga.row.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     let plural = if attempts == 1 { "" } else { "s" };
     Some(format!(
         "waiting for the {whom} service to {what}{}, {attempts} attempt{plural}, last answer: {}",

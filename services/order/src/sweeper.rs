@@ -57,8 +57,10 @@ async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> any
     }
     let items: Vec<(OrderId, Trigger)> = due.iter().map(|id| (OrderId(*id), Trigger::Timer)).collect();
     let turn = unit.turn().await;
-    let results =
-        unit.run(turn, advance, &items.iter().collect::<Vec<_>>()).await.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
+    let results = unit
+        .run(turn, advance, &items.iter().collect::<Vec<_>>())
+        .await
+        .map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
     let failed = results.iter().filter(|result| result.is_err()).count();
     if failed > 0 {
         tracing::error!(failed, "orders that are due could not be decided");

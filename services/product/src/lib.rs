@@ -52,7 +52,8 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 
 async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_PRODUCT_LISTEN").await?;
-    let service = Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
+    let service =
+        Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
     service.consume(PRODUCT_COMMANDS_CONSUMER, handler::Commands);
     let edge = edge::Edge {
         database: service.database(),

@@ -97,7 +97,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // Where an error is costs a fifth more to keep track of, so what cannot be read is read once more.
-    serde_json::from_slice::<Object<T>>(body).map(|object| object.0).map_err(|error| explain::<T>(body).unwrap_or_else(|| not_json(&error)))
+    serde_json::from_slice::<Object<T>>(body)
+        .map(|object| object.0)
+        .map_err(|error| explain::<T>(body).unwrap_or_else(|| not_json(&error)))
 }
 
 /// What is wrong with a body, and where.

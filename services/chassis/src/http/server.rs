@@ -54,8 +54,8 @@ pub async fn serve(
 ) {
     metrics::init();
     let timeout = settings.http_timeout;
-    let service = router(name, api, health, shutdown.clone())
-        .layer(from_fn(move |request, next| watched(name, timeout, request, next)));
+    let service =
+        router(name, api, health, shutdown.clone()).layer(from_fn(move |request, next| watched(name, timeout, request, next)));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(settings.http_header_timeout);
     let graceful = GracefulShutdown::new();
