@@ -20,6 +20,8 @@ up: build
 	@exec target/release/waybill up $(ARGS)
 
 # Without the tests, so that what only they ask for gets into no binary that is used.
+# `waybill bench` names the commit its figures belong to.
+build: export WAYBILL_COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 build:
 	$(CARGO) build --workspace --exclude waybill-tests --release --locked --bins
 

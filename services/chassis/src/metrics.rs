@@ -36,6 +36,15 @@ pub(crate) fn init() {
     registry();
 }
 
+/// Adds up what was measured, for ever: until then each measurement takes its bytes, and nobody may ever ask for `/metrics`.
+pub(crate) async fn add_up() {
+    const EVERY: Duration = Duration::from_secs(5);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        registry().run_upkeep();
+    }
+}
+
 /// What `/metrics` answers.
 pub(crate) fn render() -> String {
     registry().run_upkeep();

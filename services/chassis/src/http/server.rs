@@ -53,6 +53,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     metrics::init();
+    let adding_up = tokio::spawn(metrics::add_up());
     let timeout = settings.http_timeout;
     let service =
         router(name, api, health, shutdown.clone()).layer(from_fn(move |request, next| watched(name, timeout, request, next)));
@@ -93,6 +94,7 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests still under way are cut off");
     }
+    adding_up.abort();
 }
 
 fn router(name: &'static str, api: Router, health: Health, shutdown: CancellationToken) -> Router {
