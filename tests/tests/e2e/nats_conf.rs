@@ -123,6 +123,22 @@ async fn the_server_takes_the_configuration_only_with_every_password() {
     }
 }
 
+/// `-t` reads the whole file, names what is wrong with it, and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_takes_the_clusters_configuration_only_with_a_folder_for_its_store() {
+    const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats-cluster.conf");
+    let read = async |store: Option<&str>| {
+        let mut command = Command::new(stack::nats::program(&stack::Options::for_tests()).await.unwrap());
+        command.env_remove("WAYBILL_NATS_STORE").envs(store.map(|store| ("WAYBILL_NATS_STORE", store)));
+        let done = command.args(["-t", "-c", CLUSTER, "--name", "nats-1"]).stdin(Stdio::null()).output().await.unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    let (taken, said) = read(Some("/tmp/nowhere")).await;
+    assert!(taken, "{said}");
+    let (taken, said) = read(None).await;
+    assert!(!taken && said.contains("WAYBILL_NATS_STORE"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_system_runs_with_the_rights_it_is_given() {
     let server = Server::start().await;
