@@ -103,7 +103,7 @@ impl Broker {
     /// The same for messages that have ids of their own.
     pub async fn publish_as(&self, packets: Vec<(String, Packet)>) -> anyhow::Result<()> {
         let mut acknowledgements = Vec::with_capacity(packets.len());
-        for (id, Packet { subject, headers, payload, .. }) in packets {
+        for (id, Packet { subject, headers, payload }) in packets {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 match name {

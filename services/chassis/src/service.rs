@@ -54,7 +54,6 @@ pub struct Service {
     settings: Parts,
     database: Database,
     broker: Broker,
-    connections: Arc<Writers>,
     unit: UnitOfWork,
     health: Health,
     /// Cancelled from outside: stop taking work.
@@ -84,7 +83,6 @@ impl Service {
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
         let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker, recall);
-        let connections = Arc::new(Writers::new(database.clone(), settings.database.writers));
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);
@@ -93,8 +91,7 @@ impl Service {
             name,
             listener,
             settings: settings.clone(),
-            unit: UnitOfWork::new(connections.clone(), outbox.clone()),
-            connections,
+            unit: UnitOfWork::new(Writers::new(database.clone(), settings.database.writers), outbox.clone()),
             database,
             broker,
             health,
@@ -180,7 +177,7 @@ impl Service {
         self.relay.wait().await;
         self.tasks.close();
         self.tasks.wait().await;
-        self.connections.release();
+        self.unit.release();
         self.database.close().await;
         tracing::info!(service = self.name, "stopped");
         Ok(())

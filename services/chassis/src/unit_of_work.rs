@@ -76,8 +76,13 @@ pub struct UnitOfWork {
 }
 
 impl UnitOfWork {
-    pub(crate) fn new(writers: Arc<Writers>, outbox: Outbox) -> Self {
-        Self { writers, outbox }
+    pub(crate) fn new(writers: Writers, outbox: Outbox) -> Self {
+        Self { writers: Arc::new(writers), outbox }
+    }
+
+    /// Lets go of the kept connections, so that the database can be closed.
+    pub(crate) fn release(&self) {
+        self.writers.release();
     }
 
     /// Waits for the right to run a batch. What arrives meanwhile belongs in it.

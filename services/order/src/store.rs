@@ -1,5 +1,20 @@
 //! Every statement of the order service.
 
+/// The columns a [`Row`] is read from.
+macro_rules! columns {
+    () => {
+        "id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at"
+    };
+}
+
+/// Appends what [`with_entries`] binds.
+macro_rules! append {
+    () => {
+        "insert into order_history (order_id, sequence, at, entry) \
+         select order_id, sequence, $4, entry from unnest($1::uuid[], $2::int[], $3::text[]) as new (order_id, sequence, entry)"
+    };
+}
+
 mod operator;
 
 use std::collections::HashMap;
@@ -13,9 +28,9 @@ use saga::order::Order;
 use saga::{Input, Message, State, Verdict};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
+use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, Row as _};
 use uuid::Uuid;
 
 use crate::recent::Kept;
@@ -52,6 +67,8 @@ impl FromRow<'_, PgRow> for Row {
 fn corrupt(what: String) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
+
+type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 
 /// An order to be inserted.
 pub struct NewRow<'a> {
@@ -92,14 +109,10 @@ pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>]) -> anyhow::Result
 
 /// Orders by the keys they were placed with.
 pub async fn by_keys(tx: &mut PgConnection, keys: &[&str]) -> sqlx::Result<Vec<(String, Row)>> {
-    let rows = sqlx::query(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                waiting_since, due_at, idempotency_key \
-         from orders where idempotency_key = any($1)",
-    )
-    .bind(keys)
-    .fetch_all(tx)
-    .await?;
+    let rows = sqlx::query(concat!("select ", columns!(), ", idempotency_key from orders where idempotency_key = any($1)"))
+        .bind(keys)
+        .fetch_all(tx)
+        .await?;
     rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, Row::from_row(row)?))).collect()
 }
 
@@ -127,13 +140,8 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Locked> {
 
 /// Orders with their whole waybills.
 pub async fn kept(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at \
-         from orders where id = any($1)",
-    )
-    .bind(ids)
-    .fetch_all(&mut *tx)
-    .await?;
+    let rows: Vec<Row> =
+        sqlx::query_as(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(&mut *tx).await?;
     let mut histories: HashMap<OrderId, Vec<Box<RawValue>>> = HashMap::new();
     for (id, entry) in history(tx, ids).await? {
         histories.entry(id).or_default().push(entry);
@@ -153,36 +161,32 @@ pub async fn write(tx: &mut PgConnection, at: DateTime<Utc>, moved: &[&Row], ent
         totals.push(total.map(|total| total.amount));
         reasons.push(Order::reason(&row.state).map(Json));
     }
-    sqlx::query(
-        "with appended as (\
-             insert into order_history (order_id, sequence, at, entry) \
-             select order_id, sequence, $16, entry from unnest($13::uuid[], $14::int[], $15::text[]) as new (order_id, sequence, entry)) \
-         update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
+    let query = sqlx::query(concat!(
+        "with appended as (",
+        append!(),
+        ") update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
                 settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
                 waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
-         from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::jsonb[], $6::boolean[], $7::text[], $8::bigint[], \
-                     $9::text[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]) \
+         from unnest($5::uuid[], $6::text[], $7::int[], $8::text[], $9::jsonb[], $10::boolean[], $11::text[], $12::bigint[], \
+                     $13::text[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[]) \
               as new (id, state, sequence, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
-         where orders.id = new.id",
-    )
-    .bind(moved.iter().map(|row| row.order.id.0).collect::<Vec<_>>())
-    .bind(states)
-    .bind(moved.iter().map(|row| row.sequence as i32).collect::<Vec<_>>())
-    .bind(moved.iter().map(|row| row.status().as_str()).collect::<Vec<_>>())
-    .bind(reasons)
-    .bind(moved.iter().map(|row| row.state.is_settled()).collect::<Vec<_>>())
-    .bind(currencies)
-    .bind(totals)
-    .bind(prices)
-    .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
-    .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
-    .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
-    .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
-    .bind(at)
-    .execute(tx)
-    .await?;
+         where orders.id = new.id"
+    ));
+    with_entries(query, at, entries)
+        .bind(moved.iter().map(|row| row.order.id.0).collect::<Vec<_>>())
+        .bind(states)
+        .bind(moved.iter().map(|row| row.sequence as i32).collect::<Vec<_>>())
+        .bind(moved.iter().map(|row| row.status().as_str()).collect::<Vec<_>>())
+        .bind(reasons)
+        .bind(moved.iter().map(|row| row.state.is_settled()).collect::<Vec<_>>())
+        .bind(currencies)
+        .bind(totals)
+        .bind(prices)
+        .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
+        .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
+        .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -242,17 +246,17 @@ fn entry_time(at: DateTime<Utc>) -> String {
 
 /// Appends to waybills.
 pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[HistoryRow]) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into order_history (order_id, sequence, at, entry) \
-         select order_id, sequence, $3, entry from unnest($1::uuid[], $2::int[], $4::text[]) as new (order_id, sequence, entry)",
-    )
-    .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
-    .bind(at)
-    .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
-    .execute(tx)
-    .await?;
+    with_entries(sqlx::query(append!()), at, entries).execute(tx).await?;
     Ok(())
+}
+
+/// Binds entries as the first four parameters.
+fn with_entries<'q>(query: Statement<'q>, at: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'q> {
+    query
+        .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
+        .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
+        .bind(at)
 }
 
 /// The waybills of orders: each entry whole, in order.
@@ -293,13 +297,7 @@ pub async fn due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>>
 
 /// One order.
 pub async fn get(db: impl PgExecutor<'_>, id: OrderId) -> sqlx::Result<Option<Row>> {
-    sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                waiting_since, due_at from orders where id = $1",
-    )
-    .bind(id.0)
-    .fetch_optional(db)
-    .await
+    sqlx::query_as(concat!("select ", columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
 }
 
 /// Which orders to list.
@@ -312,13 +310,14 @@ pub struct Filter {
 /// A page, newest first.
 pub async fn list(db: impl PgExecutor<'_>, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Row>> {
     // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
-    sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                waiting_since, due_at from orders \
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from orders \
          where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
            and (not $4 or not settled) \
-         order by id desc limit $5",
-    )
+         order by id desc limit $5"
+    ))
     .bind(filter.user.map(|user| user.0))
     .bind(filter.status.map(Status::as_str))
     .bind(after)

@@ -27,7 +27,7 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messag
         outgoing.note(&Said { id, sequence: row.sequence }.note());
     }
     for message in messages {
-        let (id, about, trace) = (id, id.to_string(), Some(row.trace.clone()));
+        let (about, trace) = (id.to_string(), Some(row.trace.clone()));
         let (verb, name, attempt) = match message {
             Message::Ask { step, attempt } => ("", step.name(), *attempt),
             Message::Undo { step, attempt } => ("undo_", step.name(), *attempt),

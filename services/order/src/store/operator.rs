@@ -37,7 +37,7 @@ pub struct SagaFilter {
 pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
     let in_flight_only = filter.order.is_none() && filter.status.is_none_or(|status| !status.is_final());
     let rows = sqlx::query(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at, \
+        concat!("select ", columns!(), ", \
                 coalesce(waiting_since < now() - make_interval(secs => $1), false) as stuck, \
                 (select fingerprint from plans where version = (state->>'plan')::int) as fingerprint, \
                 (select entry::json->'message'->'answer'->>'type' from order_history \
@@ -47,7 +47,7 @@ pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<U
            and ($5::text is null or (state::jsonb)->'steps'->$5 ?| array['asked', 'undoing']) \
            and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and ($7::uuid is null or user_id = $7) \
            and (not $8 or waiting_since < now() - make_interval(secs => $1)) and ($9::uuid is null or id < $9) \
-         order by id desc limit $10",
+         order by id desc limit $10"),
     )
     .bind(filter.stuck_after.as_secs_f64())
     .bind(in_flight_only)
@@ -82,10 +82,9 @@ pub async fn oldest_first(
     rows: i64,
 ) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
-                waiting_since, due_at from orders \
+        concat!("select ", columns!(), " from orders \
          where ($1::timestamptz is null or created_at >= $1) and ($2::text is null or status = $2) and ($3::uuid is null or id > $3) \
-         order by id limit $4",
+         order by id limit $4"),
     )
     .bind(since)
     .bind(status.map(Status::as_str))
