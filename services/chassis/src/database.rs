@@ -1,9 +1,11 @@
 //! The database of a service: a pool that heals, migrations, and what its errors mean.
 
-use std::sync::{Arc, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +21,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a free connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For how long a reading of the database's clock is carried on by the process's own, which only counts.
+const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
 /// A handle on the database. Connects when it is first used, so a service can start before its database does.
 #[derive(Clone)]
 pub struct Database {
@@ -29,6 +34,7 @@ struct Shared {
     pools: RwLock<Pools>,
     options: PgConnectOptions,
     settings: DatabaseSettings,
+    clock: Mutex<Option<(DateTime<Utc>, Instant)>>,
 }
 
 /// Reads and batches are planned differently, and a flood of reads takes no connection from the batches.
@@ -53,7 +59,7 @@ impl Database {
             ("client_min_messages", "error"),
         ]);
         let pools = RwLock::new(Pools::new(&options, settings));
-        Ok(Self { shared: Arc::new(Shared { pools, options, settings: settings.clone() }) })
+        Ok(Self { shared: Arc::new(Shared { pools, options, settings: settings.clone(), clock: Mutex::default() }) })
     }
 
     /// The connections for reads, and for writes that are no batch.
@@ -66,6 +72,11 @@ impl Database {
         self.pools().writing.clone()
     }
 
+    /// How long a statement may run.
+    pub(crate) fn statement_timeout(&self) -> Duration {
+        self.shared.settings.statement_timeout
+    }
+
     fn pools(&self) -> RwLockReadGuard<'_, Pools> {
         self.shared.pools.read().expect("the lock is never poisoned")
     }
@@ -74,6 +85,23 @@ impl Database {
     pub(crate) async fn close(&self) {
         let (reading, writing) = (self.pool(), self.writing_pool());
         tokio::join!(reading.close(), writing.close());
+    }
+
+    /// The time by the database's clock, in whole microseconds: the one clock that all instances share. Read on this connection every
+    /// few seconds, and carried on from there by a clock that nobody can set.
+    pub async fn now(&self, connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+        let known = *self.shared.clock.lock().expect("the clock is never poisoned");
+        let (then, since) = match known.filter(|(_, since)| since.elapsed() < CLOCK_EVERY) {
+            Some(known) => known,
+            None => {
+                let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await?;
+                let reading = (now, Instant::now());
+                *self.shared.clock.lock().expect("the clock is never poisoned") = Some(reading);
+                reading
+            }
+        };
+        let passed = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
+        Ok((then + passed).trunc_subsecs(6))
     }
 
     /// Brings the schema up to date, trying again until the database is there.
@@ -163,6 +191,11 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
             })
         })
         .connect_lazy_with(options)
+}
+
+/// Whether a row that was to be new is there already.
+pub fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
 /// Whether the same work may succeed if tried again at once: the database chose it as a deadlock's or a race's loser.

@@ -24,7 +24,7 @@ mod writers;
 
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outbox::Recall;
-pub use outgoing::{Outgoing, Packet, Saying};
+pub use outgoing::{Outgoing, Packet, Saying, Statement};
 pub use service::{Parts, Running, Service, main};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};
 pub use writers::Turn;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::database::Database;
 use crate::metrics;
-use crate::outgoing::Packet;
+use crate::outgoing::{Outgoing, Packet};
 use crate::settings::BrokerSettings;
 
 /// How often the relay looks for rows left behind.
@@ -31,6 +31,17 @@ const RELAY_ROWS: i64 = 16;
 
 /// How long a batch waits for room among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
+
+/// Inserts an outbox row, bound as the first five parameters of the statement it is part of; see [`Outgoing::statement`]. None where
+/// there is nothing to say.
+///
+/// [`Outgoing::statement`]: crate::Outgoing::statement
+#[macro_export]
+macro_rules! outbox {
+    () => {
+        "insert into outbox (id, subjects, headers, payloads, notes) select $1, $2, $3, $4, $5 where $1 is not null"
+    };
+}
 
 /// Makes messages again from what the database holds. A service whose messages say nothing that is not there keeps them out of the
 /// outbox: a note of each is enough.
@@ -80,29 +91,12 @@ impl Outbox {
         room.ok()?.ok().map(Room)
     }
 
-    /// Writes what a transaction says into that transaction. `None`: it says nothing.
-    pub(crate) async fn write(&self, tx: &mut PgConnection, packets: &[Packet], notes: Vec<u8>) -> sqlx::Result<Option<Uuid>> {
+    /// Publishes what is committed in the background. What cannot be published now is left to the relay.
+    pub(crate) fn publish(&self, room: Room, outgoing: Outgoing) {
+        let (outbox, row, packets) = (self.clone(), outgoing.id(), outgoing.into_packets());
         if packets.is_empty() {
-            return Ok(None);
+            return;
         }
-        let id = Uuid::now_v7();
-        let kept = if notes.is_empty() { packets } else { &[] };
-        let subjects: Vec<&str> = kept.iter().map(|packet| packet.subject.as_str()).collect();
-        let payloads: Vec<&[u8]> = kept.iter().map(|packet| packet.payload.as_ref()).collect();
-        sqlx::query("insert into outbox (id, subjects, headers, payloads, notes) values ($1, $2, $3, $4, $5)")
-            .bind(id)
-            .bind(subjects)
-            .bind(headers_to_json(kept))
-            .bind(payloads)
-            .bind(notes)
-            .execute(tx)
-            .await?;
-        Ok(Some(id))
-    }
-
-    /// Publishes a committed row in the background. What cannot be published now is left to the relay.
-    pub(crate) fn publish(&self, room: Room, row: Uuid, packets: Vec<Packet>) {
-        let outbox = self.clone();
         self.0.publishing.spawn(async move {
             let messages = packets.len();
             match outbox.0.broker.publish(&row.to_string(), packets).await {
@@ -202,7 +196,7 @@ impl Outbox {
     }
 }
 
-fn headers_to_json(packets: &[Packet]) -> Value {
+pub(crate) fn headers_to_json(packets: &[Packet]) -> Value {
     let headers = |packet: &Packet| {
         Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
     };

@@ -5,6 +5,14 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use uuid::Uuid;
+
+use crate::outbox;
+
+/// A statement with its parameters.
+pub type Statement = sqlx::query::Query<'static, Postgres, PgArguments>;
 
 /// One message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +64,9 @@ pub struct Outgoing {
     open: Vec<OpenBatch>,
     packets: Vec<Packet>,
     notes: Vec<u8>,
+    /// Of its row in the outbox.
+    id: Uuid,
+    written: bool,
 }
 
 /// A JSON array in the making, without its closing bracket.
@@ -68,7 +79,7 @@ struct OpenBatch {
 impl Outgoing {
     /// Nothing yet. `source` is the speaker (`/waybill/order`), `now` what the events bear as their time.
     pub fn new(source: &'static str, now: DateTime<Utc>) -> Self {
-        Self { source, now, open: Vec::new(), packets: Vec::new(), notes: Vec::new() }
+        Self { source, now, open: Vec::new(), packets: Vec::new(), notes: Vec::new(), id: Uuid::now_v7(), written: false }
     }
 
     /// Adds an event to the batch for a subject; a batch that is full becomes a message.
@@ -124,16 +135,42 @@ impl Outgoing {
         self.notes.extend_from_slice(note);
     }
 
-    /// What the notes were; empty: nothing can be made again.
-    pub(crate) fn take_notes(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.notes)
+    /// Begins the one statement that writes all a handler has to write, and what it says with it. `sql` holds [`outbox!`], which inserts
+    /// the outbox row; its parameters are the first five, and already bound. Nothing can be said after it.
+    pub fn statement(&mut self, sql: &'static str) -> Statement {
+        self.seal();
+        self.written = true;
+        let notes = std::mem::take(&mut self.notes);
+        // Nobody needs the messages where there are notes to make them again from.
+        let kept = if notes.is_empty() { self.packets.as_slice() } else { &[] };
+        sqlx::query(sql)
+            .bind((!self.packets.is_empty()).then_some(self.id))
+            .bind(kept.iter().map(|packet| packet.subject.clone()).collect::<Vec<_>>())
+            .bind(outbox::headers_to_json(kept))
+            .bind(kept.iter().map(|packet| packet.payload.to_vec()).collect::<Vec<_>>())
+            .bind(notes)
+    }
+
+    /// Whether a handler's own statement wrote it, or nothing was said.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written || (self.packets.is_empty() && self.open.is_empty())
+    }
+
+    /// The id of its row in the outbox.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
     }
 
     /// The messages: batches first, because someone waits for them.
     pub fn into_packets(mut self) -> Vec<Packet> {
-        let mut packets: Vec<Packet> = self.open.iter_mut().filter(|batch| batch.events > 0).map(OpenBatch::take).collect();
-        packets.append(&mut self.packets);
-        packets
+        self.seal();
+        self.packets
+    }
+
+    /// Closes the open batches.
+    fn seal(&mut self) {
+        let open = self.open.drain(..).filter(|batch| batch.events > 0).map(|mut batch| batch.take());
+        self.packets.splice(0..0, open);
     }
 
     fn event<M>(&self, saying: Saying<M>) -> CloudEvent<M> {

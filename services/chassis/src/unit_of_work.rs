@@ -1,12 +1,13 @@
 //! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
 
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use backon::{ExponentialBuilder, Retryable};
-use sqlx::PgConnection;
+use sqlx::{Executor, PgConnection};
 
 use crate::database::{is_conflict, is_outage};
 use crate::metrics;
@@ -25,6 +26,9 @@ pub trait Handler: Send + Sync + 'static {
     type Answer: Send + 'static;
     /// What it is called in metrics and logs: `place_orders`.
     const NAME: &'static str;
+    /// Whether it writes everything in one statement, begun with [`Outgoing::statement`] or left to the outbox. That is a transaction of
+    /// its own, so none is begun around it, which saves two round trips; what the handler reads, it reads in none.
+    const ONE_STATEMENT: bool = false;
 
     /// Does the work, inside the transaction.
     fn handle(
@@ -147,19 +151,50 @@ impl UnitOfWork {
         items: &[&H::Item],
     ) -> anyhow::Result<Vec<H::Answer>> {
         let room = self.outbox.room().await;
-        let mut tx = self.writers.begin().await?;
-        let Handled { mut answers, mut outgoing } = handler.handle(&mut tx.connection, items).await?;
-        anyhow::ensure!(answers.len() == items.len(), "{} answers for {} items", answers.len(), items.len());
-        let notes = outgoing.take_notes();
-        let packets = outgoing.into_packets();
-        let row = self.outbox.write(&mut tx.connection, &packets, notes).await?;
-        // The next batch begins while this one waits for the disk.
-        drop(turn.lock().expect("the turn is never poisoned").take());
-        self.writers.commit(tx).await?;
-        if let (Some(row), Some(room)) = (row, room) {
-            self.outbox.publish(room, row, packets);
+        let mut writer = self.writers.writer().await?;
+        let work = tokio::time::timeout(self.writers.patience(), write(&mut writer.connection, turn, handler, items)).await;
+        let Handled { mut answers, outgoing } = match work {
+            Ok(Ok(handled)) => handled,
+            Ok(Err(error)) => {
+                if is_outage(&error) {
+                    self.writers.release();
+                }
+                return Err(error);
+            }
+            Err(_) => {
+                // Closed, not released: nobody knows what it is at.
+                writer.close();
+                return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())).context("the database does not answer");
+            }
+        };
+        self.writers.keep(writer);
+        if let Some(room) = room {
+            self.outbox.publish(room, outgoing);
         }
         handler.committed(items, &mut answers);
         Ok(answers)
     }
+}
+
+/// Does a batch, and writes what it says with it.
+async fn write<H: Handler>(
+    connection: &mut PgConnection,
+    turn: &Mutex<Option<Turn>>,
+    handler: &H,
+    items: &[&H::Item],
+) -> anyhow::Result<Handled<H::Answer>> {
+    if !H::ONE_STATEMENT {
+        connection.execute("begin").await?;
+    }
+    let mut handled = handler.handle(connection, items).await?;
+    anyhow::ensure!(handled.answers.len() == items.len(), "{} answers for {} items", handled.answers.len(), items.len());
+    if !handled.outgoing.is_written() {
+        handled.outgoing.statement(crate::outbox!()).execute(&mut *connection).await?;
+    }
+    if !H::ONE_STATEMENT {
+        // The next batch begins while this one waits for the disk.
+        drop(turn.lock().expect("the turn is never poisoned").take());
+        connection.execute("commit").await?;
+    }
+    Ok(handled)
 }

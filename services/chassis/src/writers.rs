@@ -1,32 +1,46 @@
 //! The connections that write: few, and each kept from batch to batch.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Executor, PgConnection, Postgres};
+use sqlx::{Connection, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::database::Database;
 
-/// How long a kept connection may take to begin a transaction before it is given up for a new one.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection used within this time is taken for alive; one that has rested for longer is asked first.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long a kept connection may take to answer before it is given up for a new one.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a batch gets beyond the longest statement before its connection is given up.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// The connections a service writes on: one for each turn, and one more, because the next batch begins while the last is being committed.
 pub(crate) struct Writers {
     database: Database,
     turns: Arc<Semaphore>,
     connections: Arc<Semaphore>,
-    kept: Mutex<Vec<PoolConnection<Postgres>>>,
+    kept: Mutex<Vec<(PoolConnection<Postgres>, Instant)>>,
 }
 
 /// The right to run a transaction. Take it before gathering a batch: what arrives while waiting for it shares the transaction.
 pub struct Turn(#[allow(dead_code)] OwnedSemaphorePermit);
 
-/// A connection inside a transaction. Dropped before the commit, it is rolled back before anybody else has it.
-pub(crate) struct Transaction {
+/// A connection for one batch. Dropped before it is kept again, what was begun on it is rolled back before anybody else has it.
+pub(crate) struct Writer {
     pub(crate) connection: PoolConnection<Postgres>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Writer {
+    /// Closes the connection instead of giving it back: nobody knows what it is at.
+    pub(crate) fn close(self) {
+        drop(self.connection.detach());
+    }
 }
 
 impl Writers {
@@ -40,34 +54,36 @@ impl Writers {
         Turn(place(&self.turns).await)
     }
 
-    /// Begins a transaction.
-    pub(crate) async fn begin(&self) -> sqlx::Result<Transaction> {
+    /// A connection that is alive.
+    pub(crate) async fn writer(&self) -> sqlx::Result<Writer> {
         let place = place(&self.connections).await;
-        if let Some(mut connection) = self.pop() {
-            match tokio::time::timeout(BEGIN_TIMEOUT, begin(&mut connection)).await {
-                Ok(Ok(())) => return Ok(Transaction { connection, _place: place }),
-                // It broke since its last commit, and nothing was done on it. Closed, not released: the pool could not mend it.
-                _ => drop(connection.detach()),
+        if let Some((mut connection, used)) = self.pop() {
+            if used.elapsed() < FRESH || matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
+                return Ok(Writer { connection, _place: place });
             }
+            // It broke while it rested. Closed, not released: the pool could not mend it.
+            drop(connection.detach());
         }
-        let mut connection = self.database.writing_pool().acquire().await?;
-        begin(&mut connection).await?;
-        Ok(Transaction { connection, _place: place })
+        let connection = self.database.writing_pool().acquire().await?;
+        Ok(Writer { connection, _place: place })
     }
 
-    /// Commits, and keeps the connection for the next batch.
-    pub(crate) async fn commit(&self, mut transaction: Transaction) -> sqlx::Result<()> {
-        transaction.connection.execute("commit").await?;
-        self.kept.lock().expect("the list is never poisoned").push(transaction.connection);
-        Ok(())
+    /// How long a batch may take: longer than the database lets a statement run.
+    pub(crate) fn patience(&self) -> Duration {
+        self.database.statement_timeout() + MARGIN
     }
 
-    /// Lets go of the connections, so that the pool can close.
+    /// Keeps the connection for the next batch.
+    pub(crate) fn keep(&self, writer: Writer) {
+        self.kept.lock().expect("the list is never poisoned").push((writer.connection, Instant::now()));
+    }
+
+    /// Lets go of the kept connections: the database was in trouble, or is to be closed.
     pub(crate) fn release(&self) {
         self.kept.lock().expect("the list is never poisoned").clear();
     }
 
-    fn pop(&self) -> Option<PoolConnection<Postgres>> {
+    fn pop(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
         self.kept.lock().expect("the list is never poisoned").pop()
     }
 }
@@ -79,8 +95,4 @@ pub(crate) fn connections(turns: u32) -> u32 {
 
 async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     places.clone().acquire_owned().await.expect("the semaphore is never closed")
-}
-
-async fn begin(connection: &mut PgConnection) -> sqlx::Result<()> {
-    connection.execute("begin").await.map(drop)
 }

@@ -1,8 +1,9 @@
-//! Applies what comes to orders under way: answers, timers, cancellations. One shape for all: lock, decide, write, say.
+//! Applies what comes to orders under way: answers, timers, cancellations. One shape for all: decide, say, write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing, metrics};
 use chrono::{DateTime, Utc};
 use events::order::Status;
@@ -10,7 +11,6 @@ use events::{CloudEvent, OrderId, product, user};
 use saga::order::{Answer, Order, Step};
 use saga::{Action, Input, Message, Notice, State, Verdict, Why, decide};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::recent::{Kept, Recent};
 use crate::store::HistoryRow;
@@ -41,80 +41,68 @@ pub struct Moved {
     pub status: Status,
     /// What the saga made of it; `None`: there was nothing to decide.
     pub verdict: Option<Verdict>,
-    /// Whether the batch ended it.
-    pub ended: bool,
+    /// Whether the batch ended it; said once for each order.
+    ended: bool,
     /// The order, once for each, to be kept if the transaction commits.
     kept: Option<Kept>,
 }
 
 /// Advances orders.
 pub struct Advance {
-    timing: Timing,
-    recent: Arc<Recent>,
+    pub database: Database,
+    pub timing: Timing,
+    pub recent: Arc<Recent>,
     /// Those who wait for an order to become final.
     pub waiting: Waiting,
 }
 
 impl Advance {
-    pub fn new(timing: Timing, recent: Arc<Recent>) -> Self {
-        Self { timing, recent, waiting: Waiting::default() }
-    }
-
-    /// Decides a batch, in its order, on locked rows. `None` for an order nobody knows.
-    async fn apply(&self, tx: &mut PgConnection, batch: &[(OrderId, Trigger)]) -> anyhow::Result<Handled<Option<Moved>>> {
-        let (now, mut orders) = self.lock(tx, batch).await?;
-        let mut outgoing = Outgoing::new(SOURCE, now);
-        let mut verdicts = Vec::with_capacity(batch.len());
+    /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
+    async fn apply(&self, db: &mut PgConnection, batch: &[(OrderId, Trigger)]) -> anyhow::Result<Handled<Option<Moved>>> {
+        let now = self.database.now(db).await?;
+        let mut sitting = Sitting { now, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
+        let mut triggers: BTreeMap<OrderId, Vec<&Trigger>> = BTreeMap::new();
         for (id, trigger) in batch {
-            verdicts.push(match orders.get_mut(id) {
-                Some(open) => open.trigger(trigger, now, &self.timing, &mut outgoing)?,
-                None => {
-                    tracing::warn!(order = %id, "an answer for an order nobody knows");
-                    None
+            triggers.entry(*id).or_default().push(trigger);
+        }
+        let (mut orders, mut unsure) = (BTreeMap::new(), Vec::new());
+        for (id, triggers) in &triggers {
+            // What is kept in memory may be out of date. Only a step forward is believed: its entry can be appended but once.
+            let mut open = self.recent.take(*id).map(Open::new);
+            let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], &mut sitting)).transpose()?;
+            match open {
+                Some(mut open) if forward == Some(true) => {
+                    open.decide_all(&triggers[1..], &mut sitting)?;
+                    orders.insert(*id, open);
                 }
-            });
-        }
-        self.write(tx, now, &mut orders).await?;
-        let mut answers: Vec<Option<Moved>> =
-            batch.iter().zip(verdicts).map(|((id, _), verdict)| orders.get(id).map(|open| open.moved(verdict))).collect();
-        for moved in answers.iter_mut().flatten() {
-            // To what has come to its end mostly nothing comes any more.
-            moved.kept = orders.remove(&moved.id).map(|open| open.kept).filter(|kept| !kept.row.state.is_settled());
-        }
-        Ok(Handled { answers, outgoing })
-    }
-
-    /// Locks the orders of a batch and has each as it stands: kept from its last step, or else read.
-    async fn lock(
-        &self,
-        tx: &mut PgConnection,
-        batch: &[(OrderId, Trigger)],
-    ) -> anyhow::Result<(DateTime<Utc>, BTreeMap<OrderId, Open>)> {
-        let ids: Vec<Uuid> = batch.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
-        let locked = store::lock(tx, &ids).await?;
-        let (mut orders, mut unknown) = (BTreeMap::new(), Vec::new());
-        for (id, sequence) in locked.orders {
-            match self.recent.take(id, sequence) {
-                Some(kept) => _ = orders.insert(id, Open::new(kept)),
-                None => unknown.push(id.0),
+                _ => unsure.push(id.0),
             }
         }
-        if !unknown.is_empty() {
-            let read = store::kept(tx, &unknown).await?;
-            orders.extend(read.into_iter().map(|kept| (kept.row.order.id, Open::new(kept))));
+        if !unsure.is_empty() {
+            for mut open in store::kept(db, &unsure).await?.into_iter().map(Open::new) {
+                let id = open.kept.row.order.id;
+                open.decide_all(&triggers[&id], &mut sitting)?;
+                orders.insert(id, open);
+            }
         }
-        Ok((locked.now.unwrap_or_else(Utc::now), orders))
+        self.write(db, &mut sitting, &mut orders).await?;
+        Ok(Handled { answers: batch.iter().map(|(id, _)| moved(&mut orders, *id)).collect(), outgoing: sitting.outgoing })
     }
 
-    async fn write(&self, tx: &mut PgConnection, now: DateTime<Utc>, orders: &mut BTreeMap<OrderId, Open>) -> anyhow::Result<()> {
+    async fn write(
+        &self,
+        db: &mut PgConnection,
+        sitting: &mut Sitting<'_>,
+        orders: &mut BTreeMap<OrderId, Open>,
+    ) -> anyhow::Result<()> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<&Row>) = (Vec::new(), Vec::new());
         for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
-            timer::wind(&mut open.kept.row, &open.before, now, &self.timing);
+            timer::wind(&mut open.kept.row, &open.before, sitting.now, sitting.timing);
             entries.append(&mut open.entries);
             rows.push(&open.kept.row);
         }
         if !rows.is_empty() {
-            store::write(tx, now, &rows, &entries).await?;
+            store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries).await?;
         }
         Ok(())
     }
@@ -131,45 +119,70 @@ impl Advance {
     }
 }
 
+/// What became of the next trigger of an order.
+fn moved(orders: &mut BTreeMap<OrderId, Open>, id: OrderId) -> Option<Moved> {
+    let Some(open) = orders.get_mut(&id) else {
+        tracing::warn!(order = %id, "an answer for an order nobody knows");
+        return None;
+    };
+    let verdict = open.verdicts.pop_front().flatten();
+    let mut moved = Moved { id, status: open.kept.row.status(), verdict, ended: false, kept: None };
+    if open.verdicts.is_empty() {
+        moved.ended = open.ended;
+        // To what has come to its end mostly nothing comes any more.
+        moved.kept = orders.remove(&id).map(|open| open.kept).filter(|kept| !kept.row.state.is_settled());
+    }
+    Some(moved)
+}
+
+/// What all decisions of a batch share.
+struct Sitting<'a> {
+    now: DateTime<Utc>,
+    timing: &'a Timing,
+    outgoing: Outgoing,
+}
+
 /// An order under decision.
 struct Open {
     kept: Kept,
     before: State<Order>,
     /// What is not yet written of its history.
     entries: Vec<HistoryRow>,
+    /// Of each trigger; `None`: there was nothing to decide.
+    verdicts: VecDeque<Option<Verdict>>,
     /// Whether its outcome is told now.
     ended: bool,
 }
 
 impl Open {
     fn new(kept: Kept) -> Self {
-        Self { before: kept.row.state.clone(), kept, entries: Vec::new(), ended: false }
+        Self { before: kept.row.state.clone(), kept, entries: Vec::new(), verdicts: VecDeque::new(), ended: false }
     }
 
-    fn trigger(
-        &mut self,
-        trigger: &Trigger,
-        now: DateTime<Utc>,
-        timing: &Timing,
-        outgoing: &mut Outgoing,
-    ) -> anyhow::Result<Option<Verdict>> {
-        let inputs = match trigger {
-            Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
-            Trigger::Cancel => vec![Input::Cancel],
-            Trigger::Operator { action, by, reason } => {
-                vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
+    /// Decides triggers one after the other. Returns whether one was a step forward; if none was, nothing is said.
+    fn decide_all(&mut self, triggers: &[&Trigger], sitting: &mut Sitting<'_>) -> anyhow::Result<bool> {
+        let mut forward = false;
+        for trigger in triggers {
+            let inputs = match trigger {
+                Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
+                Trigger::Cancel => vec![Input::Cancel],
+                Trigger::Operator { action, by, reason } => {
+                    vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
+                }
+                // Looked at again: another instance may have been first.
+                Trigger::Timer => timer::inputs(&self.kept.row, sitting.now, sitting.timing),
+            };
+            let mut verdict = None;
+            for input in inputs {
+                verdict = Some(self.decide(input, sitting)?);
+                forward |= verdict == Some(Verdict::Moved);
             }
-            // Looked at again under the lock: another instance may have been first.
-            Trigger::Timer => timer::inputs(&self.kept.row, now, timing),
-        };
-        let mut verdict = None;
-        for input in inputs {
-            verdict = Some(self.decide(input, now, outgoing)?);
+            self.verdicts.push_back(verdict);
         }
-        Ok(verdict)
+        Ok(forward)
     }
 
-    fn decide(&mut self, input: Input<Order>, now: DateTime<Utc>, outgoing: &mut Outgoing) -> anyhow::Result<Verdict> {
+    fn decide(&mut self, input: Input<Order>, sitting: &mut Sitting<'_>) -> anyhow::Result<Verdict> {
         let Kept { row, history } = &mut self.kept;
         let decision = decide(&row.order, &row.state, &input);
         // A consumer made anew reads its stream again from the beginning: what was said to a saga that has ended is no news.
@@ -177,23 +190,18 @@ impl Open {
             return Ok(decision.verdict);
         }
         if decision.verdict == Verdict::Moved {
-            row.updated_at = now;
+            row.updated_at = sitting.now;
         }
         row.sequence += 1;
         row.state = decision.state;
         row.note_prices();
-        let entry = HistoryRow::new(row, now, &input, decision.verdict, &decision.messages)?;
+        let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.messages)?;
         history.push(entry.whole.clone());
         self.entries.push(entry);
         self.ended |=
             decision.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)));
-        say(outgoing, row, history, &decision.messages)?;
+        say(&mut sitting.outgoing, row, history, &decision.messages)?;
         Ok(decision.verdict)
-    }
-
-    fn moved(&self, verdict: Option<Verdict>) -> Moved {
-        let row = &self.kept.row;
-        Moved { id: row.order.id, status: row.status(), verdict, ended: self.ended, kept: None }
     }
 }
 
@@ -201,10 +209,11 @@ impl Handler for Advance {
     type Item = (OrderId, Trigger);
     type Answer = Option<Moved>;
     const NAME: &'static str = "advance_orders";
+    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
+    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let batch: Vec<(OrderId, Trigger)> = batch.iter().map(|&item| item.clone()).collect();
-        self.apply(tx, &batch).await
+        self.apply(db, &batch).await
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
@@ -219,8 +228,9 @@ impl Handler for UserReplies {
     type Item = CloudEvent<user::Reply>;
     type Answer = Option<Moved>;
     const NAME: &'static str = "apply_user_replies";
+    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
+    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let answer = |event: &&Self::Item| {
             let id = match &event.message {
                 user::Reply::Validated(reply) => reply.order_id,
@@ -228,7 +238,7 @@ impl Handler for UserReplies {
             };
             (id, Trigger::Answer(Answer::User(event.message.clone())))
         };
-        self.0.apply(tx, &batch.iter().map(answer).collect::<Vec<_>>()).await
+        self.0.apply(db, &batch.iter().map(answer).collect::<Vec<_>>()).await
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
@@ -243,8 +253,9 @@ impl Handler for ProductReplies {
     type Item = CloudEvent<product::Reply>;
     type Answer = Option<Moved>;
     const NAME: &'static str = "apply_product_replies";
+    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
+    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let answer = |event: &&Self::Item| {
             let id = match &event.message {
                 product::Reply::Reserved(reply) => reply.order_id,
@@ -253,7 +264,7 @@ impl Handler for ProductReplies {
             };
             (id, Trigger::Answer(Answer::Product(event.message.clone())))
         };
-        self.0.apply(tx, &batch.iter().map(answer).collect::<Vec<_>>()).await
+        self.0.apply(db, &batch.iter().map(answer).collect::<Vec<_>>()).await
     }
 
     fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {

@@ -29,7 +29,9 @@ use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, ProductReplies, UserReplies};
+use crate::place::Place;
 use crate::recent::Recent;
+use crate::waiting::Waiting;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
 
@@ -109,7 +111,12 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let service =
         Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
     let recent = Arc::new(Recent::default());
-    let advance = Arc::new(Advance::new(settings.timing, recent.clone()));
+    let advance = Arc::new(Advance {
+        database: service.database(),
+        timing: settings.timing,
+        recent: recent.clone(),
+        waiting: Waiting::default(),
+    });
     service.consume(USER_REPLIES_CONSUMER, UserReplies(advance.clone()));
     service.consume(PRODUCT_REPLIES_CONSUMER, ProductReplies(advance.clone()));
     service.spawn(sweeper::run(
@@ -123,7 +130,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
     let edge = Arc::new(edge::Edge {
         database: service.database(),
-        placing: service.group_commit(Arc::new(place::Place::new(settings.timing, recent))),
+        placing: service.group_commit(Arc::new(Place { database: service.database(), timing: settings.timing, recent })),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),

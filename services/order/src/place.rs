@@ -3,23 +3,25 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing};
 use chrono::{DateTime, Utc};
 use events::TraceParent;
 use saga::order::Order;
-use saga::{Decision, Input, State, decide};
+use saga::{Input, State, decide};
 use sqlx::PgConnection;
 
 use crate::recent::{Kept, Recent};
-use crate::store::{HistoryRow, NewRow};
+use crate::store::HistoryRow;
 use crate::tell::say;
 use crate::view::{Row, View};
 use crate::{SOURCE, Timing, store, timer};
 
 /// Places orders.
 pub struct Place {
-    timing: Timing,
-    recent: Arc<Recent>,
+    pub database: Database,
+    pub timing: Timing,
+    pub recent: Arc<Recent>,
 }
 
 /// An order to be.
@@ -41,45 +43,42 @@ pub enum Placing {
     KeyReused,
 }
 
-impl Place {
-    pub fn new(timing: Timing, recent: Arc<Recent>) -> Self {
-        Self { timing, recent }
-    }
-}
-
 impl Handler for Place {
     type Item = NewOrder;
     type Answer = Placing;
     const NAME: &'static str = "place_orders";
+    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&NewOrder]) -> anyhow::Result<Handled<Placing>> {
-        let begun: Vec<Decision<Order>> = batch.iter().map(|new| decide(&new.order, &State::new(), &Input::Start)).collect();
-        let rows: Vec<NewRow> = batch.iter().zip(&begun).map(|(new, decision)| self.row(new, decision)).collect();
-        let inserted = store::insert(tx, &rows).await?;
-
-        let now = inserted.values().next().copied().unwrap_or_else(Utc::now);
+    async fn handle(&self, db: &mut PgConnection, batch: &[&NewOrder]) -> anyhow::Result<Handled<Placing>> {
+        let keys: Vec<&str> = batch.iter().filter_map(|new| new.key.as_deref()).collect();
+        // By key: what was placed with it before, and what is being placed with it now.
+        let mut first = if keys.is_empty() { HashMap::new() } else { store::by_keys(db, &keys).await? };
+        let now = self.database.now(db).await?;
         let mut outgoing = Outgoing::new(SOURCE, now);
-        let mut entries = Vec::with_capacity(inserted.len());
-        let mut answers = Vec::with_capacity(batch.len());
-        let mut taken = Vec::new();
-        for ((new, begun), row) in batch.iter().zip(&begun).zip(&rows) {
-            answers.push(if inserted.contains_key(&new.order.id) {
-                let row = placed(new, begun, now, row.due_in);
-                let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages)?;
-                let history = vec![entry.whole.clone()];
-                entries.push(entry);
-                say(&mut outgoing, &row, &history, &begun.messages)?;
-                Placing::Placed(row.view(), Some(Box::new(Kept { row, history })))
-            } else {
-                taken.extend(new.key.as_deref());
-                Placing::KeyReused
-            });
+        let (mut entries, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for new in batch {
+            if let Some(first) = new.key.as_ref().and_then(|key| first.get(key)) {
+                answers.push(if same(&first.order, &new.order) { Placing::Replayed(first.view()) } else { Placing::KeyReused });
+                continue;
+            }
+            let begun = decide(&new.order, &State::new(), &Input::Start);
+            let row = self.row(new, begun.state, now);
+            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages)?;
+            let history = vec![entry.whole.clone()];
+            entries.push(entry);
+            say(&mut outgoing, &row, &history, &begun.messages)?;
+            if let Some(key) = &new.key {
+                first.insert(key.clone(), row.clone());
+            }
+            answers.push(Placing::Placed(row.view(), Some(Box::new(Kept { row, history }))));
         }
-        if !entries.is_empty() {
-            store::append(tx, now, &entries).await?;
-        }
-        if inserted.len() < batch.len() {
-            replay(tx, batch, &taken, &mut answers).await?;
+        let new = batch.iter().zip(&answers).filter_map(|(new, answer)| match answer {
+            Placing::Placed(_, Some(kept)) => Some((&kept.row, new.key.as_deref())),
+            _ => None,
+        });
+        let new: Vec<(&Row, Option<&str>)> = new.collect();
+        if !new.is_empty() {
+            store::insert(db, &mut outgoing, now, &new, &entries).await?;
         }
         Ok(Handled { answers, outgoing })
     }
@@ -93,41 +92,21 @@ impl Handler for Place {
 }
 
 impl Place {
-    fn row<'a>(&self, new: &'a NewOrder, begun: &'a Decision<Order>) -> NewRow<'a> {
-        let due_in = timer::first_wait(&new.order, &begun.state, &self.timing);
-        NewRow { order: &new.order, state: &begun.state, trace: &new.trace, key: new.key.as_deref(), due_in }
-    }
-}
-
-/// The row as it was inserted.
-fn placed(new: &NewOrder, begun: &Decision<Order>, now: DateTime<Utc>, due_in: Option<std::time::Duration>) -> Row {
-    Row {
-        order: new.order.clone(),
-        state: begun.state.clone(),
-        sequence: 1,
-        prices: None,
-        trace: new.trace.clone(),
-        created_at: now,
-        updated_at: now,
-        waiting_since: Some(now),
-        due_at: due_in.map(|wait| now + wait),
-    }
-}
-
-/// Answers those that were not inserted because their key is taken. A new statement sees by which order.
-async fn replay(tx: &mut PgConnection, batch: &[&NewOrder], taken: &[&str], answers: &mut [Placing]) -> anyhow::Result<()> {
-    let earlier: HashMap<String, Row> = store::by_keys(tx, taken).await?.into_iter().collect();
-    for (new, answer) in batch.iter().zip(answers) {
-        if matches!(answer, Placing::Placed(..)) {
-            continue;
-        }
-        *answer = match new.key.as_ref().and_then(|key| earlier.get(key)) {
-            Some(first) if same(&first.order, &new.order) => Placing::Replayed(first.view()),
-            Some(_) => Placing::KeyReused,
-            None => anyhow::bail!("the order {} was neither inserted nor is its key taken", new.order.id),
+    fn row(&self, new: &NewOrder, state: State<Order>, now: DateTime<Utc>) -> Row {
+        let mut row = Row {
+            order: new.order.clone(),
+            state,
+            sequence: 1,
+            prices: None,
+            trace: new.trace.clone(),
+            created_at: now,
+            updated_at: now,
+            waiting_since: None,
+            due_at: None,
         };
+        timer::wind(&mut row, &State::new(), now, &self.timing);
+        row
     }
-    Ok(())
 }
 
 /// The same request: the same user and the same lines. Ids are ours.

@@ -1,6 +1,7 @@
 //! The orders this instance wrote last, as it wrote them: what comes to an order next mostly comes within milliseconds.
 //!
-//! Never the truth: whoever takes an order from here holds its row's lock and has compared the sequence, which grows with every change.
+//! Never the truth: another instance may have carried an order on. Only a step forward is decided on what is kept here, and if that step has
+//! been taken already, its entry cannot be appended to the waybill a second time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -35,11 +36,10 @@ struct Generations {
 }
 
 impl Recent {
-    /// Takes an order out, if it stands where the database says. Only for who holds its row's lock.
-    pub fn take(&self, id: OrderId, sequence: u32) -> Option<Kept> {
+    /// Takes an order out, as it was last seen.
+    pub fn take(&self, id: OrderId) -> Option<Kept> {
         let mut generations = self.lock();
-        let kept = generations.young.remove(&id).or_else(|| generations.old.remove(&id));
-        kept.filter(|kept| kept.row.sequence == sequence)
+        generations.young.remove(&id).or_else(|| generations.old.remove(&id))
     }
 
     /// Keeps orders after their commit.

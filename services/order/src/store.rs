@@ -11,15 +11,16 @@ macro_rules! columns {
 macro_rules! append {
     () => {
         "insert into order_history (order_id, sequence, at, entry) \
-         select order_id, sequence, $4, entry from unnest($1::uuid[], $2::int[], $3::text[]) as new (order_id, sequence, entry)"
+         select order_id, sequence, $9, entry from unnest($6::uuid[], $7::int[], $8::text[]) as new (order_id, sequence, entry)"
     };
 }
 
 mod operator;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use chassis::database::is_taken;
+use chassis::{Conflict, Outgoing, Statement};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::product::Line;
@@ -28,9 +29,9 @@ use saga::order::Order;
 use saga::{Input, Message, State, Verdict};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, Postgres, Row as _};
+use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use crate::recent::Kept;
@@ -68,89 +69,89 @@ fn corrupt(what: String) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }
 
-type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
-
-/// An order to be inserted.
-pub struct NewRow<'a> {
-    pub order: &'a Order,
-    pub state: &'a State<Order>,
-    pub trace: &'a TraceParent,
-    pub key: Option<&'a str>,
-    /// Until it is due.
-    pub due_in: Option<Duration>,
+/// Inserts orders with the first entries of their waybills, and what is said of them. Whoever used one of their keys first wins.
+pub async fn insert(
+    db: &mut PgConnection,
+    outgoing: &mut Outgoing,
+    now: DateTime<Utc>,
+    new: &[(&Row, Option<&str>)],
+    entries: &[HistoryRow],
+) -> anyhow::Result<()> {
+    let (mut items, mut states) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+    for (row, _) in new {
+        items.push(serde_json::to_string(&row.order.items)?);
+        states.push(serde_json::to_string(&row.state)?);
+    }
+    let statement = outgoing.statement(concat!(
+        "with told as (",
+        chassis::outbox!(),
+        "), appended as (",
+        append!(),
+        ") insert into orders (id, user_id, items, status, state, sequence, waiting_since, due_at, traceparent, idempotency_key, \
+                               created_at, updated_at) \
+         select id, user_id, items::json, $12, state::json, 1, $9, due_at, traceparent, key, $9, $9 \
+         from unnest($10::uuid[], $11::uuid[], $13::text[], $14::text[], $15::timestamptz[], $16::text[], $17::text[]) \
+              as new (id, user_id, items, state, due_at, traceparent, key)"
+    ));
+    let statement = with_entries(statement, now, entries)
+        .bind(new.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|(row, _)| row.order.user_id.0).collect::<Vec<_>>())
+        .bind(Status::Pending.as_str())
+        .bind(items)
+        .bind(states)
+        .bind(new.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
+        .bind(new.iter().map(|(row, _)| row.trace.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(new.iter().map(|(_, key)| key.map(str::to_owned)).collect::<Vec<_>>());
+    execute(statement, db).await
 }
 
-/// Inserts those whose key is free, and returns their ids with the moment.
-pub async fn insert(tx: &mut PgConnection, new: &[NewRow<'_>]) -> anyhow::Result<HashMap<OrderId, DateTime<Utc>>> {
-    let (mut items, mut states) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
-    for new in new {
-        items.push(serde_json::to_string(&new.order.items)?);
-        states.push(serde_json::to_string(new.state)?);
+/// Writes, unless somebody was first: then a row of ours is there already, the order's or the waybill's.
+async fn execute(statement: Statement, db: &mut PgConnection) -> anyhow::Result<()> {
+    match statement.execute(db).await {
+        Err(error) if is_taken(&error) => Err(Conflict.into()),
+        done => Ok(done.map(drop)?),
     }
-    let inserted: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "insert into orders (id, user_id, items, status, state, sequence, waiting_since, due_at, traceparent, idempotency_key) \
-         select id, user_id, items::json, $5, state::json, 1, now(), now() + make_interval(secs => due_in), traceparent, key \
-         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $6::float8[], $7::text[], $8::text[]) \
-              as new (id, user_id, items, state, due_in, traceparent, key) \
-         on conflict do nothing returning id, created_at",
-    )
-    .bind(new.iter().map(|new| new.order.id.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.order.user_id.0).collect::<Vec<_>>())
-    .bind(items)
-    .bind(states)
-    .bind(Status::Pending.as_str())
-    .bind(new.iter().map(|new| new.due_in.map(|wait| wait.as_secs_f64())).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.trace.as_str()).collect::<Vec<_>>())
-    .bind(new.iter().map(|new| new.key).collect::<Vec<_>>())
-    .fetch_all(tx)
-    .await?;
-    Ok(inserted.into_iter().map(|(id, at)| (OrderId(id), at)).collect())
 }
 
 /// Orders by the keys they were placed with.
-pub async fn by_keys(tx: &mut PgConnection, keys: &[&str]) -> sqlx::Result<Vec<(String, Row)>> {
+pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashMap<String, Row>> {
     let rows = sqlx::query(concat!("select ", columns!(), ", idempotency_key from orders where idempotency_key = any($1)"))
         .bind(keys)
-        .fetch_all(tx)
+        .fetch_all(db)
         .await?;
     rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, Row::from_row(row)?))).collect()
 }
 
-/// Orders locked for a decision.
-#[derive(Default)]
-pub struct Locked {
-    /// The database's clock; `None`: there was nothing to lock.
-    pub now: Option<DateTime<Utc>>,
-    /// Their ids, each with the sequence of its last history entry.
-    pub orders: Vec<(OrderId, u32)>,
-}
-
-/// Locks orders, in the order of their ids, so that two batches never wait for each other in a circle.
-pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Locked> {
-    let rows: Vec<(Uuid, i32, DateTime<Utc>)> =
-        sqlx::query_as("select id, sequence, now() from orders where id = any($1) order by id for update")
-            .bind(ids)
-            .fetch_all(tx)
-            .await?;
-    Ok(Locked {
-        now: rows.first().map(|(_, _, now)| *now),
-        orders: rows.into_iter().map(|(id, sequence, _)| (OrderId(id), sequence.unsigned_abs())).collect(),
-    })
-}
-
 /// Orders with their whole waybills.
-pub async fn kept(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>> {
-    let rows: Vec<Row> =
-        sqlx::query_as(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(&mut *tx).await?;
-    let mut histories: HashMap<OrderId, Vec<Box<RawValue>>> = HashMap::new();
-    for (id, entry) in history(tx, ids).await? {
-        histories.entry(id).or_default().push(entry);
-    }
-    Ok(rows.into_iter().map(|row| Kept { history: histories.remove(&row.order.id).unwrap_or_default(), row }).collect())
+pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>> {
+    let rows = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        ", times, entries from orders cross join lateral (\
+             select array_agg(at order by sequence) as times, array_agg(entry order by sequence) as entries \
+             from order_history where order_id = orders.id) as waybill \
+         where id = any($1)"
+    ))
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    let kept = |row: &PgRow| {
+        let (times, entries): (Vec<DateTime<Utc>>, Vec<String>) = (row.try_get("times")?, row.try_get("entries")?);
+        let entries = (1..).zip(times).zip(entries).map(|((sequence, at), entry)| whole_entry(sequence, at, &entry));
+        Ok(Kept { row: Row::from_row(row)?, history: entries.collect::<sqlx::Result<_>>()? })
+    };
+    rows.iter().map(kept).collect()
 }
 
-/// Writes orders after their decisions, and appends to their waybills: one statement, because each costs a round trip.
-pub async fn write(tx: &mut PgConnection, at: DateTime<Utc>, moved: &[&Row], entries: &[HistoryRow]) -> anyhow::Result<()> {
+/// Writes orders after their decisions, with what was appended to their waybills, and what is said of them. Whoever appended an entry of
+/// the same sequence first wins: the rows need no locks.
+pub async fn write(
+    db: &mut PgConnection,
+    outgoing: &mut Outgoing,
+    now: DateTime<Utc>,
+    moved: &[&Row],
+    entries: &[HistoryRow],
+) -> anyhow::Result<()> {
     let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut totals, mut reasons) = (Vec::new(), Vec::new());
     for row in moved {
@@ -161,18 +162,20 @@ pub async fn write(tx: &mut PgConnection, at: DateTime<Utc>, moved: &[&Row], ent
         totals.push(total.map(|total| total.amount));
         reasons.push(Order::reason(&row.state).map(Json));
     }
-    let query = sqlx::query(concat!(
-        "with appended as (",
+    let statement = outgoing.statement(concat!(
+        "with told as (",
+        chassis::outbox!(),
+        "), appended as (",
         append!(),
         ") update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
                 settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
                 waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
-         from unnest($5::uuid[], $6::text[], $7::int[], $8::text[], $9::jsonb[], $10::boolean[], $11::text[], $12::bigint[], \
-                     $13::text[], $14::timestamptz[], $15::timestamptz[], $16::timestamptz[]) \
+         from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::jsonb[], $15::boolean[], $16::text[], $17::bigint[], \
+                     $18::text[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[]) \
               as new (id, state, sequence, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
          where orders.id = new.id"
     ));
-    with_entries(query, at, entries)
+    let statement = with_entries(statement, now, entries)
         .bind(moved.iter().map(|row| row.order.id.0).collect::<Vec<_>>())
         .bind(states)
         .bind(moved.iter().map(|row| row.sequence as i32).collect::<Vec<_>>())
@@ -184,10 +187,8 @@ pub async fn write(tx: &mut PgConnection, at: DateTime<Utc>, moved: &[&Row], ent
         .bind(prices)
         .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
         .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
-        .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
-    Ok(())
+        .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>());
+    execute(statement, db).await
 }
 
 /// An array of prices as Postgres writes one: `unnest` would flatten arrays within an array.
@@ -244,19 +245,13 @@ fn entry_time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
 
-/// Appends to waybills.
-pub async fn append(tx: &mut PgConnection, at: DateTime<Utc>, entries: &[HistoryRow]) -> sqlx::Result<()> {
-    with_entries(sqlx::query(append!()), at, entries).execute(tx).await?;
-    Ok(())
-}
-
-/// Binds entries as the first four parameters.
-fn with_entries<'q>(query: Statement<'q>, at: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'q> {
-    query
+/// Binds entries after the outbox row.
+fn with_entries(statement: Statement, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement {
+    statement
         .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
         .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
-        .bind(at)
+        .bind(now)
 }
 
 /// The waybills of orders: each entry whole, in order.

@@ -49,7 +49,7 @@ pub async fn count(database: Database, health: Health, stuck_after: Duration, sh
     }
 }
 
-/// One batch. Two instances may find the same orders; the lock lets one decide, and the other sees that nothing is due any more.
+/// One batch. Two instances may find the same orders; what one decides, the other cannot write, and then sees that nothing is due any more.
 async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> anyhow::Result<usize> {
     let due = store::due(&database.pool(), SWEEP_MAX).await?;
     if due.is_empty() {

@@ -1,4 +1,4 @@
-//! When an order is due again, and what the clock says of it then. Pure: the time is the database's, read with the row.
+//! When an order is due again, and what the clock says of it then. Pure: the time is the database's.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use saga::order::{Order, Step};
@@ -6,12 +6,6 @@ use saga::{Direction, Input, State};
 
 use crate::Timing;
 use crate::view::Row;
-
-/// How long a new order may wait before it is looked at.
-pub fn first_wait(order: &Order, state: &State<Order>, timing: &Timing) -> Option<std::time::Duration> {
-    let delay = state.outstanding().map(|(_, _, attempt)| timing.patience().delay(attempt, seed(order))).min()?;
-    Some(delay.min(timing.step_deadline).min(timing.order_deadline))
-}
 
 /// Winds the timer of an order that has moved on from `before`. It is due when the first of its unanswered commands is to be sent again; what
 /// has a deadline is due then at the latest. A compensation has none: it cannot be given up.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::handler::{Create, Creation, Direct, NewProduct, Stock, StockChange};
+use crate::handler::{ChangeStock, Create, Creation, Direct, NewProduct, StockChange};
 use crate::shelf::{Ask, Standing};
 use crate::store;
 
@@ -25,7 +25,7 @@ use crate::store;
 pub struct Edge {
     pub database: Database,
     pub creating: GroupCommit<Create>,
-    pub stocking: Arc<Stock>,
+    pub stocking: Arc<ChangeStock>,
     pub reserving: Arc<Direct>,
     pub unit: UnitOfWork,
 }

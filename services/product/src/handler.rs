@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::shelf::{Ask, Shelf, Standing};
+use crate::shelf::{Ask, Shelf, Standing, Stock};
+use crate::store::Change;
 use crate::{SOURCE, store};
 
 /// Does what orders ask: the products of the whole batch locked once, each order decided in turn, stock written back once a product.
@@ -24,11 +25,12 @@ impl Handler for Commands {
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
         let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|event| ask(&event.message)).collect();
-        let standings = settle(tx, false, &asks).await?;
+        let (change, standings) = settle(tx, &asks).await?;
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         for ((event, (id, ask)), standing) in batch.iter().zip(&asks).zip(standings) {
             outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), ask, standing)))?;
         }
+        store::write(tx, &mut outgoing, false, &change).await?;
         Ok(Handled { answers: vec![(); batch.len()], outgoing })
     }
 }
@@ -54,8 +56,8 @@ pub fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
     }
 }
 
-/// Decides a batch of commands on locked stock and writes what changed. Returns what stands after each.
-async fn settle(tx: &mut PgConnection, direct: bool, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Standing>> {
+/// Decides a batch of commands on locked stock. Returns what changes, and what stands after each.
+async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<(Change, Vec<Standing>)> {
     let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
     let mut products: BTreeSet<Uuid> = BTreeSet::new();
     for (_, ask) in asks {
@@ -76,8 +78,7 @@ async fn settle(tx: &mut PgConnection, direct: bool, asks: &[(ReservationId, Ask
     }
     let mut shelf = Shelf { products: locked.clone(), standing: before.clone() };
     let standings = asks.iter().map(|(id, ask)| shelf.decide(*id, ask)).collect();
-    write(tx, direct, &locked, &before, &shelf).await?;
-    Ok(standings)
+    Ok((change(&locked, &before, shelf), standings))
 }
 
 fn held_products(standing: &BTreeMap<ReservationId, Standing>) -> impl Iterator<Item = Uuid> {
@@ -91,33 +92,12 @@ fn held_products(standing: &BTreeMap<ReservationId, Standing>) -> impl Iterator<
     })
 }
 
-async fn write(
-    tx: &mut PgConnection,
-    direct: bool,
-    locked: &BTreeMap<ProductId, crate::shelf::Stock>,
-    before: &BTreeMap<ReservationId, Standing>,
-    shelf: &Shelf,
-) -> anyhow::Result<()> {
-    let changed: Vec<_> =
-        shelf.products.iter().filter(|(id, stock)| locked[id] != **stock).map(|(id, stock)| (*id, *stock)).collect();
-    if !changed.is_empty() {
-        store::write_stock(tx, &changed).await?;
-    }
-    let new: Vec<_> =
-        shelf.standing.iter().filter(|(id, _)| !before.contains_key(id)).map(|(id, standing)| (*id, standing)).collect();
-    if !new.is_empty() && store::insert_standing(tx, direct, &new).await? < new.len() as u64 {
-        return Err(Conflict.into());
-    }
-    let released: Vec<Uuid> = shelf
-        .standing
-        .iter()
-        .filter(|(id, standing)| before.get(id).is_some_and(|before| before != *standing))
-        .map(|(id, _)| id.0)
-        .collect();
-    if !released.is_empty() {
-        store::release(tx, &released).await?;
-    }
-    Ok(())
+/// What a batch changes: the stock, each product once, however many orders are about it, and what stands for orders.
+fn change(locked: &BTreeMap<ProductId, Stock>, before: &BTreeMap<ReservationId, Standing>, shelf: Shelf) -> Change {
+    let stock = shelf.products.into_iter().filter(|(id, stock)| locked[id] != *stock).collect();
+    let (known, new): (Vec<_>, Vec<_>) = shelf.standing.into_iter().partition(|(id, _)| before.contains_key(id));
+    let released = known.into_iter().filter(|(id, standing)| before[id] != *standing).map(|(id, _)| id).collect();
+    Change { stock, new, released }
 }
 
 /// Holds stock for a caller without an order.
@@ -130,8 +110,10 @@ impl Handler for Direct {
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Standing>> {
         let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|&item| item.clone()).collect();
-        let answers = settle(tx, true, &asks).await?;
-        Ok(Handled { answers, outgoing: Outgoing::new(SOURCE, Utc::now()) })
+        let (change, answers) = settle(tx, &asks).await?;
+        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
+        store::write(tx, &mut outgoing, true, &change).await?;
+        Ok(Handled { answers, outgoing })
     }
 }
 
@@ -196,7 +178,7 @@ impl Handler for Create {
 }
 
 /// Counts deliveries and losses.
-pub struct Stock;
+pub struct ChangeStock;
 
 /// What became of a change of stock.
 #[derive(Clone, Debug)]
@@ -207,7 +189,7 @@ pub enum StockChange {
     NotFound,
 }
 
-impl Handler for Stock {
+impl Handler for ChangeStock {
     type Item = (ProductId, i64);
     type Answer = StockChange;
     const NAME: &'static str = "change_stock";

@@ -58,7 +58,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let edge = edge::Edge {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),
-        stocking: Arc::new(handler::Stock),
+        stocking: Arc::new(handler::ChangeStock),
         reserving: Arc::new(handler::Direct),
         unit: service.unit_of_work(),
     };

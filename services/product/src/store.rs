@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use chassis::database::is_taken;
+use chassis::{Conflict, Outgoing};
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
@@ -111,20 +113,6 @@ pub async fn lock_stock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTr
     rows.iter().map(stock).collect()
 }
 
-/// Writes stock back, each product once, however many orders of the batch are about it.
-pub async fn write_stock(tx: &mut PgConnection, stock: &[(ProductId, Stock)]) -> sqlx::Result<()> {
-    sqlx::query(
-        "update products set stock = changed.stock, reserved = changed.reserved \
-         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as changed (id, stock, reserved) where products.id = changed.id",
-    )
-    .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-    .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
-    .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
 /// What stands about reservations.
 pub async fn standing(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, Standing>> {
     let rows =
@@ -149,42 +137,59 @@ pub async fn is_direct(db: impl PgExecutor<'_>, id: ReservationId) -> sqlx::Resu
     sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
 }
 
-/// Inserts what now stands and stood not before; returns how many rows that were. Fewer than asked for: another transaction was first.
-pub async fn insert_standing(tx: &mut PgConnection, direct: bool, new: &[(ReservationId, &Standing)]) -> sqlx::Result<u64> {
+/// What a batch changes.
+pub struct Change {
+    /// The stock of products, as it is now.
+    pub stock: Vec<(ProductId, Stock)>,
+    /// What stands, and stood not before.
+    pub new: Vec<(ReservationId, Standing)>,
+    /// Reservations that stood, and are released.
+    pub released: Vec<ReservationId>,
+}
+
+/// Writes a change and what is said of it: one statement, because each costs a round trip.
+pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool, change: &Change) -> anyhow::Result<()> {
+    let Change { stock, new, released } = change;
     let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for (_, standing) in new {
         let (status, held, reason) = match standing {
             Standing::Reserved(held) => ("reserved", held.as_slice(), None),
-            Standing::Refused(reason) => ("refused", [].as_slice(), Some(Json(reason))),
+            Standing::Refused(reason) => ("refused", [].as_slice(), Some(Json(reason.clone()))),
             Standing::Released(held) => ("released", held.as_slice(), None),
         };
         statuses.push(status);
-        items.push(serde_json::to_string(held).map_err(|error| sqlx::Error::Encode(error.into()))?);
+        items.push(serde_json::to_string(held)?);
         reasons.push(reason);
     }
-    let done = sqlx::query(
-        "insert into reservations (id, direct, status, items, reason) \
-         select id, $2, status, items::json, reason \
-         from unnest($1::uuid[], $3::text[], $4::text[], $5::jsonb[]) as new (id, status, items, reason) \
-         on conflict do nothing",
-    )
-    .bind(new.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-    .bind(direct)
-    .bind(statuses)
-    .bind(items)
-    .bind(reasons)
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Marks reservations released.
-pub async fn release(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
-    sqlx::query("update reservations set status = 'released', updated_at = now() where id = any($1)")
-        .bind(ids)
+    let statement = outgoing.statement(concat!(
+        "with told as (",
+        chassis::outbox!(),
+        "), counted as (\
+             update products set stock = changed.stock, reserved = changed.reserved \
+             from unnest($6::uuid[], $7::bigint[], $8::bigint[]) as changed (id, stock, reserved) where products.id = changed.id), \
+         stood as (\
+             insert into reservations (id, direct, status, items, reason) \
+             select id, $10, status, items::json, reason \
+             from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
+         update reservations set status = 'released', updated_at = now() where id = any($14)"
+    ));
+    let written = statement
+        .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
+        .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
+        .bind(new.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
+        .bind(direct)
+        .bind(statuses)
+        .bind(items)
+        .bind(reasons)
+        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>())
         .execute(tx)
-        .await?;
-    Ok(())
+        .await;
+    match written {
+        // Another transaction was first to decide about one of these.
+        Err(error) if is_taken(&error) => Err(Conflict.into()),
+        written => Ok(written.map(drop)?),
+    }
 }
 
 /// One product.

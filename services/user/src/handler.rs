@@ -20,6 +20,7 @@ impl Handler for Validate {
     type Item = CloudEvent<Command>;
     type Answer = ();
     const NAME: &'static str = "validate_users";
+    const ONE_STATEMENT: bool = true;
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
         let ids: Vec<Uuid> = batch.iter().map(|event| user_of(event).0).collect();

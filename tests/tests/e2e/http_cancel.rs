@@ -1,7 +1,10 @@
 //! POST /orders/{id}/cancel.
 
+use events::OrderId;
 use serde_json::json;
-use tests::{Service, System};
+use tests::{Service, System, order_body};
+
+use crate::words::decisions;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_order_is_cancelled_and_gives_back_what_it_held() {
@@ -42,6 +45,43 @@ async fn an_order_under_way_is_cancelled_once_however_often_it_is_asked() {
     assert_eq!((&product["stock"], &product["reserved"]), (&json!(5), &json!(0)));
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.cancelled), (1, 1));
+}
+
+/// Each instance keeps in memory what it last wrote of an order. Both are asked in turn, so each decides on what the other has made stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_carried_on_by_another_instance_takes_no_step_twice() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    let doors = [system.door(Service::Order), system.start_second(Service::Order).await.door()];
+    system.stop(Service::Product).await;
+    let mut orders = Vec::new();
+    for number in 0..6 {
+        let placed = doors[number % 2].post("/orders", &order_body(user, &[(product, 1)])).await.expect(202);
+        orders.push(placed["id"].as_str().unwrap().parse::<OrderId>().unwrap());
+    }
+    for (number, order) in orders.iter().enumerate() {
+        system.wait_entries(*order, 2).await;
+        for turn in 0..3 {
+            let path = format!("/orders/{order}/cancel");
+            let answer = doors[(number + turn) % 2].post(&path, &json!({})).await;
+            assert_eq!(answer.expect(202)["status"], "cancelling", "turn {turn}");
+        }
+    }
+    for order in &orders {
+        let history = system.history(*order).await;
+        assert_eq!(
+            decisions(&history),
+            ["moved", "moved", "moved", "already_compensating", "already_compensating"],
+            "{history:?}"
+        );
+        let sequences: Vec<i64> = history.iter().map(|entry| entry["sequence"].as_i64().unwrap()).collect();
+        assert_eq!(sequences, [1, 2, 3, 4, 5]);
+    }
+    system.start(Service::Product).await;
+    for order in orders {
+        system.wait_status(order, "cancelled").await;
+    }
+    assert_eq!(system.audit().await.cancelled, 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]
