@@ -63,6 +63,19 @@ pub enum Answer {
     Product(product::Reply),
 }
 
+impl Answer {
+    /// The order it is about.
+    pub fn order_id(&self) -> OrderId {
+        match self {
+            Self::User(user::Reply::Validated(reply)) => reply.order_id,
+            Self::User(user::Reply::Refused(reply)) => reply.order_id,
+            Self::Product(product::Reply::Reserved(reply)) => reply.order_id,
+            Self::Product(product::Reply::Refused(reply)) => reply.order_id,
+            Self::Product(product::Reply::Released(reply)) => reply.order_id,
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Answer {
     // By its type, where `untagged` would try one service after the other, and could not name a type that neither knows.
     // A raw value can be read from JSON and from a `Value`, but not through a flattened or untagged type around it.

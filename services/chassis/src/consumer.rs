@@ -1,13 +1,17 @@
 //! The messaging loop, written once: pull what has queued up, one transaction, acknowledge.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{AckKind, Message as Delivery};
 use bytes::Bytes;
 use events::streams::Consumer;
-use events::{BATCH_MAX_BYTES, CloudEvent, Message, split_batch};
-use futures_util::{FutureExt, StreamExt};
+use events::{BATCH_MAX_BYTES, DecodeError, split_batch};
+use futures_util::stream::{self, BoxStream, SelectAll};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
@@ -29,42 +33,53 @@ const EXPIRES: Duration = Duration::from_secs(20);
 /// Deliveries after which an event that fails alone is a dead letter.
 const MAX_DELIVERIES: i64 = 3;
 
-/// A loop in the making.
-pub struct Loop<H> {
+/// Where a handler's work comes from: a durable consumer, and how one of its events is read.
+pub struct Source<T> {
     pub(crate) consumer: Consumer,
-    pub(crate) handler: H,
-    pub(crate) unit: UnitOfWork,
-    pub(crate) broker: Broker,
-    pub(crate) health: Health,
-    pub(crate) batch_max: usize,
+    read: fn(&RawValue) -> Result<T, DecodeError>,
 }
 
+impl<T> Source<T> {
+    /// Events of this consumer, each read by this function.
+    pub fn new(consumer: Consumer, read: fn(&RawValue) -> Result<T, DecodeError>) -> Self {
+        Self { consumer, read }
+    }
+}
+
+/// A loop in the making.
+pub(crate) struct Loop<H: Handler> {
+    pub sources: Vec<Source<H::Item>>,
+    pub handler: Arc<H>,
+    pub unit: UnitOfWork,
+    pub broker: Broker,
+    pub health: Health,
+    pub batch_max: usize,
+}
+
+/// Messages of all sources, each with its source's index.
+type Deliveries = SelectAll<BoxStream<'static, (usize, anyhow::Result<Delivery>)>>;
+
 /// A delivered message, its events read.
-struct Received<M> {
+struct Received<T> {
     delivery: Delivery,
     origin: Origin,
-    events: Vec<(usize, CloudEvent<M>)>,
+    events: Vec<(usize, T)>,
     letters: Vec<DeadLetter>,
 }
 
-impl<M, H> Loop<H>
-where
-    M: Message + Send + Sync + 'static,
-    H: Handler<Item = CloudEvent<M>>,
-{
+impl<H: Handler> Loop<H> {
     /// Runs until shutdown; a batch that has begun is finished first.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut wait = Duration::from_millis(50);
         while !shutdown.is_cancelled() {
             match self.open().await {
-                Ok(messages) => {
-                    self.health.set(self.consumer.stream, Ok(()));
+                Ok(deliveries) => {
                     wait = Duration::from_millis(50);
-                    if let Err(error) = self.drain(messages, &shutdown).await {
-                        self.health.set(self.consumer.stream, Err(error.to_string()));
+                    if let Err((source, error)) = self.drain(deliveries, &shutdown).await {
+                        self.health.set(self.sources[source].consumer.stream, Err(error.to_string()));
                     }
                 }
-                Err(error) => self.health.set(self.consumer.stream, Err(error.to_string())),
+                Err((source, error)) => self.health.set(self.sources[source].consumer.stream, Err(error.to_string())),
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(1)),
@@ -73,24 +88,26 @@ where
         }
     }
 
-    /// Binds to the consumer. It never makes one: that is the provisioner's right.
-    async fn open(&self) -> anyhow::Result<pull::Stream> {
-        let consumer = self
-            .broker
-            .jetstream()
-            .get_consumer_from_stream::<pull::Config, _, _>(self.consumer.name, self.consumer.stream)
-            .await?;
-        let messages = consumer.stream().max_messages_per_batch(FETCH_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES).messages();
-        Ok(messages.await?)
+    /// Binds to the consumers. It never makes one: that is the provisioner's right.
+    async fn open(&self) -> Result<Deliveries, (usize, anyhow::Error)> {
+        let mut deliveries = Deliveries::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            let messages = messages(&self.broker, &source.consumer).await.map_err(|error| (index, error))?;
+            self.health.set(source.consumer.stream, Ok(()));
+            let ended = stream::once(async { Err(anyhow!("the stream of messages ended")) });
+            let messages = messages.map_err(anyhow::Error::from).chain(ended);
+            deliveries.push(messages.map(move |delivery| (index, delivery)).boxed());
+        }
+        Ok(deliveries)
     }
 
-    /// Takes batches until the stream of messages breaks. Whatever has arrived while the last batch was at work is the next.
-    async fn drain(&self, mut messages: pull::Stream, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    /// Takes batches until one of the sources breaks. Whatever has arrived while the last batch was at work is the next.
+    async fn drain(&self, mut deliveries: Deliveries, shutdown: &CancellationToken) -> Result<(), (usize, anyhow::Error)> {
         loop {
             let first = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                next = messages.next() => next.ok_or_else(|| anyhow::anyhow!("the stream of messages ended"))??,
+                Some(next) = deliveries.next() => next,
             };
             // What arrives while others have their turn joins this batch.
             let turn = self.unit.turn().await;
@@ -98,23 +115,26 @@ where
             let (mut events, mut bytes) = (0, 0);
             let mut broken = None;
             let mut next = Some(first);
-            while let Some(delivery) = next.take() {
-                bytes += delivery.payload.len();
-                match read(delivery) {
-                    Ok(received) => {
-                        // What cannot be read counts too: it is work, and it is held in memory.
-                        events += (received.events.len() + received.letters.len()).max(1);
-                        batch.push(received);
+            while let Some((index, delivery)) = next.take() {
+                match delivery {
+                    Ok(delivery) => {
+                        bytes += delivery.payload.len();
+                        match read(&self.sources[index], delivery) {
+                            Ok(received) => {
+                                // What cannot be read counts too: it is work, and it is held in memory.
+                                events += (received.events.len() + received.letters.len()).max(1);
+                                batch.push(received);
+                            }
+                            Err(error) => tracing::error!(%error, "not a JetStream delivery"),
+                        }
                     }
-                    Err(error) => tracing::error!(%error, "not a JetStream delivery"),
+                    Err(error) => {
+                        broken = Some((index, error));
+                        break;
+                    }
                 }
                 if events < self.batch_max && bytes < BATCH_BYTES {
-                    match messages.next().now_or_never() {
-                        Some(Some(Ok(delivery))) => next = Some(delivery),
-                        Some(Some(Err(error))) => broken = Some(anyhow::Error::from(error)),
-                        Some(None) => broken = Some(anyhow::anyhow!("the stream of messages ended")),
-                        None => {}
-                    }
+                    next = deliveries.next().now_or_never().flatten();
                 }
             }
             if !self.work(turn, batch).await {
@@ -124,21 +144,20 @@ where
                     () = shutdown.cancelled() => {}
                 }
             }
-            if let Some(error) = broken {
-                return Err(error);
+            if let Some(broken) = broken {
+                return Err(broken);
             }
         }
     }
 
     /// Handles a batch and settles its messages. `false`: the database is in trouble, nothing was done.
-    async fn work(&self, turn: Turn, batch: Vec<Received<M>>) -> bool {
-        let items: Vec<&CloudEvent<M>> =
-            batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event)).collect();
-        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(turn, &self.handler, &items).await };
+    async fn work(&self, turn: Turn, batch: Vec<Received<H::Item>>) -> bool {
+        let items: Vec<&H::Item> = batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event)).collect();
+        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(turn, &*self.handler, &items).await };
         let mut results = match results {
             Ok(results) => results.into_iter(),
             Err(failure) => {
-                tracing::warn!(stream = self.consumer.stream, error = ?failure.error(), "the database is in trouble; trying again");
+                tracing::warn!(handler = H::NAME, error = ?failure.error(), "the database is in trouble; trying again");
                 for received in batch {
                     settle(&received.delivery, again(received.origin.deliveries())).await;
                 }
@@ -148,7 +167,7 @@ where
         let mut judged = Vec::with_capacity(batch.len());
         for mut received in batch {
             let own = results.by_ref().take(received.events.len()).collect();
-            let verdict = judge(self.consumer.stream, &mut received, own);
+            let verdict = judge(&mut received, own);
             judged.push((received, verdict));
         }
         self.settle_all(judged).await;
@@ -156,11 +175,11 @@ where
     }
 
     /// Stores the dead letters of a batch, and acknowledges its messages: those that have letters only once these are safe.
-    async fn settle_all(&self, judged: Vec<(Received<M>, Verdict)>) {
+    async fn settle_all(&self, judged: Vec<(Received<H::Item>, Verdict)>) {
         let done = judged.iter().filter(|(_, verdict)| *verdict == Verdict::Done);
         let letters: Vec<_> =
             done.flat_map(|(received, _)| received.letters.iter().map(|letter| (&received.origin, letter))).collect();
-        let buried = bury(&self.broker, &self.consumer, &letters).await;
+        let buried = bury(&self.broker, &letters).await;
         if let Err(error) = &buried {
             tracing::warn!(%error, "the dead letters cannot be stored; trying again");
         }
@@ -182,20 +201,17 @@ enum Verdict {
 }
 
 /// Judges a message whose events were handled; an event that fails for good joins the message's dead letters.
-fn judge<M: Message, A>(stream: &str, received: &mut Received<M>, results: Vec<Result<A, Failure>>) -> Verdict {
-    for ((index, event), result) in received.events.iter().zip(results) {
+fn judge<T, A>(received: &mut Received<T>, results: Vec<Result<A, Failure>>) -> Verdict {
+    for ((index, _), result) in received.events.iter().zip(results) {
         match result {
             Ok(_) => {}
-            Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => match event.to_json() {
-                Ok(json) => received.letters.push(DeadLetter {
-                    payload: json.into(),
-                    index: Some(*index),
-                    reason: format!("the handler failed: {error:#}"),
-                }),
-                Err(error) => tracing::error!(%error, "an event that was read cannot be written"),
-            },
+            Err(Failure::Item(error)) if received.origin.deliveries() >= MAX_DELIVERIES => received.letters.push(DeadLetter {
+                payload: part(&received.delivery.payload, *index),
+                index: Some(*index),
+                reason: format!("the handler failed: {error:#}"),
+            }),
             Err(failure) => {
-                tracing::warn!(stream, event = event.id, error = ?failure.error(), "failed; trying again");
+                tracing::warn!(message = %received.origin, index, error = ?failure.error(), "failed; trying again");
                 return Verdict::Again;
             }
         }
@@ -203,16 +219,23 @@ fn judge<M: Message, A>(stream: &str, received: &mut Received<M>, results: Vec<R
     Verdict::Done
 }
 
+/// One event of a batch, as it came.
+fn part(payload: &Bytes, index: usize) -> Bytes {
+    let parts = split_batch(payload).unwrap_or_default();
+    parts.get(index).map_or_else(|| payload.clone(), |part| payload.slice_ref(part.get().as_bytes()))
+}
+
 /// Reads a message's events. Those that cannot be read become dead letters; they spoil none of the others.
-fn read<M: Message>(delivery: Delivery) -> anyhow::Result<Received<M>> {
-    let origin = Origin::of(&delivery.subject, &delivery.info().map_err(anyhow::Error::from_boxed)?, delivery.headers.as_ref());
+fn read<T>(source: &Source<T>, delivery: Delivery) -> anyhow::Result<Received<T>> {
+    let info = delivery.info().map_err(anyhow::Error::from_boxed)?;
+    let origin = Origin::of(source.consumer, &delivery.subject, &info, delivery.headers.as_ref());
     let mut events = Vec::new();
     let mut letters = Vec::new();
     let mut letter = |index: Option<usize>, payload: Bytes, reason: String| letters.push(DeadLetter { payload, index, reason });
     match split_batch(&delivery.payload) {
         Ok(batch) => {
             for (index, json) in batch.into_iter().enumerate() {
-                match CloudEvent::decode(json) {
+                match (source.read)(json) {
                     Ok(event) => events.push((index, event)),
                     Err(error) => letter(Some(index), delivery.payload.slice_ref(json.get().as_bytes()), error.to_string()),
                 }
@@ -221,6 +244,13 @@ fn read<M: Message>(delivery: Delivery) -> anyhow::Result<Received<M>> {
         Err(error) => letter(None, delivery.payload.clone(), format!("not a batch: {error}")),
     }
     Ok(Received { delivery, origin, events, letters })
+}
+
+/// What a consumer brings, fetched ahead.
+async fn messages(broker: &Broker, consumer: &Consumer) -> anyhow::Result<pull::Stream> {
+    let consumer = broker.jetstream().get_consumer_from_stream::<pull::Config, _, _>(consumer.name, consumer.stream).await?;
+    let messages = consumer.stream().max_messages_per_batch(FETCH_AHEAD).heartbeat(HEARTBEAT).expires(EXPIRES).messages();
+    Ok(messages.await?)
 }
 
 /// Once more, later: a bare NAK would come back at once, thousands of times a second.

@@ -3,6 +3,7 @@
 //! A letter that was redriven and fails again is buried again. Its headers travel with it, so it comes back with its counts.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
@@ -33,6 +34,7 @@ pub(crate) struct DeadLetter {
 /// Where a message came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
+    consumer: Consumer,
     subject: String,
     sequence: u64,
     deliveries: i64,
@@ -42,8 +44,9 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    pub(crate) fn of(subject: &str, info: &Info, headers: Option<&HeaderMap>) -> Self {
+    pub(crate) fn of(consumer: Consumer, subject: &str, info: &Info, headers: Option<&HeaderMap>) -> Self {
         Self {
+            consumer,
             subject: subject.to_owned(),
             sequence: info.stream_sequence,
             deliveries: info.delivered,
@@ -59,14 +62,20 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.consumer.stream, self.sequence)
+    }
+}
+
 /// Stores letters and waits until they are. The same letter stored again within the window is absorbed by its message id.
-pub(crate) async fn bury(broker: &Broker, consumer: &Consumer, letters: &[(&Origin, &DeadLetter)]) -> anyhow::Result<()> {
+pub(crate) async fn bury(broker: &Broker, letters: &[(&Origin, &DeadLetter)]) -> anyhow::Result<()> {
     let Some((origin, first)) = letters.first() else { return Ok(()) };
     for some in letters.chunks(AT_ONCE) {
-        broker.publish_as(some.iter().map(|(origin, letter)| letter.packed(consumer, origin)).collect()).await?;
+        broker.publish_as(some.iter().map(|(origin, letter)| letter.packed(origin)).collect()).await?;
     }
     tracing::error!(
-        stream = consumer.stream,
+        stream = origin.consumer.stream,
         letters = letters.len(),
         sequence = origin.sequence,
         index = first.index,
@@ -77,7 +86,8 @@ pub(crate) async fn bury(broker: &Broker, consumer: &Consumer, letters: &[(&Orig
 }
 
 impl DeadLetter {
-    fn packed(&self, consumer: &Consumer, origin: &Origin) -> (String, Packet) {
+    fn packed(&self, origin: &Origin) -> (String, Packet) {
+        let consumer = &origin.consumer;
         let reason = self.reason.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let mut headers: Vec<(Cow<'static, str>, String)> = vec![
             ("Content-Type".into(), "application/json".into()),
@@ -115,6 +125,7 @@ mod tests {
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| map.insert(*name, *value));
         Origin {
+            consumer: USER_REPLIES_CONSUMER,
             subject: "replies.user".to_owned(),
             sequence: 7,
             deliveries: 3,
@@ -125,7 +136,7 @@ mod tests {
     }
 
     fn packed(letter: &DeadLetter, origin: &Origin) -> (String, impl Fn(&str) -> Option<String> + use<>, Bytes) {
-        let (id, packet) = letter.packed(&USER_REPLIES_CONSUMER, origin);
+        let (id, packet) = letter.packed(origin);
         let headers = packet.headers;
         let header = move |name: &str| headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
         (id, header, packet.payload)

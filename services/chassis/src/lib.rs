@@ -22,6 +22,7 @@ pub mod topology;
 mod unit_of_work;
 mod writers;
 
+pub use consumer::Source;
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outbox::Recall;
 pub use outgoing::{Outgoing, Packet, Saying, Statement};

@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use clap::Args;
-use events::streams::Consumer;
-use events::{CloudEvent, Message};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
-use crate::consumer::Loop;
+use crate::consumer::{Loop, Source};
 use crate::database::Database;
 use crate::group_commit::GroupCommit;
 use crate::health::Health;
@@ -142,15 +140,13 @@ impl Service {
         queue
     }
 
-    /// Handles what a durable consumer brings, from when the schema is ready until shutdown.
-    pub fn consume<M, H>(&self, consumer: Consumer, handler: H)
-    where
-        M: Message + Send + Sync + 'static,
-        H: Handler<Item = CloudEvent<M>>,
-    {
-        self.health.expect(consumer.stream);
+    /// Handles what durable consumers bring, what arrives together in one batch, until shutdown.
+    pub fn consume<H: Handler>(&self, sources: Vec<Source<H::Item>>, handler: Arc<H>) {
+        for source in &sources {
+            self.health.expect(source.consumer.stream);
+        }
         let consumer_loop = Loop {
-            consumer,
+            sources,
             handler,
             unit: self.unit.clone(),
             broker: self.broker.clone(),

@@ -7,9 +7,10 @@ use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing, metrics};
 use chrono::{DateTime, Utc};
 use events::order::Status;
-use events::{CloudEvent, OrderId, product, user};
+use events::{CloudEvent, DecodeError, OrderId};
 use saga::order::{Answer, Order, Step};
 use saga::{Action, Input, Message, Notice, State, Verdict, Why, decide};
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
 use crate::recent::{Kept, Recent};
@@ -30,6 +31,22 @@ pub enum Trigger {
     Cancel,
     /// An operator takes a hand in it.
     Operator { action: Action<Step>, by: String, reason: String },
+}
+
+impl Trigger {
+    /// Reads an answer of the user service.
+    pub fn from_user(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
+        Ok(Self::answer(Answer::User(CloudEvent::decode(json)?.message)))
+    }
+
+    /// Reads an answer of the product service.
+    pub fn from_product(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
+        Ok(Self::answer(Answer::Product(CloudEvent::decode(json)?.message)))
+    }
+
+    fn answer(answer: Answer) -> (OrderId, Self) {
+        (answer.order_id(), Self::Answer(answer))
+    }
 }
 
 /// What became of it.
@@ -57,10 +74,12 @@ pub struct Advance {
 }
 
 impl Advance {
-    /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
-    async fn apply(&self, db: &mut PgConnection, batch: &[(OrderId, Trigger)]) -> anyhow::Result<Handled<Option<Moved>>> {
-        let now = self.database.now(db).await?;
-        let mut sitting = Sitting { now, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
+    async fn decide(
+        &self,
+        db: &mut PgConnection,
+        sitting: &mut Sitting<'_>,
+        batch: &[&(OrderId, Trigger)],
+    ) -> anyhow::Result<BTreeMap<OrderId, Open>> {
         let mut triggers: BTreeMap<OrderId, Vec<&Trigger>> = BTreeMap::new();
         for (id, trigger) in batch {
             triggers.entry(*id).or_default().push(trigger);
@@ -69,10 +88,10 @@ impl Advance {
         for (id, triggers) in &triggers {
             // What is kept in memory may be out of date. Only a step forward is believed: its entry can be appended but once.
             let mut open = self.recent.take(*id).map(Open::new);
-            let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], &mut sitting)).transpose()?;
+            let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], sitting)).transpose()?;
             match open {
                 Some(mut open) if forward == Some(true) => {
-                    open.decide_all(&triggers[1..], &mut sitting)?;
+                    open.decide_all(&triggers[1..], sitting)?;
                     orders.insert(*id, open);
                 }
                 _ => unsure.push(id.0),
@@ -81,12 +100,11 @@ impl Advance {
         if !unsure.is_empty() {
             for mut open in store::kept(db, &unsure).await?.into_iter().map(Open::new) {
                 let id = open.kept.row.order.id;
-                open.decide_all(&triggers[&id], &mut sitting)?;
+                open.decide_all(&triggers[&id], sitting)?;
                 orders.insert(id, open);
             }
         }
-        self.write(db, &mut sitting, &mut orders).await?;
-        Ok(Handled { answers: batch.iter().map(|(id, _)| moved(&mut orders, *id)).collect(), outgoing: sitting.outgoing })
+        Ok(orders)
     }
 
     async fn write(
@@ -105,17 +123,6 @@ impl Advance {
             store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries).await?;
         }
         Ok(())
-    }
-
-    /// After the commit: keeps what will move again, wakes who waits, and counts what ended.
-    fn tell(&self, answers: &mut [Option<Moved>]) {
-        self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
-        for moved in answers.iter().flatten() {
-            self.waiting.wake(moved.id);
-            if moved.ended {
-                metrics::ended(moved.status.as_str());
-            }
-        }
     }
 }
 
@@ -211,63 +218,23 @@ impl Handler for Advance {
     const NAME: &'static str = "advance_orders";
     const ONE_STATEMENT: bool = true;
 
+    /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
     async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
-        let batch: Vec<(OrderId, Trigger)> = batch.iter().map(|&item| item.clone()).collect();
-        self.apply(db, &batch).await
+        let now = self.database.now(db).await?;
+        let mut sitting = Sitting { now, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
+        let mut orders = self.decide(db, &mut sitting, batch).await?;
+        self.write(db, &mut sitting, &mut orders).await?;
+        Ok(Handled { answers: batch.iter().map(|(id, _)| moved(&mut orders, *id)).collect(), outgoing: sitting.outgoing })
     }
 
+    /// Keeps what will move again, wakes who waits, and counts what ended.
     fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
-        self.tell(answers);
-    }
-}
-
-/// Applies the user service's answers.
-pub struct UserReplies(pub Arc<Advance>);
-
-impl Handler for UserReplies {
-    type Item = CloudEvent<user::Reply>;
-    type Answer = Option<Moved>;
-    const NAME: &'static str = "apply_user_replies";
-    const ONE_STATEMENT: bool = true;
-
-    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
-        let answer = |event: &&Self::Item| {
-            let id = match &event.message {
-                user::Reply::Validated(reply) => reply.order_id,
-                user::Reply::Refused(reply) => reply.order_id,
-            };
-            (id, Trigger::Answer(Answer::User(event.message.clone())))
-        };
-        self.0.apply(db, &batch.iter().map(answer).collect::<Vec<_>>()).await
-    }
-
-    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
-        self.0.tell(answers);
-    }
-}
-
-/// Applies the product service's answers.
-pub struct ProductReplies(pub Arc<Advance>);
-
-impl Handler for ProductReplies {
-    type Item = CloudEvent<product::Reply>;
-    type Answer = Option<Moved>;
-    const NAME: &'static str = "apply_product_replies";
-    const ONE_STATEMENT: bool = true;
-
-    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
-        let answer = |event: &&Self::Item| {
-            let id = match &event.message {
-                product::Reply::Reserved(reply) => reply.order_id,
-                product::Reply::Refused(reply) => reply.order_id,
-                product::Reply::Released(reply) => reply.order_id,
-            };
-            (id, Trigger::Answer(Answer::Product(event.message.clone())))
-        };
-        self.0.apply(db, &batch.iter().map(answer).collect::<Vec<_>>()).await
-    }
-
-    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
-        self.0.tell(answers);
+        self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
+        for moved in answers.iter().flatten() {
+            self.waiting.wake(moved.id);
+            if moved.ended {
+                metrics::ended(moved.status.as_str());
+            }
+        }
     }
 }

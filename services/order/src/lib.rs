@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::settings::{Secret, seconds};
-use chassis::{Parts, Recall, Running, Service, http};
+use chassis::{Parts, Recall, Running, Service, Source, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use saga::Patience;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
-use crate::advance::{Advance, ProductReplies, UserReplies};
+use crate::advance::{Advance, Trigger};
 use crate::place::Place;
 use crate::recent::Recent;
 use crate::waiting::Waiting;
@@ -117,8 +117,11 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         recent: recent.clone(),
         waiting: Waiting::default(),
     });
-    service.consume(USER_REPLIES_CONSUMER, UserReplies(advance.clone()));
-    service.consume(PRODUCT_REPLIES_CONSUMER, ProductReplies(advance.clone()));
+    let answers = vec![
+        Source::new(USER_REPLIES_CONSUMER, Trigger::from_user),
+        Source::new(PRODUCT_REPLIES_CONSUMER, Trigger::from_product),
+    ];
+    service.consume(answers, advance.clone());
     service.spawn(sweeper::run(
         service.database(),
         service.unit_of_work(),

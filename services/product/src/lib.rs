@@ -12,8 +12,9 @@ pub use handler::{ask, reply};
 use std::sync::Arc;
 
 use chassis::settings::Secret;
-use chassis::{Parts, Running, Service, http};
+use chassis::{Parts, Running, Service, Source, http};
 use clap::Parser;
+use events::CloudEvent;
 use events::streams::PRODUCT_COMMANDS_CONSUMER;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_PRODUCT_LISTEN").await?;
     let service =
         Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
-    service.consume(PRODUCT_COMMANDS_CONSUMER, handler::Commands);
+    service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
     let edge = edge::Edge {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),

@@ -9,8 +9,9 @@ pub use handler::judge;
 use std::sync::Arc;
 
 use chassis::settings::Secret;
-use chassis::{Parts, Running, Service, http};
+use chassis::{Parts, Running, Service, Source, http};
 use clap::Parser;
+use events::CloudEvent;
 use events::streams::USER_COMMANDS_CONSUMER;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,7 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
     let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
-    service.consume(USER_COMMANDS_CONSUMER, handler::Validate);
+    service.consume(vec![Source::new(USER_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Validate));
     let edge = edge::Edge {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),
