@@ -193,9 +193,10 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// Whether a row that was to be new is there already.
-pub fn is_taken(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+/// Whether somebody was first: a row that was to be new is there already, or a statement undid itself with a division by zero because what
+/// it found was not what it was to change.
+pub fn lost_race(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| ["23505", "22012"].contains(&&*code))
 }
 
 /// Whether the same work may succeed if tried again at once: the database chose it as a deadlock's or a race's loser.

@@ -86,7 +86,7 @@ impl Advance {
         }
         let (mut orders, mut unsure) = (BTreeMap::new(), Vec::new());
         for (id, triggers) in &triggers {
-            // What is kept in memory may be out of date. Only a step forward is believed: its entry can be appended but once.
+            // What is kept in memory may be out of date. Only a step forward is believed: it is written only onto what it was decided on.
             let mut open = self.recent.take(*id).map(Open::new);
             let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], sitting)).transpose()?;
             match open {
@@ -113,11 +113,12 @@ impl Advance {
         sitting: &mut Sitting<'_>,
         orders: &mut BTreeMap<OrderId, Open>,
     ) -> anyhow::Result<()> {
-        let (mut entries, mut rows): (Vec<HistoryRow>, Vec<&Row>) = (Vec::new(), Vec::new());
+        let (mut entries, mut rows): (Vec<HistoryRow>, Vec<(&Row, u32)>) = (Vec::new(), Vec::new());
         for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
             timer::wind(&mut open.kept.row, &open.before, sitting.now, sitting.timing);
+            let was = open.kept.row.sequence - open.entries.len() as u32;
             entries.append(&mut open.entries);
-            rows.push(&open.kept.row);
+            rows.push((&open.kept.row, was));
         }
         if !rows.is_empty() {
             store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries).await?;

@@ -1,7 +1,7 @@
 //! The orders this instance wrote last, as it wrote them: what comes to an order next mostly comes within milliseconds.
 //!
-//! Never the truth: another instance may have carried an order on. Only a step forward is decided on what is kept here, and if that step has
-//! been taken already, its entry cannot be appended to the waybill a second time.
+//! Never the truth: another instance may have carried an order on. Only a step forward is decided on what is kept here, and it is written only
+//! if the order's row still has the sequence it was decided at.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

@@ -19,7 +19,7 @@ mod operator;
 
 use std::collections::HashMap;
 
-use chassis::database::is_taken;
+use chassis::database::lost_race;
 use chassis::{Conflict, Outgoing, Statement};
 use chrono::{DateTime, Utc};
 use events::order::Status;
@@ -105,10 +105,10 @@ pub async fn insert(
     execute(statement, db).await
 }
 
-/// Writes, unless somebody was first: then a row of ours is there already, the order's or the waybill's.
+/// Writes, unless somebody was first.
 async fn execute(statement: Statement, db: &mut PgConnection) -> anyhow::Result<()> {
     match statement.execute(db).await {
-        Err(error) if is_taken(&error) => Err(Conflict.into()),
+        Err(error) if lost_race(&error) => Err(Conflict.into()),
         done => Ok(done.map(drop)?),
     }
 }
@@ -143,18 +143,20 @@ pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
     rows.iter().map(kept).collect()
 }
 
-/// Writes orders after their decisions, with what was appended to their waybills, and what is said of them. Whoever appended an entry of
-/// the same sequence first wins: the rows need no locks.
+/// Writes orders after their decisions, with what was appended to their waybills, and what is said of them.
+///
+/// Each comes with the sequence it was decided at. The rows need no locks: where one of them stands elsewhere by now, somebody was first, and
+/// nothing of all this is written.
 pub async fn write(
     db: &mut PgConnection,
     outgoing: &mut Outgoing,
     now: DateTime<Utc>,
-    moved: &[&Row],
+    moved: &[(&Row, u32)],
     entries: &[HistoryRow],
 ) -> anyhow::Result<()> {
     let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut totals, mut reasons) = (Vec::new(), Vec::new());
-    for row in moved {
+    for (row, _) in moved {
         let total = row.total();
         states.push(serde_json::to_string(&row.state)?);
         prices.push(row.prices.as_deref().map(array));
@@ -167,27 +169,30 @@ pub async fn write(
         chassis::outbox!(),
         "), appended as (",
         append!(),
-        ") update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
-                settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
-                waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
-         from unnest($10::uuid[], $11::text[], $12::int[], $13::text[], $14::jsonb[], $15::boolean[], $16::text[], $17::bigint[], \
-                     $18::text[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[]) \
-              as new (id, state, sequence, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
-         where orders.id = new.id"
+        "), moved as (\
+             update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
+                    settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
+                    waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
+             from unnest($10::uuid[], $11::int[], $12::int[], $13::text[], $14::text[], $15::jsonb[], $16::boolean[], $17::text[], \
+                         $18::bigint[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[]) \
+                  as new (id, was, sequence, state, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
+             where orders.id = new.id and orders.sequence = new.was returning 1) \
+         select 1 / (count(*) = cardinality($10))::int from moved" // A division by zero undoes the statement.
     ));
     let statement = with_entries(statement, now, entries)
-        .bind(moved.iter().map(|row| row.order.id.0).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(_, was)| *was as i32).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.sequence as i32).collect::<Vec<_>>())
         .bind(states)
-        .bind(moved.iter().map(|row| row.sequence as i32).collect::<Vec<_>>())
-        .bind(moved.iter().map(|row| row.status().as_str()).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.status().as_str()).collect::<Vec<_>>())
         .bind(reasons)
-        .bind(moved.iter().map(|row| row.state.is_settled()).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.state.is_settled()).collect::<Vec<_>>())
         .bind(currencies)
         .bind(totals)
         .bind(prices)
-        .bind(moved.iter().map(|row| row.waiting_since).collect::<Vec<_>>())
-        .bind(moved.iter().map(|row| row.due_at).collect::<Vec<_>>())
-        .bind(moved.iter().map(|row| row.updated_at).collect::<Vec<_>>());
+        .bind(moved.iter().map(|(row, _)| row.waiting_since).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>());
     execute(statement, db).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::database::is_taken;
+use chassis::database::lost_race;
 use chassis::{Conflict, Outgoing};
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
@@ -187,7 +187,7 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         .await;
     match written {
         // Another transaction was first to decide about one of these.
-        Err(error) if is_taken(&error) => Err(Conflict.into()),
+        Err(error) if lost_race(&error) => Err(Conflict.into()),
         written => Ok(written.map(drop)?),
     }
 }
