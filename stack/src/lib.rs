@@ -30,6 +30,7 @@ mod user;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,9 +125,10 @@ impl Stack {
         &self.folder.root
     }
 
-    /// Ends this process too, should ours be killed: a child that is of no use without the stack.
-    pub fn adopt(&self, pid: u32) {
-        self.watchdog.add(pid, "TERM");
+    /// A command for a program that is of no use without the stack: its process is ended should ours be killed. All it prints goes
+    /// where its standard error goes.
+    pub fn command(&self, program: &Path) -> anyhow::Result<Command> {
+        self.watchdog.command(program, "TERM")
     }
 
     /// The process is gone, or may stay.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -210,9 +209,9 @@ impl Server {
 
     fn launch(&self) -> anyhow::Result<()> {
         fs::write(&self.config, self.settings())?;
-        let mut command = Command::new(&self.program);
+        let mut command = self.watchdog.command(&self.program, "TERM")?;
         command.arg("-c").arg(&self.config).current_dir("/");
-        self.process.put(Process::spawn("nats-server", command, &self.log, (Signal::TERM, "TERM"), &self.watchdog)?);
+        self.process.put(Process::spawn("nats-server", command, &self.log, Signal::TERM, &self.watchdog)?);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -222,7 +221,7 @@ impl Server {
     }
 
     fn spawn(&self) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.watchdog.command(&self.program, "QUIT")?;
         command.arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
         for setting in self.settings() {
             command.arg("-c").arg(setting);
@@ -234,7 +233,7 @@ impl Server {
             use std::os::unix::process::CommandExt as _;
             command.uid(user.uid).gid(user.gid);
         }
-        self.process.put(Process::spawn("postgres", command, &self.log, (Signal::QUIT, "QUIT"), &self.watchdog)?);
+        self.process.put(Process::spawn("postgres", command, &self.log, Signal::QUIT, &self.watchdog)?);
         Ok(())
     }
 

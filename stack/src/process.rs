@@ -3,9 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,12 +35,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command in a process group of its own, so that the terminal's Ctrl-C reaches only us, with its output in `log`.
+    /// Starts a command of the watchdog's, with its output in `log`.
     pub(crate) fn spawn(
         name: &'static str,
         mut command: Command,
         log: &Path,
-        quick: (Signal, &str),
+        quick: Signal,
         watchdog: &Arc<Watchdog>,
     ) -> anyhow::Result<Self> {
         if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
@@ -49,12 +48,9 @@ impl Process {
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
         let log_start = file.metadata()?.len();
-        command.process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let program = command.get_program().display().to_string();
-        let child = command.spawn().with_context(|| format!("could not start {program}"))?;
-        watchdog.add(child.id(), quick.1);
+        let child = command.stderr(file).spawn().with_context(|| format!("could not start {name}"))?;
         let (log, watchdog) = (log.to_owned(), Arc::clone(watchdog));
-        Ok(Self { name, child, log, log_start, quick: quick.0, watchdog })
+        Ok(Self { name, child, log, log_start, quick, watchdog })
     }
 
     pub(crate) fn pid(&self) -> u32 {

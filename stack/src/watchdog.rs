@@ -6,13 +6,19 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 
 use crate::folder::Folder;
+
+/// A shell that puts itself on the list, by the pipe that is its output, and becomes its arguments. In a shell of its own, which a pipe without
+/// a reader may kill.
+const BECOME: &str = r#"(echo "add $$ $0"); exec "$@" >&2"#;
 
 /// Dropping it dismisses the helper: by then the servers are gone.
 #[derive(Debug)]
@@ -38,9 +44,20 @@ impl Watchdog {
         Ok(Self(Mutex::new(child)))
     }
 
-    /// From now on, send `signal` to `pid` if we die.
-    pub(crate) fn add(&self, pid: u32, signal: &str) {
-        self.say(&format!("add {pid} {signal}\n"));
+    /// A command whose process gets `signal` if we die. All it prints goes where its standard error goes.
+    ///
+    /// Its process is on the list before it is the program: however soon we die, nothing is left behind.
+    pub(crate) fn command(&self, program: &Path, signal: &str) -> anyhow::Result<Command> {
+        let child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipe = match &child.stdin {
+            Some(pipe) => pipe.as_fd().try_clone_to_owned()?.into(),
+            None => Stdio::null(),
+        };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", BECOME, signal]).arg(program).stdin(Stdio::null()).stdout(pipe);
+        // The terminal's Ctrl-C is for us, and we end our children in order.
+        command.process_group(0);
+        Ok(command)
     }
 
     /// `pid` is gone.

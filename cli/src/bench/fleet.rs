@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -101,9 +100,8 @@ impl Fleet {
         let address = format!("127.0.0.1:{port}");
         let log = self.stack.folder().join(format!("{}-{instance}.log", part.name()));
         let output = File::create(&log)?;
-        let mut command = Command::new(binary);
-        // A process group of its own: the terminal's Ctrl-C is for us, and we end the services in order.
-        command.process_group(0).kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut command = Command::from(self.stack.command(binary)?);
+        command.kill_on_drop(true).stderr(output);
         command.arg("--listen").arg(&address).env("NATS_URL", self.stack.nats.url());
         for (name, database) in ["USER_DATABASE_URL", "PRODUCT_DATABASE_URL", "ORDER_DATABASE_URL"].into_iter().zip(DATABASES) {
             // The socket costs a third less than the port.
@@ -113,9 +111,6 @@ impl Fleet {
             command.env(name, url.as_str());
         }
         let child = command.spawn().with_context(|| format!("could not start {}", binary.display()))?;
-        if let Some(pid) = child.id() {
-            self.stack.adopt(pid);
-        }
         Ok(Service { part, url: format!("http://{address}/").parse()?, log, child })
     }
 

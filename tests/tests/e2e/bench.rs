@@ -87,7 +87,7 @@ async fn running() -> (Child, Vec<u32>) {
     let started = eventually(PATIENCE, || async {
         let children = children(own);
         let names: Vec<String> = children.iter().filter_map(|pid| name(*pid)).collect();
-        // The kernel keeps 15 letters of a name. A child that is still to become a service bears its parent's, `waybill`.
+        // The kernel keeps 15 letters of a name. A child that is still to become a service bears another.
         let all = SERVICES.iter().all(|service| names.iter().any(|name| *name == service[..service.len().min(15)]));
         if all { Ok(children) } else { Err(names) }
     })
