@@ -19,10 +19,10 @@ COPY tests tests
 # The caches make the next build quick and are no part of the image, so the binaries are copied out of them in the same step.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --workspace --exclude waybill-tests --release --locked --bins \
+    cargo build --workspace --exclude waybill-tests --profile dist --locked --bins \
     && mkdir /out \
-    && cp target/release/waybill target/release/waybill-user target/release/waybill-product \
-          target/release/waybill-order target/release/waybill-gateway /out/
+    && cp target/dist/waybill target/dist/waybill-user target/dist/waybill-product \
+          target/dist/waybill-order target/dist/waybill-gateway /out/
 
 FROM debian:${DEBIAN}-slim
 # For a broker or database behind TLS.

@@ -4,6 +4,8 @@
 .POSIX:
 
 CARGO = cargo
+# How binaries are built: `release`, or `dist`, as in the image: a tenth less CPU in the services, for a longer build.
+PROFILE = release
 # Flags for `waybill up`: make up ARGS=--ephemeral
 ARGS =
 
@@ -14,16 +16,16 @@ help:
 	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
 	@echo 'make lint   formatting and clippy, warnings are errors'
 	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
-	@echo 'make build  release binaries, in target/release'
+	@echo 'make build  binaries in target/release; those of the image, in target/dist: make build PROFILE=dist'
 
 up: build
-	@exec target/release/waybill up $(ARGS)
+	@exec target/$(PROFILE)/waybill up $(ARGS)
 
 # Without the tests, so that what only they ask for gets into no binary that is used.
 # `waybill bench` names the commit its figures belong to.
 build: export WAYBILL_COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 build:
-	$(CARGO) build --workspace --exclude waybill-tests --release --locked --bins
+	$(CARGO) build --workspace --exclude waybill-tests --profile $(PROFILE) --locked --bins
 
 # Everything is built first: tests start the services' own binaries. nextest runs the tests of all crates side by side, and each in
 # a process of its own; it leaves out the examples in the documentation.

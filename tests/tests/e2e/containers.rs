@@ -223,7 +223,7 @@ fn the_image_is_built_from_the_whole_workspace_and_holds_every_binary() {
         assert!(copied.contains(path), "{path} is not copied into the build");
     }
 
-    let kept: BTreeSet<&str> = lines.iter().flatten().filter_map(|word| word.strip_prefix("target/release/")).collect();
+    let kept: BTreeSet<&str> = lines.iter().flatten().filter_map(|word| word.strip_prefix("target/dist/")).collect();
     for (name, service) in services(&compose()) {
         if let Some(words) = own(service) {
             assert!(kept.contains(words[0]), "{name}: {} is not in the image", words[0]);
