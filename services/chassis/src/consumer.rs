@@ -133,7 +133,8 @@ impl<H: Handler> Loop<H> {
                         break;
                     }
                 }
-                if events < self.batch_max && bytes < BATCH_BYTES {
+                // As many of each source as a batch of requests may hold: what is let in can also be carried on.
+                if events < self.batch_max * self.sources.len() && bytes < BATCH_BYTES {
                     next = deliveries.next().now_or_never().flatten();
                 }
             }
