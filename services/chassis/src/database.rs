@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::outgoing::Statement;
 use crate::settings::{DatabaseSettings, Secret};
 use crate::unit_of_work::Conflict;
 
@@ -193,9 +194,19 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// Whether somebody was first: a row that was to be new is there already, or a statement undid itself with a division by zero because what
-/// it found was not what it was to change.
-pub fn lost_race(error: &sqlx::Error) -> bool {
+/// Runs a statement that writes, unless somebody was first.
+///
+/// # Errors
+/// [`Conflict`] where a row that was to be new is there already, or where the statement undid itself with a division by zero because what it
+/// found was not what it was to change.
+pub async fn execute(statement: Statement, connection: &mut PgConnection) -> anyhow::Result<()> {
+    match statement.execute(connection).await {
+        Err(error) if lost_race(&error) => Err(Conflict.into()),
+        done => Ok(done.map(drop)?),
+    }
+}
+
+fn lost_race(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| ["23505", "22012"].contains(&&*code))
 }
 

@@ -19,8 +19,8 @@ mod operator;
 
 use std::collections::HashMap;
 
-use chassis::database::lost_race;
-use chassis::{Conflict, Outgoing, Statement};
+use chassis::database::execute;
+use chassis::{Outgoing, Statement};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::product::Line;
@@ -103,14 +103,6 @@ pub async fn insert(
         .bind(new.iter().map(|(row, _)| row.trace.as_str().to_owned()).collect::<Vec<_>>())
         .bind(new.iter().map(|(_, key)| key.map(str::to_owned)).collect::<Vec<_>>());
     execute(statement, db).await
-}
-
-/// Writes, unless somebody was first.
-async fn execute(statement: Statement, db: &mut PgConnection) -> anyhow::Result<()> {
-    match statement.execute(db).await {
-        Err(error) if lost_race(&error) => Err(Conflict.into()),
-        done => Ok(done.map(drop)?),
-    }
 }
 
 /// Orders by the keys they were placed with.

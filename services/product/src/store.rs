@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chassis::database::lost_race;
-use chassis::{Conflict, Outgoing};
+use chassis::Outgoing;
+use chassis::database::execute;
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
@@ -173,7 +173,8 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
              from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
          update reservations set status = 'released', updated_at = now() where id = any($14)"
     ));
-    let written = statement
+    // Another transaction may have been first to decide about one of these.
+    let statement = statement
         .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
@@ -182,14 +183,8 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         .bind(statuses)
         .bind(items)
         .bind(reasons)
-        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>())
-        .execute(tx)
-        .await;
-    match written {
-        // Another transaction was first to decide about one of these.
-        Err(error) if lost_race(&error) => Err(Conflict.into()),
-        written => Ok(written.map(drop)?),
-    }
+        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>());
+    execute(statement, tx).await
 }
 
 /// One product.
