@@ -112,16 +112,6 @@ impl<T: Message> CloudEvent<T> {
         )
     }
 
-    /// The event in the JSON format.
-    ///
-    /// # Errors
-    /// Where the data cannot be JSON.
-    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let mut json = Vec::new();
-        self.encode(&mut json)?;
-        Ok(json)
-    }
-
     /// Reads an event in the JSON format. An invalid `traceparent` is dropped, as its specification says.
     pub fn decode(json: &RawValue) -> Result<Self, DecodeError> {
         let wire: Read = serde_json::from_str(json.get())?;
@@ -162,7 +152,9 @@ mod tests {
     }
 
     fn json(event: &CloudEvent<user::Command>) -> String {
-        String::from_utf8(event.to_json().unwrap()).unwrap()
+        let mut json = Vec::new();
+        event.encode(&mut json).unwrap();
+        String::from_utf8(json).unwrap()
     }
 
     fn raw(json: &str) -> Box<RawValue> {

@@ -56,8 +56,14 @@ pub(crate) struct Loop<H: Handler> {
     pub batch_max: usize,
 }
 
-/// Messages of all sources, each with its source's index.
-type Deliveries = SelectAll<BoxStream<'static, (usize, anyhow::Result<Delivery>)>>;
+/// A message, or why its source broke, with the source's index.
+type Next = (usize, anyhow::Result<Delivery>);
+
+/// The index of the source that broke, and why.
+type Broken = (usize, anyhow::Error);
+
+/// The messages of all sources.
+type Deliveries = SelectAll<BoxStream<'static, Next>>;
 
 /// A delivered message, its events read.
 struct Received<T> {
@@ -89,7 +95,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Binds to the consumers. It never makes one: that is the provisioner's right.
-    async fn open(&self) -> Result<Deliveries, (usize, anyhow::Error)> {
+    async fn open(&self) -> Result<Deliveries, Broken> {
         let mut deliveries = Deliveries::new();
         for (index, source) in self.sources.iter().enumerate() {
             let messages = messages(&self.broker, &source.consumer).await.map_err(|error| (index, error))?;
@@ -102,7 +108,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Takes batches until one of the sources breaks. Whatever has arrived while the last batch was at work is the next.
-    async fn drain(&self, mut deliveries: Deliveries, shutdown: &CancellationToken) -> Result<(), (usize, anyhow::Error)> {
+    async fn drain(&self, mut deliveries: Deliveries, shutdown: &CancellationToken) -> Result<(), Broken> {
         loop {
             let first = tokio::select! {
                 biased;
@@ -111,33 +117,7 @@ impl<H: Handler> Loop<H> {
             };
             // What arrives while others have their turn joins this batch.
             let turn = self.unit.turn().await;
-            let mut batch = Vec::new();
-            let (mut events, mut bytes) = (0, 0);
-            let mut broken = None;
-            let mut next = Some(first);
-            while let Some((index, delivery)) = next.take() {
-                match delivery {
-                    Ok(delivery) => {
-                        bytes += delivery.payload.len();
-                        match read(&self.sources[index], delivery) {
-                            Ok(received) => {
-                                // What cannot be read counts too: it is work, and it is held in memory.
-                                events += (received.events.len() + received.letters.len()).max(1);
-                                batch.push(received);
-                            }
-                            Err(error) => tracing::error!(%error, "not a JetStream delivery"),
-                        }
-                    }
-                    Err(error) => {
-                        broken = Some((index, error));
-                        break;
-                    }
-                }
-                // As many of each source as a batch of requests may hold: what is let in can also be carried on.
-                if events < self.batch_max * self.sources.len() && bytes < BATCH_BYTES {
-                    next = deliveries.next().now_or_never().flatten();
-                }
-            }
+            let (batch, broken) = self.gather(first, &mut deliveries);
             if !self.work(turn, batch).await {
                 // The database is in trouble. The messages are not lost: they come again.
                 tokio::select! {
@@ -149,6 +129,32 @@ impl<H: Handler> Loop<H> {
                 return Err(broken);
             }
         }
+    }
+
+    /// A batch of what is here, and the source that broke, if one did.
+    fn gather(&self, first: Next, deliveries: &mut Deliveries) -> (Vec<Received<H::Item>>, Option<Broken>) {
+        // As many of each source as a batch of requests may hold: what is let in can also be carried on.
+        let events_max = self.batch_max * self.sources.len();
+        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
+        let mut next = Some(first);
+        while let Some((index, delivery)) = next {
+            let delivery = match delivery {
+                Ok(delivery) => delivery,
+                Err(error) => return (batch, Some((index, error))),
+            };
+            bytes += delivery.payload.len();
+            match read(&self.sources[index], delivery) {
+                Ok(received) => {
+                    // What cannot be read counts too: it is work, and it is held in memory.
+                    events += (received.events.len() + received.letters.len()).max(1);
+                    batch.push(received);
+                }
+                Err(error) => tracing::error!(%error, "not a JetStream delivery"),
+            }
+            let room = events < events_max && bytes < BATCH_BYTES;
+            next = if room { deliveries.next().now_or_never().flatten() } else { None };
+        }
+        (batch, None)
     }
 
     /// Handles a batch and settles its messages. `false`: the database is in trouble, nothing was done.

@@ -199,7 +199,7 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
 /// # Errors
 /// [`Conflict`] where a row that was to be new is there already, or where the statement undid itself with a division by zero because what it
 /// found was not what it was to change.
-pub async fn execute(statement: Statement, connection: &mut PgConnection) -> anyhow::Result<()> {
+pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection) -> anyhow::Result<()> {
     match statement.execute(connection).await {
         Err(error) if lost_race(&error) => Err(Conflict.into()),
         done => Ok(done.map(drop)?),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::outbox;
 
 /// A statement with its parameters.
-pub type Statement = sqlx::query::Query<'static, Postgres, PgArguments>;
+pub type Statement<'a> = sqlx::query::Query<'a, Postgres, PgArguments>;
 
 /// One message to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Outgoing {
 
     /// Begins the one statement that writes all a handler has to write, and what it says with it. `sql` holds [`outbox!`], which inserts
     /// the outbox row; its parameters are the first five, and already bound. Nothing can be said after it.
-    pub fn statement(&mut self, sql: &'static str) -> Statement {
+    pub fn statement(&mut self, sql: &'static str) -> Statement<'_> {
         self.seal();
         self.written = true;
         let notes = std::mem::take(&mut self.notes);
@@ -145,9 +145,9 @@ impl Outgoing {
         let kept = if notes.is_empty() { self.packets.as_slice() } else { &[] };
         sqlx::query(sql)
             .bind((!self.packets.is_empty()).then_some(self.id))
-            .bind(kept.iter().map(|packet| packet.subject.clone()).collect::<Vec<_>>())
+            .bind(kept.iter().map(|packet| packet.subject.as_str()).collect::<Vec<_>>())
             .bind(outbox::headers_to_json(kept))
-            .bind(kept.iter().map(|packet| packet.payload.to_vec()).collect::<Vec<_>>())
+            .bind(kept.iter().map(|packet| &*packet.payload).collect::<Vec<_>>())
             .bind(notes)
     }
 

@@ -100,8 +100,8 @@ pub async fn insert(
         .bind(items)
         .bind(states)
         .bind(new.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
-        .bind(new.iter().map(|(row, _)| row.trace.as_str().to_owned()).collect::<Vec<_>>())
-        .bind(new.iter().map(|(_, key)| key.map(str::to_owned)).collect::<Vec<_>>());
+        .bind(new.iter().map(|(row, _)| row.trace.as_str()).collect::<Vec<_>>())
+        .bind(new.iter().map(|(_, key)| *key).collect::<Vec<_>>());
     execute(statement, db).await
 }
 
@@ -119,10 +119,9 @@ pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
     let rows = sqlx::query(concat!(
         "select ",
         columns!(),
-        ", times, entries from orders cross join lateral (\
-             select array_agg(at order by sequence) as times, array_agg(entry order by sequence) as entries \
-             from order_history where order_id = orders.id) as waybill \
-         where id = any($1)"
+        ", array(select at from order_history where order_id = orders.id order by sequence) as times, \
+           array(select entry from order_history where order_id = orders.id order by sequence) as entries \
+         from orders where id = any($1)"
     ))
     .bind(ids)
     .fetch_all(db)
@@ -243,7 +242,7 @@ fn entry_time(at: DateTime<Utc>) -> String {
 }
 
 /// Binds entries after the outbox row.
-fn with_entries(statement: Statement, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement {
+fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'a> {
     statement
         .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())

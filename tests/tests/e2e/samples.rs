@@ -29,7 +29,8 @@ fn read(kind: &str, json: &str) -> Result<Value, String> {
         M::KINDS.contains(&kind).then(|| {
             let raw = RawValue::from_string(json.trim().to_owned()).map_err(|error| error.to_string())?;
             let event = CloudEvent::<M>::decode(&raw).map_err(|error| error.to_string())?;
-            let written = event.to_json().map_err(|error| error.to_string())?;
+            let mut written = Vec::new();
+            event.encode(&mut written).map_err(|error| error.to_string())?;
             serde_json::from_slice(&written).map_err(|error| error.to_string())
         })
     }
