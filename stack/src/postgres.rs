@@ -128,6 +128,11 @@ impl Postgres {
         self.server.as_ref().map(|server| server.cluster.data.as_path())
     }
 
+    /// Where the server logs, if it was started here.
+    pub fn log(&self) -> Option<&Path> {
+        self.server.as_ref().map(|server| server.log.as_path())
+    }
+
     /// The psql of the same installation, for a person or a test.
     pub fn psql(&self) -> &Path {
         &self.psql.program

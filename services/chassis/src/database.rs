@@ -56,8 +56,6 @@ impl Database {
             ("lock_timeout", "5000"),
             ("idle_in_transaction_session_timeout", "15000"),
             ("jit", "off"),
-            // The ROLLBACK below would otherwise be answered with a warning each time.
-            ("client_min_messages", "error"),
         ]);
         let pools = RwLock::new(Pools::new(&options, settings));
         Ok(Self { shared: Arc::new(Shared { pools, options, settings: settings.clone(), clock: Mutex::default() }) })
@@ -184,10 +182,11 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(Duration::from_secs(600))
         // A future dropped between BEGIN and COMMIT hands its connection back inside the open transaction, and what the next one
-        // writes would be lost with it (launchbadge/sqlx#4385). The rollback closes that door.
+        // writes would be lost with it (launchbadge/sqlx#4385). The rollback closes that door; the begin before it spares the server's
+        // log a warning each time there is nothing to roll back. A transaction that has failed refuses it, and its connection is closed.
         .after_release(|connection, _| {
             Box::pin(async move {
-                sqlx::Executor::execute(connection, "rollback").await?;
+                sqlx::Executor::execute(connection, "begin; rollback").await?;
                 Ok(true)
             })
         })

@@ -1,7 +1,9 @@
-//! A database that crashes in the middle of transactions.
+//! A database that crashes in the middle of transactions, and connections that come back in the middle of one.
 
+use std::fs;
 use std::time::Duration;
 
+use chassis::database::Database;
 use tests::{Service, System};
 
 use crate::trickle::Trickle;
@@ -28,4 +30,27 @@ async fn a_database_that_crashes_under_load_keeps_one_order_for_each_key() {
     assert!(tally.failed > 0, "nobody noticed: it did not crash");
     tally.all_confirmed(system.audit().await);
     assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_given_back_inside_a_transaction_comes_out_of_it() {
+    let system = System::builder().start().await;
+    let settings = &system.settings().order;
+    let one = chassis::settings::DatabaseSettings { database_connections: 1, ..settings.parts.database.clone() };
+    let pool = Database::new(&settings.database_url, &one, "test").expect("an address").pool();
+    for work in ["begin; create temp table half_done ()", "begin; create temp table half_done (); select 1 / 0"] {
+        let mut connection = pool.acquire().await.expect("the one connection");
+        let _ = sqlx::Executor::execute(&mut *connection, work).await;
+        drop(connection);
+        let undone: bool =
+            sqlx::query_scalar("select to_regclass('half_done') is null").fetch_one(&pool).await.expect("an answer");
+        assert!(undone, "still inside, after {work:?}");
+    }
+
+    // Nor is the server's log filled with warnings about connections that were in none.
+    let (user, product) = (system.create_user(true).await, system.create_product(1_000, 10).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_status(order, "confirmed").await;
+    let log = fs::read_to_string(system.stack.postgres.log().expect("started here")).expect("a log");
+    assert_eq!(log.matches("there is no transaction in progress").count(), 0);
 }
