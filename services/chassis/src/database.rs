@@ -103,12 +103,15 @@ impl Database {
         Ok((then + passed).trunc_subsecs(6))
     }
 
-    /// Brings the schema up to date, trying again until the database is there.
-    pub async fn migrate(&self, migrator: &Migrator, health: &Health, shutdown: &CancellationToken) {
+    /// Brings the schema up to date, trying again until the database is there. `false`: told to stop before it was.
+    pub async fn migrate(&self, migrator: &Migrator, health: &Health, shutdown: &CancellationToken) -> bool {
         let mut wait = Duration::from_millis(100);
         loop {
             match migrator.run(&self.pool()).await {
-                Ok(()) => return health.set("migrations", Ok(())),
+                Ok(()) => {
+                    health.set("migrations", Ok(()));
+                    return true;
+                }
                 Err(error) => {
                     health.set("migrations", Err(error.to_string()));
                     tracing::warn!(%error, "the schema is not up to date yet; trying again");
@@ -116,7 +119,7 @@ impl Database {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(2)),
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return false,
             }
         }
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,6 +55,8 @@ pub struct Service {
     broker: Broker,
     unit: UnitOfWork,
     health: Health,
+    /// Set once the schema is up to date: nothing that reads or writes by itself begins before.
+    migrated: Arc<SetOnce<()>>,
     /// Cancelled from outside: stop taking work.
     shutdown: CancellationToken,
     /// Cancelled once no request is under way any more.
@@ -93,6 +96,7 @@ impl Service {
             database,
             broker,
             health,
+            migrated: Arc::default(),
             shutdown,
             stop_writing: CancellationToken::new(),
             stop_relay: CancellationToken::new(),
@@ -101,14 +105,17 @@ impl Service {
             relay: TaskTracker::new(),
         };
         let (database, health, stop) = (service.database.clone(), service.health.clone(), service.shutdown.clone());
+        let migrated = service.migrated.clone();
         service.tasks.spawn(async move {
-            database.migrate(migrator, &health, &stop).await;
-            database.watch(&health, &stop).await;
+            if database.migrate(migrator, &health, &stop).await {
+                let _ = migrated.set(());
+                database.watch(&health, &stop).await;
+            }
         });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
-        let stop = service.stop_relay.clone();
-        service.relay.spawn(async move { outbox.relay(&stop).await });
+        let (relay, stop) = (outbox, service.stop_relay.clone());
+        service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");
         Ok(service)
     }
@@ -153,13 +160,23 @@ impl Service {
             health: self.health.clone(),
             batch_max: self.settings.batch.batch_max,
         };
-        let shutdown = self.shutdown.clone();
-        self.writers.spawn(async move { consumer_loop.run(shutdown).await });
+        self.spawn(consumer_loop.run(self.shutdown.clone()));
     }
 
-    /// Runs a task until shutdown; it must end soon after.
+    /// Runs a task from when the schema is up to date until shutdown; it must end soon after.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.writers.spawn(task);
+        self.writers.spawn(self.once_migrated(self.shutdown.clone(), task));
+    }
+
+    /// The task, begun once the schema is up to date; not at all if it is told to stop before.
+    fn once_migrated<F: Future<Output = ()>>(&self, stop: CancellationToken, task: F) -> impl Future<Output = ()> + use<F> {
+        let migrated = self.migrated.clone();
+        async move {
+            tokio::select! {
+                _ = migrated.wait() => task.await,
+                () = stop.cancelled() => {}
+            }
+        }
     }
 
     /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.

@@ -129,6 +129,7 @@ async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         settings.timing.sweep_every,
         service.shutdown(),
     ));
+    service.health().expect(plans::CHECK);
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
     service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
     let edge = Arc::new(edge::Edge {

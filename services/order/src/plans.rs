@@ -10,14 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// Records this build's plan versions once the schema is there. A build that means something else by a version some build before it used
-/// is not ready: it would carry on sagas it misreads.
+/// What `/readyz` calls it.
+pub const CHECK: &str = "plan";
+
+/// Records this build's plan versions. A build that means something else by a version some build before it used is not ready: it would
+/// carry on sagas it misreads.
 pub async fn record(database: Database, health: Health, shutdown: CancellationToken) {
     const TRY_EVERY: Duration = Duration::from_millis(200);
-    health.expect("plan");
     while !shutdown.is_cancelled() {
         if let Ok(state) = compare(&database).await {
-            return health.set("plan", state);
+            return health.set(CHECK, state);
         }
         tokio::select! {
             () = tokio::time::sleep(TRY_EVERY) => {}
