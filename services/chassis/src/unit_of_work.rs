@@ -176,25 +176,39 @@ impl UnitOfWork {
     }
 }
 
-/// Does a batch, and writes what it says with it.
+/// Does a batch in one transaction.
 async fn write<H: Handler>(
     connection: &mut PgConnection,
     turn: &Mutex<Option<Turn>>,
     handler: &H,
     items: &[&H::Item],
 ) -> anyhow::Result<Handled<H::Answer>> {
-    if !H::ONE_STATEMENT {
-        connection.execute("begin").await?;
+    if H::ONE_STATEMENT {
+        return handle(connection, handler, items).await;
     }
+    connection.execute("begin").await?;
+    let handled = handle(connection, handler, items).await;
+    if handled.is_ok() {
+        // The next batch begins while this one waits for the disk.
+        drop(turn.lock().expect("the turn is never poisoned").take());
+        connection.execute("commit").await?;
+    } else if let Err(error) = connection.execute("rollback").await {
+        // The connection is gone, and the transaction with it; what failed first says why.
+        tracing::debug!(%error, "no rollback");
+    }
+    handled
+}
+
+/// Handles a batch, and writes what it says.
+async fn handle<H: Handler>(
+    connection: &mut PgConnection,
+    handler: &H,
+    items: &[&H::Item],
+) -> anyhow::Result<Handled<H::Answer>> {
     let mut handled = handler.handle(connection, items).await?;
     anyhow::ensure!(handled.answers.len() == items.len(), "{} answers for {} items", handled.answers.len(), items.len());
     if !handled.outgoing.is_written() {
         handled.outgoing.statement(crate::outbox!()).execute(&mut *connection).await?;
-    }
-    if !H::ONE_STATEMENT {
-        // The next batch begins while this one waits for the disk.
-        drop(turn.lock().expect("the turn is never poisoned").take());
-        connection.execute("commit").await?;
     }
     Ok(handled)
 }
