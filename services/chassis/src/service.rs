@@ -168,14 +168,15 @@ impl Service {
         self.writers.spawn(self.once_migrated(self.shutdown.clone(), task));
     }
 
-    /// The task, begun once the schema is up to date; not at all if it is told to stop before.
+    /// The task, begun once the schema is up to date, or when it is told to stop: what it owes at its end, it does then.
     fn once_migrated<F: Future<Output = ()>>(&self, stop: CancellationToken, task: F) -> impl Future<Output = ()> + use<F> {
         let migrated = self.migrated.clone();
         async move {
             tokio::select! {
-                _ = migrated.wait() => task.await,
+                _ = migrated.wait() => {}
                 () = stop.cancelled() => {}
             }
+            task.await;
         }
     }
 
