@@ -173,7 +173,6 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
              from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
          update reservations set status = 'released', updated_at = now() where id = any($14)"
     ));
-    // Another transaction may have been first to decide about one of these.
     let statement = statement
         .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
@@ -184,6 +183,7 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         .bind(items)
         .bind(reasons)
         .bind(released.iter().map(|id| id.0).collect::<Vec<_>>());
+    // Another transaction may have been first to decide about one of these.
     execute(statement, tx).await
 }
 
