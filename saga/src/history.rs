@@ -1,4 +1,4 @@
-//! The waybill: every input of a saga in order, what was decided and what was sent. Folding it through `decide` again is replay.
+//! The waybill: every input that moved a saga in order, what was decided and what was sent. Folding it through `decide` again is replay.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ pub struct Entry<P: Plan> {
     pub time: DateTime<Utc>,
     /// What came.
     pub message: Input<P>,
-    /// What became of it.
+    /// What became of it. Histories written before inputs that change nothing were left out hold such entries too.
     pub decision: Verdict,
     /// What was sent, in this order.
     pub sent: Vec<Message<P>>,

@@ -82,3 +82,22 @@ pub enum Why {
     /// The step's compensation is not under way: there is nothing to give up.
     NotUndoing,
 }
+
+impl Why {
+    /// The persisted word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotStarted => "not_started",
+            Self::AlreadyStarted => "already_started",
+            Self::Unexpected => "unexpected",
+            Self::Repeated => "repeated",
+            Self::Late => "late",
+            Self::AlreadyCompensating => "already_compensating",
+            Self::Final => "final",
+            Self::NoWayBack => "no_way_back",
+            Self::UnknownPlan => "unknown_plan",
+            Self::NothingOutstanding => "nothing_outstanding",
+            Self::NotUndoing => "not_undoing",
+        }
+    }
+}

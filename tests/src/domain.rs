@@ -79,6 +79,13 @@ impl System {
         history["items"].as_array().expect("items").clone()
     }
 
+    /// How many inputs changed nothing, for this reason: counted since the order service's process began.
+    pub async fn ignored(&self, reason: &str) -> u64 {
+        let metrics = self.door(Service::Order).get("/metrics").await.text;
+        let series = format!("waybill_inputs_ignored_total{{reason=\"{reason}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
+    }
+
     /// A product as everyone sees it.
     pub async fn product(&self, product: ProductId) -> Value {
         self.door(Service::Product).get(&format!("/products/{product}")).await.expect(200)

@@ -128,16 +128,19 @@ impl Fold {
     fn take(&mut self, time: DateTime<Utc>, message: Input<Order>) {
         let before = self.entries.last().map_or_else(State::new, |entry| entry.state.clone());
         let Decision { verdict, state, messages } = decide(&self.order, &before, &message);
-        let sequence = self.entries.len() as u32 + 1;
+        let last = self.entries.len() as u32;
         match verdict {
-            Verdict::Moved | Verdict::Ignored(Why::Repeated) => {}
+            // As the order service does it, only what moves the saga is an entry.
+            Verdict::Moved => {
+                self.entries.push(Entry { sequence: last + 1, time, message, decision: verdict, sent: messages, state })
+            }
+            Verdict::Ignored(Why::Repeated) => {}
             Verdict::Ignored(why) => self.gaps.push(format!(
-                "entry {sequence} ({}) does not fit here ({}): what came between is not on the broker",
+                "after entry {last}, {} does not fit ({}): what came between is not on the broker",
                 words::came(&message),
                 words::ignored(why)
             )),
         }
-        self.entries.push(Entry { sequence, time, message, decision: verdict, sent: messages, state });
     }
 
     /// The event that says the order went back, where nothing on the broker made it go back.

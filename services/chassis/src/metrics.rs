@@ -113,6 +113,11 @@ pub fn sagas(in_flight: i64, stuck: i64) {
     gauge!("waybill_sagas_stuck").set(stuck as f64);
 }
 
+/// An input changed nothing, and why: one of a closed set of words.
+pub fn ignored(reason: &'static str) {
+    counter!("waybill_inputs_ignored_total", "reason" => reason).increment(1);
+}
+
 /// An order came to an end.
 pub fn ended(status: &'static str) {
     counter!("waybill_orders_ended_total", "status" => status).increment(1);

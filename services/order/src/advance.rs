@@ -1,6 +1,6 @@
 //! Applies what comes to orders under way: answers, timers, cancellations. One shape for all: decide, say, write.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chassis::database::Database;
@@ -9,9 +9,10 @@ use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{CloudEvent, DecodeError, OrderId};
 use saga::order::{Answer, Order, Step};
-use saga::{Action, Input, Message, Notice, State, Verdict, Why, decide};
+use saga::{Action, Input, Message, Notice, State, Verdict, decide};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::recent::{Kept, Recent};
 use crate::store::HistoryRow;
@@ -60,7 +61,7 @@ pub struct Moved {
     pub verdict: Option<Verdict>,
     /// Whether the batch ended it; said once for each order.
     ended: bool,
-    /// The order, once for each, to be kept if the transaction commits.
+    /// The order with its history, once for each, to be kept if the transaction commits.
     kept: Option<Kept>,
 }
 
@@ -87,7 +88,7 @@ impl Advance {
         let (mut orders, mut unsure) = (BTreeMap::new(), Vec::new());
         for (id, triggers) in &triggers {
             // What is kept in memory may be out of date. Only a step forward is believed: it is written only onto what it was decided on.
-            let mut open = self.recent.take(*id).map(Open::new);
+            let mut open = self.recent.take(*id).map(|Kept { row, history }| Open::new(row, Some(history)));
             let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], sitting)).transpose()?;
             match open {
                 Some(mut open) if forward == Some(true) => {
@@ -98,8 +99,16 @@ impl Advance {
             }
         }
         if !unsure.is_empty() {
-            for mut open in store::kept(db, &unsure).await?.into_iter().map(Open::new) {
-                let id = open.kept.row.order.id;
+            let rows = store::rows(db, &unsure).await?;
+            let mut histories = ending_histories(db, &rows, &triggers, sitting).await?;
+            for row in rows {
+                let id = row.order.id;
+                let history = histories.remove(&id).map(|mut entries| {
+                    // Read after the row: another instance may have appended meanwhile.
+                    entries.truncate(row.sequence as usize);
+                    entries
+                });
+                let mut open = Open::new(row, history);
                 open.decide_all(&triggers[&id], sitting)?;
                 orders.insert(id, open);
             }
@@ -115,16 +124,62 @@ impl Advance {
     ) -> anyhow::Result<()> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<(&Row, u32)>) = (Vec::new(), Vec::new());
         for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
-            timer::wind(&mut open.kept.row, &open.before, sitting.now, sitting.timing);
-            let was = open.kept.row.sequence - open.entries.len() as u32;
+            timer::wind(&mut open.row, &open.before, sitting.now, sitting.timing);
+            let was = open.row.sequence - open.entries.len() as u32;
             entries.append(&mut open.entries);
-            rows.push((&open.kept.row, was));
+            rows.push((&open.row, was));
         }
         if !rows.is_empty() {
             store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries).await?;
         }
         Ok(())
     }
+}
+
+/// The histories of orders that these triggers end: an order's last event carries its whole history, and nothing else needs it. What is
+/// refused, late or repeated must not cost a read of everything that ever happened.
+async fn ending_histories(
+    db: &mut PgConnection,
+    rows: &[Row],
+    triggers: &BTreeMap<OrderId, Vec<&Trigger>>,
+    sitting: &Sitting<'_>,
+) -> sqlx::Result<HashMap<OrderId, Vec<Box<RawValue>>>> {
+    let ends = |row: &&Row| {
+        let mut row = Row::clone(row);
+        triggers[&row.order.id].iter().any(|trigger| {
+            inputs(&row, trigger, sitting).iter().any(|input| {
+                let decision = decide(&row.order, &row.state, input);
+                row.state = decision.state;
+                is_end(&decision.messages)
+            })
+        })
+    };
+    let ending: Vec<Uuid> = rows.iter().filter(ends).map(|row| row.order.id.0).collect();
+    let mut histories: HashMap<OrderId, Vec<Box<RawValue>>> = HashMap::new();
+    if !ending.is_empty() {
+        for (id, entry) in store::history(db, &ending).await? {
+            histories.entry(id).or_default().push(entry);
+        }
+    }
+    Ok(histories)
+}
+
+/// What a trigger says to a saga: nothing, where a timer is not up after all.
+fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Order>> {
+    match trigger {
+        Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
+        Trigger::Cancel => vec![Input::Cancel],
+        Trigger::Operator { action, by, reason } => {
+            vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
+        }
+        // Looked at again: another instance may have been first.
+        Trigger::Timer => timer::inputs(row, sitting.now, sitting.timing),
+    }
+}
+
+/// Whether a decision tells the end of an order.
+fn is_end(messages: &[Message<Order>]) -> bool {
+    messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)))
 }
 
 /// What became of the next trigger of an order.
@@ -134,11 +189,12 @@ fn moved(orders: &mut BTreeMap<OrderId, Open>, id: OrderId) -> Option<Moved> {
         return None;
     };
     let verdict = open.verdicts.pop_front().flatten();
-    let mut moved = Moved { id, status: open.kept.row.status(), verdict, ended: false, kept: None };
+    let mut moved = Moved { id, status: open.row.status(), verdict, ended: false, kept: None };
     if open.verdicts.is_empty() {
         moved.ended = open.ended;
         // To what has come to its end mostly nothing comes any more.
-        moved.kept = orders.remove(&id).map(|open| open.kept).filter(|kept| !kept.row.state.is_settled());
+        let open = orders.remove(&id).filter(|open| !open.row.state.is_settled());
+        moved.kept = open.and_then(|open| Some(Kept { row: open.row, history: open.history? }));
     }
     Some(moved)
 }
@@ -152,7 +208,9 @@ struct Sitting<'a> {
 
 /// An order under decision.
 struct Open {
-    kept: Kept,
+    row: Row,
+    /// Its history, each entry as JSON; `None`: not read, because nothing here tells its end.
+    history: Option<Vec<Box<RawValue>>>,
     before: State<Order>,
     /// What is not yet written of its history.
     entries: Vec<HistoryRow>,
@@ -163,25 +221,16 @@ struct Open {
 }
 
 impl Open {
-    fn new(kept: Kept) -> Self {
-        Self { before: kept.row.state.clone(), kept, entries: Vec::new(), verdicts: VecDeque::new(), ended: false }
+    fn new(row: Row, history: Option<Vec<Box<RawValue>>>) -> Self {
+        Self { before: row.state.clone(), row, history, entries: Vec::new(), verdicts: VecDeque::new(), ended: false }
     }
 
     /// Decides triggers one after the other. Returns whether one was a step forward; if none was, nothing is said.
     fn decide_all(&mut self, triggers: &[&Trigger], sitting: &mut Sitting<'_>) -> anyhow::Result<bool> {
         let mut forward = false;
         for trigger in triggers {
-            let inputs = match trigger {
-                Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
-                Trigger::Cancel => vec![Input::Cancel],
-                Trigger::Operator { action, by, reason } => {
-                    vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
-                }
-                // Looked at again: another instance may have been first.
-                Trigger::Timer => timer::inputs(&self.kept.row, sitting.now, sitting.timing),
-            };
             let mut verdict = None;
-            for input in inputs {
+            for input in inputs(&self.row, trigger, sitting) {
                 verdict = Some(self.decide(input, sitting)?);
                 forward |= verdict == Some(Verdict::Moved);
             }
@@ -191,24 +240,25 @@ impl Open {
     }
 
     fn decide(&mut self, input: Input<Order>, sitting: &mut Sitting<'_>) -> anyhow::Result<Verdict> {
-        let Kept { row, history } = &mut self.kept;
+        let Self { row, history, .. } = self;
         let decision = decide(&row.order, &row.state, &input);
-        // A consumer made anew reads its stream again from the beginning: what was said to a saga that has ended is no news.
-        if row.state.is_settled() && decision.verdict == Verdict::Ignored(Why::Repeated) {
+        // What changes nothing is not recorded: a history grows with what happens to a saga, not with what is asked of it.
+        if decision.verdict != Verdict::Moved {
             return Ok(decision.verdict);
         }
-        if decision.verdict == Verdict::Moved {
-            row.updated_at = sitting.now;
-        }
+        row.updated_at = sitting.now;
         row.sequence += 1;
         row.state = decision.state;
         row.note_prices();
         let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.messages)?;
-        history.push(entry.whole.clone());
+        if let Some(history) = history {
+            history.push(entry.whole.clone());
+        }
         self.entries.push(entry);
-        self.ended |=
-            decision.messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)));
-        say(&mut sitting.outgoing, row, history, &decision.messages)?;
+        let ends = is_end(&decision.messages);
+        anyhow::ensure!(!ends || history.is_some(), "the history of order {} was not read", row.order.id);
+        self.ended |= ends;
+        say(&mut sitting.outgoing, row, history.as_deref().unwrap_or_default(), &decision.messages)?;
         Ok(decision.verdict)
     }
 }
@@ -229,10 +279,16 @@ impl Handler for Advance {
     }
 
     /// Keeps what will move again, wakes who waits, and counts what ended.
-    fn committed(&self, _: &[&Self::Item], answers: &mut [Self::Answer]) {
+    fn committed(&self, batch: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
-        for moved in answers.iter().flatten() {
-            self.waiting.wake(moved.id);
+        for ((_, trigger), moved) in batch.iter().zip(answers.iter()) {
+            let Some(moved) = moved else { continue };
+            if let Some(Verdict::Ignored(why)) = moved.verdict {
+                metrics::ignored(why.name());
+                tracing::debug!(order = %moved.id, ?trigger, why = why.name(), "changed nothing");
+            } else {
+                self.waiting.wake(moved.id);
+            }
             if moved.ended {
                 metrics::ended(moved.status.as_str());
             }

@@ -114,6 +114,11 @@ pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashM
     rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, Row::from_row(row)?))).collect()
 }
 
+/// Orders alone.
+pub async fn rows(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(db).await
+}
+
 /// Orders with their whole waybills.
 pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>> {
     let rows = sqlx::query(concat!(

@@ -136,9 +136,6 @@ async fn a_stream_or_a_consumer_that_vanishes_comes_back_and_nothing_happens_twi
     tally.all_confirmed(system.audit().await);
     assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
     // A consumer that is new reads its stream from the start: answers came again, and were ignored.
-    let again: i64 = sqlx::query_scalar("select count(*) from order_history where entry::json->>'decision' like '%repeated%'")
-        .fetch_one(&system.order_db)
-        .await
-        .unwrap();
+    let again = system.ignored("repeated").await;
     assert!(again >= 20, "only {again} answers came again");
 }
