@@ -9,11 +9,14 @@ PROFILE = release
 # Flags for `waybill up`: make up ARGS=--ephemeral
 ARGS =
 
-.PHONY: help up build test lint deny
+# For `make faults`: rows of the matrix (ROWS=7,8), how often each (N=20), and the seed of its choices (SEED=1).
+
+.PHONY: help up build test faults lint deny
 
 help:
 	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
 	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
+	@echo 'make faults  the whole matrix of faults, each row 20 times: make faults N=3 ROWS=7,8 SEED=1'
 	@echo 'make lint   formatting and clippy, warnings are errors'
 	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
 	@echo 'make build  binaries in target/release; those of the image, in target/dist: make build PROFILE=dist'
@@ -37,6 +40,11 @@ test:
 		set -x; $(CARGO) test --workspace --locked --all-targets --no-fail-fast; \
 	fi
 	$(CARGO) test --workspace --locked --doc
+
+# The tests' build, so that nothing is compiled for this alone. docs/reliability.md says what each row means.
+faults:
+	$(CARGO) build --workspace --locked --all-targets
+	@exec target/debug/waybill-proof faults $${ROWS:+--rows=$$ROWS} $${N:+--times=$$N} $${SEED:+--seed=$$SEED}
 
 lint:
 	$(CARGO) fmt --all --check

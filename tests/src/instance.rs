@@ -1,5 +1,6 @@
 //! One running service: a task of this process, or a process of its own.
 
+use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -56,6 +57,16 @@ pub struct Instance {
     settings: Arc<Settings>,
     door: Door,
     running: Mutex<Option<Running>>,
+    surroundings: Mutex<Surroundings>,
+}
+
+/// What a process of its own finds around it.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// More of the environment: another clock, say.
+    pub environment: Vec<(String, String)>,
+    /// Where its log goes; else into the output of the test.
+    pub log: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -67,7 +78,12 @@ enum Running {
 impl Instance {
     pub(crate) fn new(service: Service, port: u16, settings: Arc<Settings>, client: reqwest::Client) -> Self {
         let door = Door::new(format!("http://127.0.0.1:{port}"), client);
-        Self { service, port, settings, door, running: Mutex::new(None) }
+        Self { service, port, settings, door, running: Mutex::new(None), surroundings: Mutex::default() }
+    }
+
+    /// What it is to find around it from the next [`Self::launch_binary`] on.
+    pub fn surround(&self, surroundings: Surroundings) {
+        *self.surroundings.lock().expect("never poisoned") = surroundings;
     }
 
     /// Requests to this very instance.
@@ -95,10 +111,16 @@ impl Instance {
     /// Starts it as a process of its own. Does not wait until it is ready.
     pub fn launch_binary(&self) {
         let (flags, environment) = self.settings.arguments(self.service);
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program("waybill-tests-service"));
         command.arg(self.service.name()).arg(format!("--listen=127.0.0.1:{}", self.port)).args(flags).envs(environment);
         // Into the captured output of the test, where it explains a failure.
         command.stdin(Stdio::null()).env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()));
+        let Surroundings { environment, log } = self.surroundings.lock().expect("never poisoned").clone();
+        command.envs(environment);
+        if let Some(log) = log {
+            let file = OpenOptions::new().create(true).append(true).open(log).expect("a log");
+            command.stdout(file.try_clone().expect("the same file")).stderr(file);
+        }
         let child = command.kill_on_drop(true).spawn().expect("the service binary starts");
         self.put(Running::Process(child));
     }
@@ -165,6 +187,12 @@ impl Instance {
         }
     }
 
+    /// Sends its process a signal that does not end it: SIGSTOP, SIGCONT.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("a signal to our child");
+    }
+
     /// The process id, where it is a process.
     pub fn pid(&self) -> Option<u32> {
         match &*self.running.lock().expect("never poisoned") {
@@ -183,9 +211,11 @@ impl Drop for Instance {
     }
 }
 
-/// The binary beside the folder of the test's executable. Cargo builds it along with the integration tests.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a running executable");
-    let folder = test.ancestors().nth(2).expect("target/<profile>/deps/<test>");
-    folder.join("waybill-tests-service")
+/// A program of ours beside this one: beside a program, or beside the folder of a test's executable. Cargo builds this package's along with
+/// the integration tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a running executable");
+    let folder = own.parent().expect("target/<profile> or target/<profile>/deps");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("target/<profile>") } else { folder };
+    folder.join(name)
 }

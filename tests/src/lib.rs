@@ -21,19 +21,25 @@
 #[cfg(test)]
 mod architecture;
 mod audit;
+pub mod deployed;
 mod domain;
 mod eventually;
 mod http;
 mod instance;
+mod proxy;
 mod settings;
 mod streams;
 mod system;
+mod trickle;
+pub mod words;
 
 pub use audit::Audit;
 pub use domain::{id, order_body};
 pub use eventually::eventually;
 pub use http::{Answer, Door, answer};
-pub use instance::{Instance, Service};
+pub use instance::{Instance, Service, Surroundings};
+pub use proxy::{Lane, Line, Proxy};
 pub use settings::Settings;
 pub use streams::Said;
-pub use system::{Builder, System};
+pub use system::{Builder, Links, System};
+pub use trickle::{Tally, Trickle};

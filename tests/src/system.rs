@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_nats::jetstream;
 use chassis::broker::Broker;
+use chassis::settings::Secret;
 use chassis::topology::{self, TopologySettings};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -13,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::Door;
-use crate::{Instance, Service, Settings};
+use crate::{Instance, Proxy, Service, Settings};
 
 /// What to start, and how.
 pub struct Builder {
@@ -21,6 +23,29 @@ pub struct Builder {
     stack: stack::Options,
     leave_out: Vec<Service>,
     nats_urls: Option<[String; 3]>,
+    linked: bool,
+}
+
+/// The lines of one service, where the system was built [`Builder::linked`].
+#[derive(Debug)]
+pub struct Links {
+    /// To its database.
+    pub database: Proxy,
+    /// To the broker.
+    pub broker: Proxy,
+}
+
+impl Links {
+    async fn of(stack: &Stack) -> anyhow::Result<Self> {
+        let ports = stack.postgres.port().zip(stack.nats.port());
+        let (database, broker) = ports.context("only servers that were started here can be linked")?;
+        Ok(Self { database: Proxy::before(database).await?, broker: Proxy::before(broker).await? })
+    }
+
+    /// Both.
+    pub fn both(&self) -> [&Proxy; 2] {
+        [&self.database, &self.broker]
+    }
 }
 
 impl Builder {
@@ -68,6 +93,12 @@ impl Builder {
         self
     }
 
+    /// Puts a proxy into each line of the user, the product and the order service: see [`System::links`].
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     /// Starts everything and returns when every service is ready.
     pub async fn start(self) -> System {
         System::start_with(self).await.expect("the system starts")
@@ -81,6 +112,7 @@ pub struct System {
     instances: [Arc<Instance>; 4],
     seconds: Mutex<Vec<Arc<Instance>>>,
     topology: Topology,
+    links: Option<[Links; 3]>,
     settings: Arc<Settings>,
     client: reqwest::Client,
     broker: Broker,
@@ -112,7 +144,7 @@ impl System {
         let mut stack = stack::Options::for_tests();
         // Most tests ask nothing of a crashed database; the others turn this on.
         stack.postgres.durable = false;
-        Builder { settings: Settings::default(), stack, leave_out: Vec::new(), nats_urls: None }
+        Builder { settings: Settings::default(), stack, leave_out: Vec::new(), nats_urls: None, linked: false }
     }
 
     /// The whole system with the settings of production.
@@ -122,7 +154,7 @@ impl System {
 
     async fn start_with(builder: Builder) -> anyhow::Result<Self> {
         prepare();
-        let Builder { mut settings, stack, leave_out, nats_urls } = builder;
+        let Builder { mut settings, stack, leave_out, nats_urls, linked } = builder;
         let stack = Stack::start(stack).await?;
         let postgres = &stack.postgres;
         tokio::try_join!(
@@ -143,6 +175,9 @@ impl System {
         broker.connected().await?;
         topology::ensure(broker.jetstream(), &TopologySettings::default()).await?;
 
+        let (user_db, product_db, order_db) =
+            (pool(&settings.user.database_url)?, pool(&settings.product.database_url)?, pool(&settings.order.database_url)?);
+        let links = if linked { Some(settings.link(&stack).await?) } else { None };
         let mut ports = Vec::new();
         for _ in Service::ALL {
             ports.push(Port::FREE.pick()?);
@@ -160,9 +195,10 @@ impl System {
             instances: Service::ALL.map(instance),
             seconds: Mutex::default(),
             topology: keep_topology(&broker),
-            user_db: pool(&settings.user.database_url)?,
-            product_db: pool(&settings.product.database_url)?,
-            order_db: pool(&settings.order.database_url)?,
+            links,
+            user_db,
+            product_db,
+            order_db,
             settings,
             client,
             broker,
@@ -242,6 +278,17 @@ impl System {
         self.instance(service).kill().await;
     }
 
+    /// The lines of the user, the product or the order service.
+    pub fn links(&self, service: Service) -> &Links {
+        let links = self.links.as_ref().expect("the system was built `linked`");
+        links.get(service as usize).expect("the gateway has no lines")
+    }
+
+    /// Every line is whole again.
+    pub fn heal_links(&self) {
+        self.links.iter().flatten().flat_map(Links::both).for_each(Proxy::heal);
+    }
+
     /// JetStream.
     pub fn jetstream(&self) -> &jetstream::Context {
         self.broker.jetstream()
@@ -263,6 +310,26 @@ impl System {
     }
 }
 
+impl Settings {
+    /// Sends each service through lines of its own.
+    async fn link(&mut self, stack: &Stack) -> anyhow::Result<[Links; 3]> {
+        let links = [Links::of(stack).await?, Links::of(stack).await?, Links::of(stack).await?];
+        let (broker, database) = (stack.nats.port(), stack.postgres.port());
+        let through = |url: &Secret, port: Option<u16>, proxy: &Proxy| {
+            let port = format!(":{}", port.expect("it was started here"));
+            Secret::from(url.expose().replace(&port, &format!(":{}", proxy.port)))
+        };
+        let urls = [&mut self.user.database_url, &mut self.product.database_url, &mut self.order.database_url];
+        for (url, links) in urls.into_iter().zip(&links) {
+            *url = through(url, database, &links.database);
+        }
+        for (parts, links) in self.parts().into_iter().zip(&links) {
+            parts.broker.nats_url = through(&parts.broker.nats_url, broker, &links.broker);
+        }
+        Ok(links)
+    }
+}
+
 fn keep_topology(broker: &Broker) -> Topology {
     let (broker, stop) = (broker.clone(), CancellationToken::new());
     let shutdown = stop.clone();
@@ -270,7 +337,7 @@ fn keep_topology(broker: &Broker) -> Topology {
     Topology { stop, _task: task }
 }
 
-fn pool(url: &chassis::settings::Secret) -> sqlx::Result<PgPool> {
+fn pool(url: &Secret) -> sqlx::Result<PgPool> {
     PgPoolOptions::new().max_connections(4).connect_lazy(url.expose())
 }
 

@@ -2,24 +2,18 @@
 //! user gets beyond them.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use chassis::broker::Broker;
-use chassis::settings::BrokerSettings;
 use chassis::topology::{self, TopologySettings};
-use clap::{Args as _, FromArgMatches as _};
 use events::streams::{CONSUMERS, STREAMS};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tests::deployed::{Deployed, environment, nats_server};
 use tests::{System, eventually};
-use tokio::process::{Child, Command};
-use uuid::Uuid;
-
-const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats.conf");
-
-const USERS: [&str; 5] = ["provision", "user", "product", "order", "operator"];
+use tokio::process::Command;
 
 /// A subject of every stream, and the one user besides the operator who may publish it.
 const PRODUCERS: [(&str, &str, &str); 13] = [
@@ -37,71 +31,6 @@ const PRODUCERS: [(&str, &str, &str); 13] = [
     ("DEAD_LETTERS", "dead.USER_REPLIES.order", "order"),
     ("DEAD_LETTERS", "dead.PRODUCT_REPLIES.order", "order"),
 ];
-
-/// A nats-server with the repository's configuration, on a free port. Ends and leaves nothing when dropped.
-struct Server {
-    address: String,
-    folder: PathBuf,
-    process: Child,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("waybill-nats-conf-{}", Uuid::now_v7()));
-        std::fs::create_dir(&folder).unwrap();
-        let mut command = nats_server().await;
-        command.envs(environment(&folder)).args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&folder);
-        let process = command.spawn().unwrap();
-        let ports = folder.join(format!("nats-server_{}.ports", process.id().unwrap()));
-        let address = eventually(Duration::from_secs(20), || async {
-            let text = std::fs::read_to_string(&ports).map_err(|error| error.to_string())?;
-            let ports: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            ports["nats"][0].as_str().map(|url| url.replace("nats://", "")).ok_or(text)
-        })
-        .await;
-        Self { address, folder, process }
-    }
-
-    fn url(&self, user: &str) -> String {
-        format!("nats://{user}:{}@{}", password(user), self.address)
-    }
-
-    /// JetStream as a service has it.
-    async fn broker(&self, user: &str) -> Broker {
-        let flags = BrokerSettings::augment_args(clap::Command::new("test"));
-        let flags = flags.get_matches_from(["test", "--nats-url", &self.url(user)]);
-        let broker =
-            Broker::connect(&BrokerSettings::from_arg_matches(&flags).unwrap(), &format!("waybill-{user}")).await.unwrap();
-        broker.connected().await.unwrap();
-        broker
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.start_kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-async fn nats_server() -> Command {
-    let mut command = Command::new(stack::nats::program(&stack::Options::for_tests()).await.unwrap());
-    command.args(["-c", CONF]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    for name in std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("WAYBILL_NATS_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn password(user: &str) -> String {
-    format!("secret0{user}")
-}
-
-fn environment(store: &Path) -> Vec<(String, String)> {
-    let mut environment = vec![("WAYBILL_NATS_STORE".to_owned(), store.join("store").display().to_string())];
-    environment.extend(USERS.map(|user| (format!("WAYBILL_NATS_{}_PASSWORD", user.to_uppercase()), password(user))));
-    environment
-}
 
 /// Waits until the server has dealt with everything this user sent so far, and what it sent before its answer has come: there and
 /// back with a request that the user may make.
@@ -141,7 +70,7 @@ async fn the_server_takes_the_clusters_configuration_only_with_a_folder_for_its_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_system_runs_with_the_rights_it_is_given() {
-    let server = Server::start().await;
+    let server = Deployed::start().await;
 
     // The provisioner first, so that the operator, as whom the harness comes, finds everything done. The default sizes must fit.
     let provisioner = server.broker("provision").await;
@@ -192,7 +121,7 @@ async fn the_system_runs_with_the_rights_it_is_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_says_what_another_says() {
-    let server = Server::start().await;
+    let server = Deployed::start().await;
     let operator = server.broker("operator").await;
     topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
     let known: BTreeSet<&str> = PRODUCERS.iter().map(|(stream, ..)| *stream).collect();
@@ -227,7 +156,7 @@ async fn nobody_says_what_another_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_hears_or_takes_what_is_for_another() {
-    let server = Server::start().await;
+    let server = Deployed::start().await;
     let operator = server.broker("operator").await;
     topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
     for consumer in &CONSUMERS {

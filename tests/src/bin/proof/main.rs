@@ -1,0 +1,77 @@
+//! The proof that no fault breaks an invariant: `waybill-proof faults` runs the matrix of faults row by row, `waybill-proof soak` mixes
+//! them at random. docs/reliability.md says what each row means and what came of it.
+
+mod report;
+mod rows;
+mod run;
+mod scene;
+mod tmpfs;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+
+use crate::report::Report;
+use crate::run::Run;
+
+/// Proves that no fault breaks an invariant.
+#[derive(Parser)]
+#[command(name = "waybill-proof", version)]
+enum Command {
+    /// Runs the matrix of faults, each row so many times, and prints a table.
+    Faults(Faults),
+}
+
+#[derive(clap::Args)]
+struct Faults {
+    /// Rows of the matrix, separated by commas; all without it.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<u8>,
+
+    /// How often each row's fault is made to happen.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    times: u32,
+
+    /// Makes the same choices again. Without it one is drawn and printed.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Where `faults.jsonl` and `faults.md` are written.
+    #[arg(long, default_value = ".local/proof")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    // A broken invariant is a panic, and its words are enough.
+    std::panic::set_hook(Box::new(|panic| eprintln!("  {panic}")));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    match Command::parse() {
+        Command::Faults(arguments) => runtime.block_on(faults(arguments)),
+    }
+}
+
+async fn faults(arguments: Faults) -> ExitCode {
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let known: Vec<u8> = rows::ROWS.iter().map(|row| row.number).collect();
+    if let Some(unknown) = arguments.rows.iter().find(|row| !known.contains(row)) {
+        eprintln!("error: there is no row {unknown}; there are {known:?}");
+        return ExitCode::from(2);
+    }
+    let wanted = |row: &&rows::Row| arguments.rows.is_empty() || arguments.rows.contains(&row.number);
+    eprintln!("seed {seed}, each row {} times", arguments.times);
+    let mut report = Report::new(seed, arguments.out);
+    let began = Instant::now();
+    for row in rows::ROWS.iter().filter(wanted) {
+        eprintln!("[{:>4.0} s] row {}: {}", began.elapsed().as_secs_f64(), row.number, row.fault);
+        let run = Run::new(row.number, arguments.times as usize, seed);
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::select! {
+            counted = run.carry_out(row.run) => report.add(row, counted),
+            // What has begun is dropped with the runtime: servers end, file systems are unmounted.
+            _ = interrupted => break,
+        }
+    }
+    report.finish(began.elapsed())
+}
