@@ -1,16 +1,19 @@
-//! The database of a service: a pool that heals, migrations, and what its errors mean.
+//! The database of a service: pools that heal, and migrations.
 
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, Postgres};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::meaning::Meaning;
 use crate::outgoing::Statement;
 use crate::settings::{DatabaseSettings, Secret};
 use crate::unit_of_work::Conflict;
@@ -19,11 +22,20 @@ use crate::unit_of_work::Conflict;
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What `/readyz` says of a database that answers and takes nothing.
+const READ_ONLY: &str = "is read-only";
+
 /// How long a request waits for a free connection before it is answered 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a read is done again at once: once after a migration, and once for each that comes while it is at it.
+const READ_AGAIN: u32 = 4;
+
 /// For how long a reading of the database's clock is carried on by the process's own, which only counts.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+
+/// A connection lent to a read; given back when it is dropped.
+pub type Reader = OwnedMutexGuard<PoolConnection<Postgres>>;
 
 /// A handle on the database. Connects when it is first used, so a service can start before its database does.
 #[derive(Clone)]
@@ -61,8 +73,37 @@ impl Database {
         Ok(Self { shared: Arc::new(Shared { pools, options, settings: settings.clone(), clock: Mutex::default() }) })
     }
 
+    /// Does work that may be done twice: reads, above all. What the database says of it is heeded: statements that a migration made stale
+    /// are prepared anew and the work is done again, as it is after a lost race; a connection to a database in trouble is closed, so that
+    /// the next one finds whoever is in charge by then.
+    pub async fn read<T, F>(&self, mut work: impl FnMut(Reader) -> F) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>>,
+    {
+        // Lent whole, not by reference: a closure that borrows its argument makes futures that cannot be shown to be `Send`.
+        let lent = Arc::new(tokio::sync::Mutex::new(self.pool().acquire().await?));
+        let mut again = READ_AGAIN;
+        loop {
+            let error = match work(lent.clone().lock_owned().await).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let mut connection = lent.lock().await;
+            match Meaning::of(&error) {
+                Meaning::StalePlan if again > 0 => connection.clear_cached_statements().await?,
+                Meaning::Conflict if again > 0 => {}
+                Meaning::Outage => {
+                    connection.close_on_drop();
+                    return Err(error);
+                }
+                _ => return Err(error),
+            }
+            again -= 1;
+        }
+    }
+
     /// The connections for reads, and for writes that are no batch.
-    pub fn pool(&self) -> PgPool {
+    pub(crate) fn pool(&self) -> PgPool {
         self.pools().reading.clone()
     }
 
@@ -106,6 +147,9 @@ impl Database {
     /// Brings the schema up to date, trying again until the database is there. `false`: told to stop before it was.
     pub async fn migrate(&self, migrator: &Migrator, health: &Health, shutdown: &CancellationToken) -> bool {
         let mut wait = Duration::from_millis(100);
+        // A schema may be ahead of this build: the next one is being rolled out, or was rolled back.
+        let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
+        migrator.set_ignore_missing(true);
         loop {
             match migrator.run(&self.pool()).await {
                 Ok(()) => {
@@ -130,11 +174,12 @@ impl Database {
         while !shutdown.is_cancelled() {
             let pool = self.pool();
             // Spawned, because a database future must never be dropped half way: it would go back to the pool in an unknown state.
-            let ping = tokio::spawn(async move { sqlx::query("select 1").execute(&pool).await.map(|_| ()) });
+            let ping = tokio::spawn(async move { ping(&pool).await });
             match tokio::time::timeout(PING_TIMEOUT, ping).await {
                 Ok(Ok(result)) => {
                     hung = matches!(result, Err(sqlx::Error::PoolTimedOut));
-                    health.set("database", result.map_err(|error| error.to_string()));
+                    let writable = result.map_err(|error| error.to_string());
+                    health.set("database", writable.and_then(|yes| yes.then_some(()).ok_or_else(|| READ_ONLY.to_owned())));
                 }
                 Ok(Err(_)) => return, // The runtime is going down.
                 Err(_) => {
@@ -196,6 +241,18 @@ fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
+/// Whether a database that answers also takes what is written. A connection to one that does not is closed: after a failover another server
+/// is the one to talk to, and a session that began read-only stays so.
+async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
+    let mut connection = pool.acquire().await?;
+    let read_only: String = sqlx::query_scalar("show transaction_read_only").fetch_one(&mut *connection).await?;
+    let writable = read_only == "off";
+    if !writable {
+        drop(connection.detach());
+    }
+    Ok(writable)
+}
+
 /// Runs a statement that writes, unless somebody was first.
 ///
 /// # Errors
@@ -210,35 +267,4 @@ pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection) ->
 
 fn lost_race(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| ["23505", "22012"].contains(&&*code))
-}
-
-/// Whether the same work may succeed if tried again at once: the database chose it as a deadlock's or a race's loser.
-pub fn is_conflict(error: &anyhow::Error) -> bool {
-    error.is::<Conflict>() || matches!(sql_state(error).as_deref(), Some("40P01" | "40001"))
-}
-
-/// Whether the database, not the work, is in trouble: it is away, starting, stopping, full, or not yet migrated.
-pub fn is_outage(error: &anyhow::Error) -> bool {
-    if let Some(code) = sql_state(error) {
-        // 08 connection, 53 resources, 55P03 and 57 operator and timeouts, 58 system; 42P01: the schema is not there yet.
-        return ["08", "53", "57", "58", "25P03", "55P03", "42P01", "3D000"].iter().any(|class| code.starts_with(class));
-    }
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| {
-        matches!(
-            error,
-            sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed
-        )
-    })
-}
-
-fn sql_state(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<sqlx::Error>()? {
-        sqlx::Error::Database(database) => database.code().map(|code| code.into_owned()),
-        _ => None,
-    })
 }

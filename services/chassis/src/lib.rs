@@ -12,6 +12,7 @@ mod dead_letter;
 mod group_commit;
 pub mod health;
 pub mod http;
+pub mod meaning;
 pub mod metrics;
 mod outbox;
 mod outgoing;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use sqlx::{Executor, PgConnection};
 
-use crate::database::{is_conflict, is_outage};
+use crate::meaning::Meaning;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
@@ -64,7 +64,19 @@ pub enum Failure {
     Item(anyhow::Error),
 }
 
+/// How often a batch is begun again at once because its connection's statements were of another time.
+const RENEWALS: u32 = 4;
+
 impl Failure {
+    /// By what the error means.
+    pub(crate) fn of(error: anyhow::Error) -> Self {
+        match Meaning::of_any(&error) {
+            Meaning::Own => Self::Item(error),
+            // Tried again as often as makes sense, and none of it this item's fault.
+            Meaning::Conflict | Meaning::Busy | Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
+        }
+    }
+
     /// The error behind it.
     pub fn error(&self) -> &anyhow::Error {
         let (Self::Outage(error) | Self::Item(error)) = self;
@@ -136,12 +148,27 @@ impl UnitOfWork {
     }
 
     async fn attempt<H: Handler>(&self, turn: Turn, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
-        let policy = ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter();
         let begun = Instant::now();
         let turn = Mutex::new(Some(turn));
-        let done = (|| self.once(&turn, handler, items)).retry(policy).when(is_conflict).await;
+        let mut waits =
+            ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter().build();
+        let mut renewals = 0;
+        let done = loop {
+            let error = match self.once(&turn, handler, items).await {
+                Ok(answers) => break Ok(answers),
+                Err(error) => error,
+            };
+            match Meaning::of_any(&error) {
+                Meaning::StalePlan if renewals < RENEWALS => renewals += 1,
+                Meaning::Conflict => match waits.next() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => break Err(error),
+                },
+                _ => break Err(error),
+            }
+        };
         metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
-        done.map_err(|error| if is_outage(&error) || is_conflict(&error) { Failure::Outage(error) } else { Failure::Item(error) })
+        done.map_err(Failure::of)
     }
 
     async fn once<H: Handler>(
@@ -156,9 +183,7 @@ impl UnitOfWork {
         let Handled { mut answers, outgoing } = match work {
             Ok(Ok(handled)) => handled,
             Ok(Err(error)) => {
-                if is_outage(&error) {
-                    self.writers.release();
-                }
+                self.writers.failed(writer, Meaning::of_any(&error)).await;
                 return Err(error);
             }
             Err(_) => {

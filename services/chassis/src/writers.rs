@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::database::Database;
+use crate::meaning::Meaning;
 
 /// A connection used within this time is taken for alive; one that has rested for longer is asked first.
 const FRESH: Duration = Duration::from_secs(1);
@@ -78,9 +79,38 @@ impl Writers {
         self.kept.lock().expect("the list is never poisoned").push((writer.connection, Instant::now()));
     }
 
-    /// Lets go of the kept connections: the database was in trouble, or is to be closed.
+    /// Takes back the connection of a batch that failed, as what the database said of it asks for.
+    pub(crate) async fn failed(&self, mut writer: Writer, meaning: Meaning) {
+        match meaning {
+            // The next connections find whoever is in charge by then.
+            Meaning::Outage => {
+                writer.close();
+                self.close();
+            }
+            // The same batch, begun again, finds this connection and no other.
+            Meaning::StalePlan => {
+                self.close();
+                if writer.connection.clear_cached_statements().await.is_ok() {
+                    self.keep(writer);
+                }
+            }
+            // Rolled back before anybody else has it.
+            Meaning::Conflict | Meaning::Busy | Meaning::Own => {}
+        }
+    }
+
+    /// Lets go of the kept connections, so that the pool can be closed.
     pub(crate) fn release(&self) {
-        self.kept.lock().expect("the list is never poisoned").clear();
+        self.take_kept().clear();
+    }
+
+    /// Closes the kept connections.
+    fn close(&self) {
+        self.take_kept().into_iter().for_each(|(connection, _)| drop(connection.detach()));
+    }
+
+    fn take_kept(&self) -> Vec<(PoolConnection<Postgres>, Instant)> {
+        std::mem::take(&mut *self.kept.lock().expect("the list is never poisoned"))
     }
 
     fn pop(&self) -> Option<(PoolConnection<Postgres>, Instant)> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::recent::{Kept, Recent};
 use crate::store::HistoryRow;
 use crate::tell::say;
-use crate::view::Row;
+use crate::view::{Row, View};
 use crate::waiting::Waiting;
 use crate::{SOURCE, Timing, store, timer};
 
@@ -57,6 +57,8 @@ pub struct Moved {
     pub id: OrderId,
     /// Where it stands now.
     pub status: Status,
+    /// The same as its customer sees it, where a customer asked.
+    pub view: Option<View>,
     /// What the saga made of it; `None`: there was nothing to decide.
     pub verdict: Option<Verdict>,
     /// Whether the batch ended it; said once for each order.
@@ -183,13 +185,16 @@ fn is_end(messages: &[Message<Order>]) -> bool {
 }
 
 /// What became of the next trigger of an order.
-fn moved(orders: &mut BTreeMap<OrderId, Open>, id: OrderId) -> Option<Moved> {
+fn moved(orders: &mut BTreeMap<OrderId, Open>, (id, trigger): &(OrderId, Trigger)) -> Option<Moved> {
+    let id = *id;
     let Some(open) = orders.get_mut(&id) else {
         tracing::warn!(order = %id, "an answer for an order nobody knows");
         return None;
     };
     let verdict = open.verdicts.pop_front().flatten();
-    let mut moved = Moved { id, status: open.row.status(), verdict, ended: false, kept: None };
+    let row = &open.row;
+    let view = matches!(trigger, Trigger::Cancel).then(|| row.view());
+    let mut moved = Moved { id, status: row.status(), view, verdict, ended: false, kept: None };
     if open.verdicts.is_empty() {
         moved.ended = open.ended;
         // To what has come to its end mostly nothing comes any more.
@@ -275,7 +280,7 @@ impl Handler for Advance {
         let mut sitting = Sitting { now, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
         let mut orders = self.decide(db, &mut sitting, batch).await?;
         self.write(db, &mut sitting, &mut orders).await?;
-        Ok(Handled { answers: batch.iter().map(|(id, _)| moved(&mut orders, *id)).collect(), outgoing: sitting.outgoing })
+        Ok(Handled { answers: batch.iter().map(|item| moved(&mut orders, item)).collect(), outgoing: sitting.outgoing })
     }
 
     /// Keeps what will move again, wakes who waits, and counts what ended.

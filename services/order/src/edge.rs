@@ -26,7 +26,7 @@ use crate::advance::{Advance, Trigger};
 use crate::live;
 use crate::place::{NewOrder, Place, Placing};
 use crate::store::{self, Filter};
-use crate::view::View;
+use crate::view::{Row, View};
 
 /// How often someone who waits looks for what another instance did.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -104,7 +104,7 @@ async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): J
     let mut view = placed;
     if let Some(wait) = wait {
         let place = place.filter(|_| !replayed).unwrap_or_else(|| edge.advance.waiting.join(view.id));
-        view = edge.wait_until_final(view, &place.moved, wait).await?;
+        view = edge.wait_until_final(view, &place.moved, wait).await;
     }
     let status = if wait.is_some() && view.status.is_final() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let location = [(header::LOCATION, format!("/orders/{}", view.id))];
@@ -122,25 +122,35 @@ async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): J
     Ok(response)
 }
 
+pub async fn find(database: &Database, id: OrderId) -> sqlx::Result<Option<Row>> {
+    database.read(|mut db| async move { store::get(&mut db, id).await }).await
+}
+
 impl Edge {
     /// Waits until an order is final, the time is up or the service stops.
-    async fn wait_until_final(&self, mut view: View, moved: &tokio::sync::Notify, wait: Duration) -> Result<View, Problem> {
+    async fn wait_until_final(&self, mut view: View, moved: &tokio::sync::Notify, wait: Duration) -> View {
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered before the look, so that a move between the two is not missed.
             let mut next = std::pin::pin!(moved.notified());
             next.as_mut().enable();
-            if let Some(row) = store::get(&self.database.pool(), view.id).await? {
-                view = row.view();
+            // In a task of its own, because it may outlast the waiting.
+            let (database, id) = (self.database.clone(), view.id);
+            let look = tokio::spawn(async move { find(&database, id).await });
+            match tokio::time::timeout_at(deadline, look).await {
+                Ok(Ok(Ok(row))) => view = row.map_or(view, |row| row.view()),
+                // The order is placed, whatever becomes of this look at it.
+                Ok(Ok(Err(error))) => tracing::debug!(order = %id, %error, "the order cannot be read; its client waits on"),
+                Ok(Err(_)) | Err(_) => return view,
             }
             if view.status.is_final() {
-                return Ok(view);
+                return view;
             }
             tokio::select! {
                 () = next => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(view),
-                () = self.shutdown.cancelled() => return Ok(view),
+                () = tokio::time::sleep_until(deadline) => return view,
+                () = self.shutdown.cancelled() => return view,
             }
         }
     }
@@ -155,12 +165,14 @@ struct ListQuery {
 async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
     let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
-    let rows = store::list(&edge.database.pool(), Filter { user, status }, page.after, page.rows()).await?;
+    let (after, count) = (page.after, page.rows());
+    let rows =
+        edge.database.read(|mut db| async move { store::list(&mut db, Filter { user, status }, after, count).await }).await?;
     Ok(page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0))
 }
 
 async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
-    let row = store::get(&edge.database.pool(), id).await?;
+    let row = find(&edge.database, id).await?;
     row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
 }
 
@@ -174,7 +186,7 @@ struct History {
 }
 
 async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<History>, Problem> {
-    let entries = store::history(&edge.database.pool(), &[id.0]).await?;
+    let entries = edge.database.read(|mut db| async move { store::history(&mut db, &[id.0]).await }).await?;
     if entries.is_empty() {
         return Err(not_found(id));
     }
@@ -189,9 +201,6 @@ async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Re
             Err(Problem::conflict("too-late-to-cancel", detail))
         }
         // Moved; or it is going back already, and a second cancellation asks for nothing more.
-        _ => {
-            let row = store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))?;
-            Ok((StatusCode::ACCEPTED, Body(row.view())).into_response())
-        }
+        _ => Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response()),
     }
 }

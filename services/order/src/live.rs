@@ -8,11 +8,12 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
+use chassis::database::Reader;
 use chassis::http::{Id, Problem};
 use events::OrderId;
 use futures_util::{Stream, StreamExt as _, stream};
 
-use crate::edge::{Edge, LOOK_EVERY, not_found};
+use crate::edge::{Edge, LOOK_EVERY, find, not_found};
 use crate::store;
 use crate::waiting::Place;
 
@@ -20,7 +21,7 @@ use crate::waiting::Place;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Where a client is in an order's history.
-struct Reader {
+struct Follower {
     edge: Arc<Edge>,
     order: OrderId,
     place: Place,
@@ -36,7 +37,7 @@ pub async fn stream(
     Id(order): Id<OrderId>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    store::get(&edge.database.pool(), order).await?.ok_or_else(|| not_found(order))?;
+    find(&edge.database, order).await?.ok_or_else(|| not_found(order))?;
     let last = match headers.get("last-event-id") {
         None => 0,
         Some(value) => value
@@ -45,7 +46,7 @@ pub async fn stream(
             .and_then(|text| text.trim().parse().ok())
             .ok_or_else(|| Problem::malformed("`Last-Event-ID` is not one this stream gave"))?,
     };
-    let reader = Reader { place: edge.advance.waiting.join(order), edge, order, last, ended: false };
+    let reader = Follower { place: edge.advance.waiting.join(order), edge, order, last, ended: false };
     let events = stream::unfold(reader, |mut reader| async move {
         let events = reader.next().await?;
         Some((stream::iter(events.into_iter().map(Ok)), reader))
@@ -53,7 +54,7 @@ pub async fn stream(
     Ok(Sse::new(events.flatten()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-impl Reader {
+impl Follower {
     /// The next entries, as soon as there are any; `None` once the order is final or the service stops.
     async fn next(&mut self) -> Option<Vec<Event>> {
         while !self.ended {
@@ -88,10 +89,13 @@ impl Reader {
 
     /// The entries after the last one sent, and whether the order was final when they were read.
     async fn look(&self) -> sqlx::Result<(Vec<(u32, String)>, bool)> {
-        let pool = self.edge.database.pool();
         // First the order, then its history: what made it final is then among the entries.
-        let row = store::get(&pool, self.order).await?;
-        let entries = store::history_after(&pool, self.order, self.last).await?;
+        let (order, last) = (self.order, self.last);
+        let read = |mut db: Reader| async move {
+            let row = store::get(&mut db, order).await?;
+            Ok((row, store::history_after(&mut db, order, last).await?))
+        };
+        let (row, entries) = self.edge.database.read(read).await?;
         let entries = entries.into_iter().map(|(sequence, entry)| (sequence, String::from(Box::<str>::from(entry)))).collect();
         Ok((entries, row.is_none_or(|row| row.status().is_final())))
     }

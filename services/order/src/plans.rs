@@ -30,9 +30,9 @@ pub async fn record(database: Database, health: Health, shutdown: CancellationTo
 
 async fn compare(database: &Database) -> sqlx::Result<Result<(), String>> {
     for (version, stages) in Order::VERSIONS {
-        let mine = format!("{:016x}", stages.fingerprint());
-        let recorded = store::record_plan(&database.pool(), *version, &mine).await?;
-        if recorded != mine {
+        let mine = &format!("{:016x}", stages.fingerprint());
+        let recorded = database.read(|mut db| async move { store::record_plan(&mut db, *version, mine).await }).await?;
+        if recorded != *mine {
             let why =
                 format!("version {version} of the order plan is {mine} in this build and {recorded} in the sagas begun with it");
             return Ok(Err(why));

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::advance::Trigger;
-use crate::edge::{Edge, not_found};
+use crate::edge::{Edge, find, not_found};
 use crate::store::{self, InFlight, SagaFilter};
 
 pub fn router(edge: Arc<Edge>) -> Router {
@@ -124,7 +124,7 @@ struct ListQuery {
 }
 
 async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
-    let filter = SagaFilter {
+    let filter = &SagaFilter {
         status: status(query.status.as_deref())?,
         step: query.step.as_deref().map(step).transpose()?,
         older_than: query.older_than.map(older_than).transpose()?,
@@ -133,7 +133,8 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
         order: None,
         stuck_after: edge.stuck_after,
     };
-    let sagas = store::sagas(&edge.database.pool(), &filter, page.after, page.rows()).await?;
+    let (after, count) = (page.after, page.rows());
+    let sagas = edge.database.read(|mut db| async move { store::sagas(&mut db, filter, after, count).await }).await?;
     Ok(page.page(sagas.into_iter().map(View::from).collect(), |view| view.order_id.0))
 }
 
@@ -155,8 +156,8 @@ async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body
 }
 
 async fn view(edge: &Edge, order: OrderId) -> Result<View, Problem> {
-    let filter = SagaFilter { order: Some(order), stuck_after: edge.stuck_after, ..SagaFilter::default() };
-    let found = store::sagas(&edge.database.pool(), &filter, None, 1).await?;
+    let filter = &SagaFilter { order: Some(order), stuck_after: edge.stuck_after, ..SagaFilter::default() };
+    let found = edge.database.read(|mut db| async move { store::sagas(&mut db, filter, None, 1).await }).await?;
     found.into_iter().next().map(View::from).ok_or_else(|| not_found(order))
 }
 
@@ -173,8 +174,9 @@ fn line(order: &Order, entries: &[Box<RawValue>]) -> serde_json::Result<Vec<u8>>
 }
 
 async fn waybill(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
-    let row = store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))?;
-    let entries: Vec<_> = store::history(&edge.database.pool(), &[id.0]).await?.into_iter().map(|(_, entry)| entry).collect();
+    let row = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
+    let history = edge.database.read(|mut db| async move { store::history(&mut db, &[id.0]).await }).await?;
+    let entries: Vec<_> = history.into_iter().map(|(_, entry)| entry).collect();
     let line = line(&row.order, &entries).map_err(|error| Problem::internal(&error.into()))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], line).into_response())
 }
@@ -195,12 +197,15 @@ async fn export(State(edge): State<Arc<Edge>>, Query(query): Query<ExportQuery>)
         if left == 0 {
             return anyhow::Ok(None);
         }
-        let rows = store::oldest_first(&database.pool(), query.since, status, after, PAGE.min(left) as i64).await?;
+        let rows = database
+            .read(|mut db| async move { store::oldest_first(&mut db, query.since, status, after, PAGE.min(left) as i64).await })
+            .await?;
         let Some(last) = rows.last().map(|row| row.order.id) else {
             return Ok(None);
         };
-        let ids: Vec<_> = rows.iter().map(|row| row.order.id.0).collect();
-        let mut histories = store::history(&database.pool(), &ids).await?.into_iter().peekable();
+        let ids: &Vec<_> = &rows.iter().map(|row| row.order.id.0).collect();
+        let mut histories =
+            database.read(|mut db| async move { store::history(&mut db, ids).await }).await?.into_iter().peekable();
         let mut lines = Vec::new();
         for row in &rows {
             let mut entries = Vec::new();
@@ -258,7 +263,7 @@ async fn skipped(edge: &Edge, id: OrderId, named: Option<&str>) -> Result<Step, 
     if let Some(name) = named {
         return step(name);
     }
-    let row = store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))?;
+    let row = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
     let mut undoing = row.state.outstanding().filter(|(_, direction, _)| *direction == Direction::Undo);
     match (undoing.next(), undoing.next()) {
         (Some((step, _, _)), None) => Ok(step),

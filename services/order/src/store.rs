@@ -31,7 +31,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
+use sqlx::{FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::recent::Kept;
@@ -256,7 +256,7 @@ fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &[His
 }
 
 /// The waybills of orders: each entry whole, in order.
-pub async fn history(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
+pub async fn history(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
     let rows = sqlx::query(
         "select order_id, sequence, at, entry from order_history where order_id = any($1) order by order_id, sequence",
     )
@@ -267,7 +267,7 @@ pub async fn history(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<
 }
 
 /// What was appended to an order's waybill after an entry.
-pub async fn history_after(db: impl PgExecutor<'_>, id: OrderId, after: u32) -> sqlx::Result<Vec<(u32, Box<RawValue>)>> {
+pub async fn history_after(db: &mut PgConnection, id: OrderId, after: u32) -> sqlx::Result<Vec<(u32, Box<RawValue>)>> {
     let rows =
         sqlx::query("select sequence, at, entry from order_history where order_id = $1 and sequence > $2 order by sequence")
             .bind(id.0)
@@ -284,7 +284,7 @@ fn entry(row: &PgRow) -> sqlx::Result<(u32, Box<RawValue>)> {
 }
 
 /// Orders that are due, the oldest first. Unlocked: the decision locks them and looks again.
-pub async fn due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+pub async fn due(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar("select id from orders where not settled and due_at <= now() order by id limit $1")
         .bind(limit)
         .fetch_all(db)
@@ -292,7 +292,7 @@ pub async fn due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>>
 }
 
 /// One order.
-pub async fn get(db: impl PgExecutor<'_>, id: OrderId) -> sqlx::Result<Option<Row>> {
+pub async fn get(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<Row>> {
     sqlx::query_as(concat!("select ", columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
 }
 
@@ -304,7 +304,7 @@ pub struct Filter {
 }
 
 /// A page, newest first.
-pub async fn list(db: impl PgExecutor<'_>, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Row>> {
+pub async fn list(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Row>> {
     // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
     sqlx::query_as(concat!(
         "select ",

@@ -38,7 +38,7 @@ pub async fn run(database: Database, unit: UnitOfWork, advance: Arc<Advance>, ev
 pub async fn count(database: Database, health: Health, stuck_after: Duration, shutdown: CancellationToken) {
     const COUNT_EVERY: Duration = Duration::from_secs(5);
     while !shutdown.is_cancelled() {
-        if let Ok((in_flight, stuck)) = store::count(&database.pool(), stuck_after).await {
+        if let Ok((in_flight, stuck)) = database.read(|mut db| async move { store::count(&mut db, stuck_after).await }).await {
             metrics::sagas(in_flight, stuck);
             health.note("sagas", format!("{in_flight} in flight, {stuck} stuck"));
         }
@@ -51,7 +51,7 @@ pub async fn count(database: Database, health: Health, stuck_after: Duration, sh
 
 /// One batch. Two instances may find the same orders; what one decides, the other cannot write, and then sees that nothing is due any more.
 async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> anyhow::Result<usize> {
-    let due = store::due(&database.pool(), SWEEP_MAX).await?;
+    let due = database.read(|mut db| async move { store::due(&mut db, SWEEP_MAX).await }).await?;
     if due.is_empty() {
         return Ok(0);
     }

@@ -87,12 +87,13 @@ fn created(product: Product) -> impl IntoResponse {
 }
 
 async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<Product>, Problem> {
-    let products = store::list(&edge.database.pool(), page.after, page.rows()).await?;
+    let (after, count) = (page.after, page.rows());
+    let products = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
     Ok(page.page(products, |product| product.id.0))
 }
 
 async fn show(State(edge): State<Edge>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {
-    store::get(&edge.database.pool(), id).await?.map(Body).ok_or_else(|| not_found(id))
+    edge.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.map(Body).ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: ProductId) -> Problem {
@@ -154,7 +155,7 @@ async fn reserve(State(edge): State<Edge>, Json(body): Json<ReserveBody>) -> Res
 
 async fn release(State(edge): State<Edge>, Id(id): Id<ReservationId>) -> Result<Body<serde_json::Value>, Problem> {
     // What an order holds only its saga gives back.
-    if store::is_direct(&edge.database.pool(), id).await? != Some(true) {
+    if edge.database.read(|mut db| async move { store::is_direct(&mut db, id).await }).await? != Some(true) {
         return Err(Problem::not_found(format!("there is no reservation {id}")));
     }
     edge.unit.run_detached(&edge.reserving, (id, Ask::Release)).await?;

@@ -9,7 +9,7 @@ use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::handler::NewProduct;
@@ -114,7 +114,7 @@ pub async fn lock_stock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTr
 }
 
 /// What stands about reservations.
-pub async fn standing(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, Standing>> {
+pub async fn standing(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, Standing>> {
     let rows =
         sqlx::query("select id, status, items, reason from reservations where id = any($1)").bind(ids).fetch_all(db).await?;
     let standing = |row: &PgRow| {
@@ -133,7 +133,7 @@ pub async fn standing(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<BTr
 }
 
 /// Whether a reservation was made over HTTP, without an order; `None` where there is none.
-pub async fn is_direct(db: impl PgExecutor<'_>, id: ReservationId) -> sqlx::Result<Option<bool>> {
+pub async fn is_direct(db: &mut PgConnection, id: ReservationId) -> sqlx::Result<Option<bool>> {
     sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
 }
 
@@ -188,7 +188,7 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
 }
 
 /// One product.
-pub async fn get(db: impl PgExecutor<'_>, id: ProductId) -> sqlx::Result<Option<Product>> {
+pub async fn get(db: &mut PgConnection, id: ProductId) -> sqlx::Result<Option<Product>> {
     let row: Option<Stored> =
         sqlx::query_as("select id, name, description, price, currency, stock, reserved, created_at from products where id = $1")
             .bind(id.0)
@@ -198,7 +198,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: ProductId) -> sqlx::Result<Option<
 }
 
 /// A page, newest first.
-pub async fn list(db: impl PgExecutor<'_>, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Product>> {
+pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Product>> {
     let rows: Vec<Stored> = sqlx::query_as(
         "select id, name, description, price, currency, stock, reserved, created_at from products \
          where $1::uuid is null or id < $1 order by id desc limit $2",

@@ -63,7 +63,8 @@ fn created(user: User) -> impl IntoResponse {
 }
 
 async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<User>, Problem> {
-    let users = store::list(&edge.database.pool(), page.after, page.rows()).await?;
+    let (after, count) = (page.after, page.rows());
+    let users = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
     Ok(page.page(users, |user| user.id.0))
 }
 
@@ -77,7 +78,7 @@ async fn validate(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<s
 }
 
 async fn find(edge: &Edge, id: UserId) -> Result<User, Problem> {
-    store::get(&edge.database.pool(), id).await?.ok_or_else(|| not_found(id))
+    edge.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: UserId) -> Problem {

@@ -4,7 +4,7 @@ use events::UserId;
 use events::user::User;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, PgExecutor, Row};
+use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::handler::{Change, NewUser};
@@ -75,7 +75,7 @@ pub async fn activity(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(
 }
 
 /// One user.
-pub async fn get(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Result<Option<User>> {
+pub async fn get(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<User>> {
     let row: Option<Stored> = sqlx::query_as("select id, email, name, active, created_at from users where id = $1")
         .bind(id.0)
         .fetch_optional(db)
@@ -84,7 +84,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: UserId) -> sqlx::Result<Option<Use
 }
 
 /// A page, newest first.
-pub async fn list(db: impl PgExecutor<'_>, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<User>> {
+pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<User>> {
     let rows: Vec<Stored> = sqlx::query_as(
         "select id, email, name, active, created_at from users where $1::uuid is null or id < $1 order by id desc limit $2",
     )

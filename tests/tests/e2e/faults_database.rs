@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use chassis::database::Database;
+use chassis::database::{Database, Reader};
 use tests::{Service, System};
 
 use crate::trickle::Trickle;
@@ -37,13 +37,13 @@ async fn a_connection_given_back_inside_a_transaction_comes_out_of_it() {
     let system = System::builder().start().await;
     let settings = &system.settings().order;
     let one = chassis::settings::DatabaseSettings { database_connections: 1, ..settings.parts.database.clone() };
-    let pool = Database::new(&settings.database_url, &one, "test").expect("an address").pool();
+    let database = Database::new(&settings.database_url, &one, "test").expect("an address");
     for work in ["begin; create temp table half_done ()", "begin; create temp table half_done (); select 1 / 0"] {
-        let mut connection = pool.acquire().await.expect("the one connection");
-        let _ = sqlx::Executor::execute(&mut *connection, work).await;
-        drop(connection);
-        let undone: bool =
-            sqlx::query_scalar("select to_regclass('half_done') is null").fetch_one(&pool).await.expect("an answer");
+        let _ = database.read(|mut db| async move { sqlx::Executor::execute(&mut **db, work).await }).await;
+        let look = |mut db: Reader| async move {
+            sqlx::query_scalar("select to_regclass('half_done') is null").fetch_one(&mut **db).await
+        };
+        let undone: bool = database.read(look).await.expect("an answer");
         assert!(undone, "still inside, after {work:?}");
     }
 }

@@ -8,6 +8,7 @@ mod faults_broker;
 mod faults_database;
 mod faults_edge;
 mod faults_network;
+mod faults_postgres;
 mod faults_process;
 mod gateway;
 mod health;

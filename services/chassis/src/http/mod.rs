@@ -34,10 +34,6 @@ impl From<Failure> for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        let error = anyhow::Error::from(error);
-        if crate::database::is_outage(&error) {
-            return Failure::Outage(error).into();
-        }
-        Self::internal(&error)
+        Failure::of(error.into()).into()
     }
 }

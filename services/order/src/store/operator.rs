@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
 use saga::order::Step;
-use sqlx::{FromRow, PgExecutor, Row as _};
+use sqlx::{FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::view::Row;
@@ -34,7 +34,7 @@ pub struct SagaFilter {
 }
 
 /// Sagas, newest first.
-pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
+pub async fn sagas(db: &mut PgConnection, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
     let in_flight_only = filter.order.is_none() && filter.status.is_none_or(|status| !status.is_final());
     let rows = sqlx::query(
         concat!("select ", columns!(), ", \
@@ -75,7 +75,7 @@ pub async fn sagas(db: impl PgExecutor<'_>, filter: &SagaFilter, after: Option<U
 
 /// Orders placed since a moment, oldest first.
 pub async fn oldest_first(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     since: Option<DateTime<Utc>>,
     status: Option<Status>,
     after: Option<Uuid>,
@@ -95,7 +95,7 @@ pub async fn oldest_first(
 }
 
 /// How many sagas are in flight, and how many of them are stuck.
-pub async fn count(db: impl PgExecutor<'_>, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
+pub async fn count(db: &mut PgConnection, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
     sqlx::query_as(
         "select count(*), count(*) filter (where waiting_since < now() - make_interval(secs => $1)) from orders where not settled",
     )
@@ -105,7 +105,7 @@ pub async fn count(db: impl PgExecutor<'_>, stuck_after: Duration) -> sqlx::Resu
 }
 
 /// Records what a plan version means, unless it is recorded; returns what is.
-pub async fn record_plan(db: impl PgExecutor<'_>, version: u32, fingerprint: &str) -> sqlx::Result<String> {
+pub async fn record_plan(db: &mut PgConnection, version: u32, fingerprint: &str) -> sqlx::Result<String> {
     // The update changes nothing; without it a row that is there already would not be returned.
     sqlx::query_scalar(
         "insert into plans (version, fingerprint) values ($1, $2) \
