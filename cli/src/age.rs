@@ -4,8 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+/// The longest: a hundred years. Beyond are moments that a calendar cannot name.
+const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// Reads `90s`, `10m`, `2h`, `1d`, `250ms` or several of them (`1h30m`); a bare number is seconds.
 pub fn parse(text: &str) -> Result<Duration, String> {
+    let length = length(text)?;
+    if length > LONGEST { Err(format!("`{text}` is more than a hundred years")) } else { Ok(length) }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a length of time: write 90s, 10m, 2h, 1d or 1h30m");
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| wrong());
@@ -67,7 +75,9 @@ mod tests {
         }
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("0.5"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "m", "10x", "-5", "ten", "1h 30m", "NaN", "99999999999999999999d", "99999999999999999d"] {
+        for wrong in
+            ["", "m", "10x", "-5", "ten", "1h 30m", "NaN", "99999999999999999999d", "99999999999999999d", "36526d", "1e300"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

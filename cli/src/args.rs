@@ -3,11 +3,15 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use chassis::settings::hidden;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
+
+use reqwest::Url;
 
 use crate::client::Gateway;
 use crate::output::{Format, Output};
+use crate::system::{self, GATEWAY, http_url, or_usual};
 use crate::{audit, bench, dead_letter, events, health, import, order, product, provision, saga, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
@@ -39,16 +43,27 @@ pub struct Global {
     /// How to print: a table for people, one JSON document, or one JSON object a line.
     #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     output: Format,
-    /// Where the gateway listens.
+    /// Where the gateway listens [default: what `waybill up` started here, else http://127.0.0.1:8080].
     #[arg(
         long,
         global = true,
         env = "WAYBILL_GATEWAY",
+        hide_env_values = true,
         value_name = "URL",
-        default_value = "http://127.0.0.1:8080",
+        value_parser = hidden(http_url),
         help_heading = "Global options"
     )]
-    gateway: reqwest::Url,
+    gateway: Option<Url>,
+}
+
+impl Global {
+    fn gateway_url(&self) -> anyhow::Result<Url> {
+        or_usual(&self.gateway, GATEWAY, "http://127.0.0.1:8080")
+    }
+
+    fn gateway(&self) -> anyhow::Result<Gateway> {
+        Ok(Gateway::new(&self.gateway_url()?)?)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,23 +122,30 @@ enum Command {
 pub struct Usage(pub String);
 
 impl Cli {
+    /// Reads the command line and the environment; where they are wrong, says so and ends the program.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        system::said(&matches);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs what was typed. The exit code tells outcomes that are not failures apart.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let out = Output::new(self.global.output);
-        let gateway = Gateway::new(&self.global.gateway)?;
+        let global = &self.global;
         match self.command {
             Command::Up(args) => args.run().await,
             Command::Audit(args) => args.run(out).await,
-            Command::Bench(args) => args.run(&self.global.gateway, out).await,
-            Command::Health(args) => args.run(&self.global.gateway, out).await,
+            Command::Bench(args) => args.run(|| global.gateway_url(), out).await,
+            Command::Health(args) => args.run(|| global.gateway_url(), out).await,
             Command::Provision(args) => args.run(out).await,
-            Command::User(command) => command.run(&gateway, out).await,
-            Command::Product(command) => command.run(&gateway, out).await,
-            Command::Order(command) => command.run(&gateway, out).await,
+            Command::User(command) => command.run(&global.gateway()?, out).await,
+            Command::Product(command) => command.run(&global.gateway()?, out).await,
+            Command::Order(command) => command.run(&global.gateway()?, out).await,
             Command::Saga(command) => command.run(out).await,
             Command::DeadLetter(command) => command.run(out).await,
             Command::Events(command) => command.run(out).await,
-            Command::Import(args) => args.run(&gateway, out).await,
+            Command::Import(args) => args.run(&global.gateway()?, out).await,
             Command::Completions { shell } => completions(shell),
         }
     }
@@ -193,6 +215,56 @@ mod tests {
             leaves += usize::from(!command.has_subcommands());
         });
         assert!(leaves >= 28, "only {leaves} commands were looked at");
+    }
+
+    #[test]
+    fn no_value_of_any_flag_panics_and_none_in_a_password_shows() {
+        const EXTREMES: [&str; 16] = [
+            "",
+            " ",
+            "0",
+            "-1",
+            "1",
+            "255",
+            "65536",
+            "4294967296",
+            "9223372036854775807",
+            "18446744073709551615",
+            "99999999999999999999999",
+            "1e-300",
+            "1e308",
+            "NaN",
+            "inf",
+            "http://u:hunter2@:x",
+        ];
+        let mut tried = 0;
+        each(&Cli::command(), "waybill", &mut |command, path| {
+            for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+                let Some(flag) = argument.get_long() else { continue };
+                for value in EXTREMES {
+                    let line = path.split(' ').map(str::to_owned).chain([format!("--{flag}={value}")]);
+                    // Ok or Err: a panic would end the test. What is still missing is wrong usage too.
+                    let parsed = Cli::try_parse_from(line);
+                    let address = flag == "gateway" || flag.ends_with("-url") || flag == "broker";
+                    if let (true, Err(error)) = (address, parsed) {
+                        assert!(!error.to_string().contains("hunter2"), "{path} --{flag}: {error}");
+                    }
+                    tried += 1;
+                }
+            }
+        });
+        assert!(tried > 16 * 100, "only {tried} values were tried");
+    }
+
+    #[test]
+    fn what_the_environment_says_of_an_address_shows_in_no_help() {
+        each(&Cli::command(), "waybill", &mut |command, path| {
+            for argument in command.get_arguments() {
+                let name = argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let address = name.ends_with("_URL") || name == GATEWAY;
+                assert!(!address || argument.is_hide_env_values_set(), "{path} --help shows the value of {name}");
+            }
+        });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use crate::output::{Format, Output, Tabular, table, tell, write_out};
-use crate::system::Databases;
+use crate::system::{Databases, announce};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -111,7 +111,9 @@ impl Books {
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        let mut books = Books::open(&self.databases.order()?, &self.databases.product()?).await?;
+        let (orders, products) = (self.databases.order()?, self.databases.product()?);
+        announce("databases", &[&orders, &products]);
+        let mut books = Books::open(&orders, &products).await?;
         (books.patience, books.grace) = (self.order_deadline, self.grace);
         let checks = books.checks().await?;
         let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
@@ -140,5 +142,8 @@ fn show(report: &Report) -> std::io::Result<()> {
 
 async fn connect(url: &str, name: &str) -> anyhow::Result<PgPool> {
     let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
-    options.connect(url).await.with_context(|| format!("the {name} service's database does not answer"))
+    options
+        .connect_with(chassis::database::options(url)?)
+        .await
+        .with_context(|| format!("the {name} service's database does not answer"))
 }

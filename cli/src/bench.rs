@@ -10,7 +10,7 @@ mod fleet;
 mod floor;
 mod goods;
 mod http;
-mod listeners;
+pub mod listeners;
 mod live;
 mod machine;
 mod meter;
@@ -143,12 +143,12 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub async fn run(self, gateway: &reqwest::Url, out: Output) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, gateway: impl Fn() -> anyhow::Result<reqwest::Url>, out: Output) -> anyhow::Result<ExitCode> {
         many_files();
         let goods = self.goods().await?;
         // A system of our own lives in this future: whichever way it ends, the system ends with it.
         let (runs, context, audit) = tokio::select! {
-            ended = self.measure(&goods, gateway) => ended?,
+            ended = self.measure(&goods, &gateway) => ended?,
             _ = stop_signal() => {
                 tell("Interrupted.");
                 return Ok(ExitCode::FAILURE);
@@ -168,7 +168,11 @@ impl Args {
         Ok(verdict(audit.as_deref()))
     }
 
-    async fn measure(&self, goods: &Goods, gateway: &reqwest::Url) -> anyhow::Result<(Vec<Run>, Context, Option<Vec<Check>>)> {
+    async fn measure(
+        &self,
+        goods: &Goods,
+        gateway: &dyn Fn() -> anyhow::Result<reqwest::Url>,
+    ) -> anyhow::Result<(Vec<Run>, Context, Option<Vec<Check>>)> {
         let target = self.place.target(gateway).await?;
         let measured = tokio::select! {
             measured = self.on(&target, goods) => measured,

@@ -9,29 +9,38 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use chassis::broker::Broker;
-use chassis::settings::BrokerSettings;
+use chassis::settings::{Secret, hidden, nats_url};
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 
-use crate::system::or_usual;
+use crate::system::broker_url;
+use crate::up::broker_settings;
 
 /// Where the broker is.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Place {
     /// Where the broker listens [default: what `waybill up` started here, else nats://127.0.0.1:4222].
-    #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
-    nats_url: Option<String>,
+    #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(nats_url))]
+    nats_url: Option<Secret>,
 }
 
 impl Place {
     /// Connects; an error if the broker does not answer within seconds.
     pub async fn connect(&self) -> anyhow::Result<Broker> {
-        let nats_url = or_usual(&self.nats_url, "NATS_URL", "nats://127.0.0.1:4222").into();
-        let settings = BrokerSettings { nats_url, publish_in_flight: 64, relay_after: Duration::from_secs(5) };
-        let broker = Broker::connect(&settings, "waybill").await?;
+        let broker = self.connect_as("waybill").await?;
         broker.connected().await?;
         Ok(broker)
+    }
+
+    /// Connects in the background, under this name.
+    pub async fn connect_as(&self, name: &str) -> anyhow::Result<Broker> {
+        Broker::connect(&broker_settings(self.url()?.expose())?, name).await
+    }
+
+    /// Where the broker is.
+    pub fn url(&self) -> anyhow::Result<Secret> {
+        broker_url(&self.nats_url)
     }
 }
 

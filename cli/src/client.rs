@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Failure, Problem};
+use crate::system::shown;
 
 /// How long an ordinary request may take. Requests that wait for an outcome add their wait to it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,15 +50,14 @@ pub struct Page<T> {
 impl Gateway {
     /// A client of the gateway at this address. Does not connect yet.
     pub fn new(base: &Url) -> reqwest::Result<Self> {
-        let mut http = Client::builder()
+        let http = Client::builder()
             .user_agent(concat!("waybill/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(5))
-            .timeout(PATIENCE);
-        // A proxy for the world outside cannot know this machine's own ports.
-        if matches!(base.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
-            http = http.no_proxy();
-        }
-        Ok(Self { http: http.build()?, base: base.as_str().trim_end_matches('/').to_owned() })
+            .timeout(PATIENCE)
+            // We speak to the address that was said, whatever proxy the environment names for other tools.
+            .no_proxy()
+            .build()?;
+        Ok(Self { http, base: base.as_str().trim_end_matches('/').to_owned() })
     }
 
     /// A request to the path, to be filled in and given to [`Gateway::send`].
@@ -87,7 +87,7 @@ impl Gateway {
 
     /// Sends a request and reads the answer.
     pub async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answer<T>, Failure> {
-        let url = self.base.clone();
+        let url = shown(&self.base);
         let response = self.answer(request.header(header::ACCEPT, "application/json")).await?;
         let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
         let bytes = response.bytes().await.map_err(|cause| Failure::Unreachable { url: url.clone(), cause })?;
@@ -98,11 +98,11 @@ impl Gateway {
     /// An answer that comes piece by piece, for as long as it takes.
     pub async fn stream(&self, request: RequestBuilder, accept: &str) -> Result<Pieces, Failure> {
         let response = self.answer(request.header(header::ACCEPT, accept).timeout(NO_LIMIT)).await?;
-        Ok(Pieces { response, url: self.base.clone() })
+        Ok(Pieces { response, url: shown(&self.base) })
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        let url = self.base.clone();
+        let url = shown(&self.base);
         match request.send().await {
             Ok(response) if response.status().is_success() => Ok(response),
             Ok(response) => Err(Failure::Problem(Box::new(Problem::read(response).await))),

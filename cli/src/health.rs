@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use chassis::settings::hidden;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Format, Output, pairs, write_out};
+use crate::system::{http_url, shown};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The service [default: the gateway].
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = hidden(http_url))]
     service: Option<Url>,
 }
 
@@ -36,13 +38,16 @@ struct Readiness {
 
 impl Args {
     /// Exit status 0: ready. 1: not ready, or nobody answers.
-    pub async fn run(self, gateway: &Url, out: Output) -> anyhow::Result<ExitCode> {
-        let url = self.service.as_ref().unwrap_or(gateway).join("/readyz")?;
+    pub async fn run(self, gateway: impl Fn() -> anyhow::Result<Url>, out: Output) -> anyhow::Result<ExitCode> {
+        let url = self.service.map_or_else(gateway, Ok)?.join("/readyz")?;
         // No proxy: what is asked about is a neighbour.
-        let response = Client::builder().timeout(PATIENCE).no_proxy().build()?.get(url.clone()).send().await?;
+        let client = Client::builder().timeout(PATIENCE).no_proxy().build()?;
+        let asked = shown(url.as_str());
+        let response =
+            client.get(url).send().await.map_err(|error| error.without_url()).with_context(|| format!("cannot ask {asked}"))?;
         let status = response.status();
         let answer: Readiness =
-            response.json().await.with_context(|| format!("{url} answers {status}; is it one of our services?"))?;
+            response.json().await.with_context(|| format!("{asked} answers {status}; is it one of our services?"))?;
         match out.format {
             Format::Table => {
                 let mut lines = vec![("ready".to_owned(), if answer.ready { "yes" } else { "no" }.to_owned())];
@@ -51,7 +56,7 @@ impl Args {
             }
             Format::Json | Format::Jsonl => out.document(&answer)?,
         }
-        ensure!(answer.ready, "{url} is not ready");
+        ensure!(answer.ready, "{asked} is not ready");
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -74,8 +79,7 @@ mod tests {
             assert!(read > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        let nowhere = "http://127.0.0.1:1".parse().unwrap();
-        let run = Args { service: Some(service) }.run(&nowhere, Output::new(Format::Json)).await;
+        let run = Args { service: Some(service) }.run(|| unreachable!(), Output::new(Format::Json)).await;
         run.map_err(|error| format!("{error:#}"))
     }
 

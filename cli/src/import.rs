@@ -68,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// How many seconds to try again while the server is busy or away.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
     patience: u64,
     /// Do not wait until the orders are final.
     #[arg(long)]

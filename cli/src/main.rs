@@ -13,6 +13,7 @@ mod health;
 mod import;
 mod input;
 mod list;
+mod note;
 mod order;
 mod output;
 mod price;
@@ -28,15 +29,14 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
+    chassis::environment::clean();
     // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = args::Cli::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let cli = args::Cli::read();
+    let runtime = match chassis::runtime(chassis::cores()) {
         Ok(runtime) => runtime,
-        Err(error) => return output::fail(&error.into()),
+        Err(error) => return output::fail(&error),
     };
     runtime.block_on(cli.run()).unwrap_or_else(|error| output::fail(&error))
 }

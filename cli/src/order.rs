@@ -80,7 +80,7 @@ Examples:
         /// The order's id.
         id: OrderId,
         /// Wait until it is cancelled, at most so many seconds.
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30")]
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30", value_parser = up_to_a_day())]
         wait: Option<u64>,
     },
 }
@@ -95,7 +95,7 @@ pub struct Submit {
     #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item)]
     items: Vec<Line>,
     /// How many seconds to wait for the outcome.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to_a_day())]
     wait: u64,
     /// Do not wait for the outcome.
     #[arg(long, conflicts_with = "wait")]
@@ -193,6 +193,10 @@ async fn until(
         order = gateway.get(&format!("/orders/{}", order.id)).await?;
     }
     Ok(order)
+}
+
+fn up_to_a_day() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(0..=86_400)
 }
 
 fn item(text: &str) -> Result<Line, String> {

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use chassis::broker::Broker;
-use chassis::settings::BrokerSettings;
 use chassis::topology::{self, TopologySettings};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker;
 use crate::output::{Format, Output, tell, write_out};
+use crate::system::announce;
 use crate::up::stop_signal;
 
 /// Examples for `--help`.
@@ -26,14 +26,15 @@ pub struct Args {
     #[command(flatten)]
     topology: TopologySettings,
     #[command(flatten)]
-    broker: BrokerSettings,
+    place: broker::Place,
 }
 
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        chassis::telemetry::init("info");
-        let broker = Broker::connect(&self.broker, "waybill-provision").await?;
+        chassis::telemetry::init("info")?;
+        announce("broker", &self.place.url()?.expose().split(',').collect::<Vec<_>>());
+        let broker = self.place.connect_as("waybill-provision").await?;
         if self.watch {
             let shutdown = CancellationToken::new();
             let stop = shutdown.clone();

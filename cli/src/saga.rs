@@ -21,11 +21,13 @@ mod words;
 
 use std::process::ExitCode;
 
+use chassis::settings::hidden;
 use clap::Subcommand;
+use reqwest::Url;
 
 use crate::client::Gateway;
 use crate::output::Output;
-use crate::system::or_usual;
+use crate::system::{ORDER, http_url, or_usual};
 
 /// Shown under `waybill saga --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -73,19 +75,18 @@ pub enum Command {
 #[group(skip)]
 pub struct Place {
     /// Where the order service listens [default: what `waybill up` started here, else http://127.0.0.1:8083].
-    #[arg(long, env = "WAYBILL_ORDER_URL", value_name = "URL", value_parser = url)]
-    order_url: Option<String>,
+    #[arg(long, env = "WAYBILL_ORDER_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(http_url))]
+    order_url: Option<Url>,
 }
 
 impl Place {
     fn service(&self) -> anyhow::Result<Gateway> {
-        let url = or_usual(&self.order_url, "WAYBILL_ORDER_URL", "http://127.0.0.1:8083");
-        Ok(Gateway::new(&url.parse()?)?)
+        Ok(Gateway::new(&self.url()?)?)
     }
-}
 
-fn url(text: &str) -> Result<String, String> {
-    text.parse::<reqwest::Url>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+    fn url(&self) -> anyhow::Result<Url> {
+        or_usual(&self.order_url, ORDER, "http://127.0.0.1:8083")
+    }
 }
 
 impl Command {

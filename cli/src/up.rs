@@ -1,13 +1,15 @@
 //! `waybill up`: the whole system for a person at a desk. Broker, databases, topology and all services, until it is interrupted.
 
+mod doors;
+
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chassis::broker::Broker;
-use chassis::settings::BrokerSettings;
+use chassis::settings::{BrokerSettings, Secret, database_url, hidden, nats_url};
 use chassis::topology::{self, TopologySettings};
 use clap::{Args as ClapArgs, FromArgMatches as _, Parser};
 use serde_json::Value;
@@ -16,8 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::doors::{Doors, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
+use crate::note::{FILE, Note, Own};
 use crate::output::tell;
-use crate::system::Note;
+use crate::system::shown;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -38,7 +42,8 @@ pub struct Args {
     #[arg(long)]
     ephemeral: bool,
 
-    /// Start broker, databases and topology only, and print the settings the service binaries then start with.
+    /// Start broker, databases and topology only, and print the settings the service binaries then start with: KEY=VALUE on stdout,
+    /// everything else on stderr.
     #[arg(long)]
     infra_only: bool,
 
@@ -51,19 +56,19 @@ pub struct Args {
     host: String,
 
     /// The gateway's port.
-    #[arg(long, env = "WAYBILL_GATEWAY_PORT", default_value_t = 8080, value_name = "PORT")]
+    #[arg(long, env = "WAYBILL_GATEWAY_PORT", default_value_t = 8080, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     gateway_port: u16,
 
     /// The user service's port.
-    #[arg(long, env = "WAYBILL_USER_PORT", default_value_t = 8081, value_name = "PORT")]
+    #[arg(long, env = "WAYBILL_USER_PORT", default_value_t = 8081, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     user_port: u16,
 
     /// The product service's port.
-    #[arg(long, env = "WAYBILL_PRODUCT_PORT", default_value_t = 8082, value_name = "PORT")]
+    #[arg(long, env = "WAYBILL_PRODUCT_PORT", default_value_t = 8082, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     product_port: u16,
 
     /// The order service's port.
-    #[arg(long, env = "WAYBILL_ORDER_PORT", default_value_t = 8083, value_name = "PORT")]
+    #[arg(long, env = "WAYBILL_ORDER_PORT", default_value_t = 8083, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     order_port: u16,
 
     /// The broker's port; 0 takes any that is free.
@@ -79,12 +84,12 @@ pub struct Args {
     postgres_port: u16,
 
     /// A broker that runs already; then none is started.
-    #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
-    nats_url: Option<String>,
+    #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(nats_url))]
+    nats_url: Option<Secret>,
 
     /// A Postgres that runs already, as a role that may create databases; then none is started.
-    #[arg(long, env = "WAYBILL_POSTGRES_URL", hide_env_values = true, value_name = "URL")]
-    postgres_url: Option<String>,
+    #[arg(long, env = "WAYBILL_POSTGRES_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(database_url))]
+    postgres_url: Option<Secret>,
 
     #[command(flatten)]
     topology: TopologySettings,
@@ -93,7 +98,12 @@ pub struct Args {
 impl Args {
     /// Runs until SIGINT or SIGTERM, or until something fails.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        chassis::telemetry::init("warn");
+        chassis::telemetry::init("warn")?;
+        // What can be wrong with the settings is found out before anything is started.
+        let settings = Settings::from_environment()?;
+        let doors = if self.infra_only { None } else { Some(Doors::open(&self)?) };
+        doors::servers(&self)?;
+        let note = Own::take()?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let signalled = tokio::spawn(async move {
@@ -101,10 +111,10 @@ impl Args {
             stop.cancel();
         });
         let stack = tokio::select! {
-            stack = Stack::start(self.stack_options()) => stack?,
+            stack = Stack::start(self.stack_options()) => stack.map_err(|error| self.explain(error))?,
             () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         };
-        let result = self.on(&stack, &shutdown).await;
+        let result = self.on(&stack, note, doors, settings, &shutdown).await;
         signalled.abort();
         tell("Stopping.");
         stack.stop().await?;
@@ -116,17 +126,32 @@ impl Args {
         if !self.ephemeral {
             options.data = Data::Persistent(self.data.clone());
         }
-        options.nats.url = self.nats_url.clone();
-        options.nats.port = Port::fixed(self.nats_port, "--nats-port or WAYBILL_NATS_PORT");
-        options.nats.monitor_port =
-            (self.nats_monitor_port != 0).then(|| Port::fixed(self.nats_monitor_port, "--nats-monitor-port"));
-        options.postgres.url = self.postgres_url.clone();
-        options.postgres.port = Port::fixed(self.postgres_port, "--postgres-port or WAYBILL_POSTGRES_PORT");
+        options.nats.url = self.nats_url.as_ref().map(|url| url.expose().to_owned());
+        options.nats.port = Port::fixed(self.nats_port, NATS_PORT);
+        options.nats.monitor_port = (self.nats_monitor_port != 0).then(|| Port::fixed(self.nats_monitor_port, MONITOR_PORT));
+        options.postgres.url = self.postgres_url.as_ref().map(|url| url.expose().to_owned());
+        options.postgres.port = Port::fixed(self.postgres_port, POSTGRES_PORT);
         options
     }
 
+    /// A folder that another process has is moved by a setting of this command.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        if error.to_string().contains("is in use by") {
+            anyhow::anyhow!("{error:#}: --data or WAYBILL_DATA names another, --ephemeral does without")
+        } else {
+            error
+        }
+    }
+
     /// Everything above the broker and the databases.
-    async fn on(&self, stack: &Stack, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    async fn on(
+        &self,
+        stack: &Stack,
+        mut note: Option<Own>,
+        doors: Option<Doors>,
+        settings: Settings,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         for database in DATABASES {
             stack.postgres.create_database(database).await?;
         }
@@ -137,7 +162,18 @@ impl Args {
             () = shutdown.cancelled() => return Ok(()),
         }
         topology::ensure(broker.jetstream(), &self.topology).await?;
-        let note = Note::write(&self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database))))?;
+        let environment = self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database)));
+        match &mut note {
+            Some(note) => note.write(&environment)?,
+            None => {
+                let by = Note::read()?.map(|note| note.by()).unwrap_or_default();
+                let gateway = self.url(self.gateway_port);
+                tell(&format!(
+                    "{FILE} belongs to another `waybill up`{by}, and commands in this folder speak to that one. \
+                     For this one run them elsewhere, with WAYBILL_GATEWAY={gateway}"
+                ));
+            }
+        }
 
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (topology, stop) = (self.topology.clone(), shutdown.clone());
@@ -145,18 +181,18 @@ impl Args {
             topology::keep(broker.jetstream(), &topology, &stop).await;
             Ok(())
         });
-        if self.infra_only {
-            for (name, value) in self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database))) {
-                say(&format!("{name}={value}"))?;
-            }
-        } else {
+        match doors {
             // The socket costs a third less than the port.
-            self.start_services(&mut tasks, &nats_url, &DATABASES.map(|database| stack.postgres.socket_url(database)), shutdown)?;
+            Some(doors) => {
+                let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
+                self.start_services(&mut tasks, doors, settings, &nats_url, databases, shutdown)?;
+            }
+            None => environment.iter().try_for_each(|(name, value)| say(&format!("{name}={value}")))?,
         }
         let result = tokio::select! {
-            result = self.ready_and_on(stack, note.path(), shutdown) => result,
+            result = self.ready_and_on(stack, note.is_some(), shutdown) => result,
             ended = tasks.join_next() => ended.context("there is always a task")?.map_err(anyhow::Error::from).and_then(|ended| ended),
-            error = stack.failed() => Err(error),
+            () = kept(stack) => Ok(()),
         };
         shutdown.cancel();
         while let Some(ended) = tasks.join_next().await {
@@ -168,41 +204,38 @@ impl Args {
     fn start_services(
         &self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
+        doors: Doors,
+        settings: Settings,
         nats_url: &str,
-        databases: &[String; 3],
+        databases: [String; 3],
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let [user_url, product_url, order_url] = databases.clone();
-        let mut user: user::Settings = from_environment()?;
-        user.listen = self.listen(self.user_port);
+        let Settings { mut user, mut product, mut order, mut gateway } = settings;
+        let [user_url, product_url, order_url] = databases;
         user.database_url = user_url.into();
         user.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(user::run(user, shutdown.clone()));
+        tasks.spawn(user::serve(doors.user, user, shutdown.clone()));
 
-        let mut product: product::Settings = from_environment()?;
-        product.listen = self.listen(self.product_port);
         product.database_url = product_url.into();
         product.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(product::run(product, shutdown.clone()));
+        tasks.spawn(product::serve(doors.product, product, shutdown.clone()));
 
-        let mut order: order::Settings = from_environment()?;
-        order.listen = self.listen(self.order_port);
         order.database_url = order_url.into();
         order.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(order::run(order, shutdown.clone()));
+        tasks.spawn(order::serve(doors.order, order, shutdown.clone()));
 
-        let mut gateway: gateway::Settings = from_environment()?;
-        gateway.listen = self.listen(self.gateway_port);
         gateway.user_url = self.url(self.user_port).parse().map_err(anyhow::Error::msg)?;
         gateway.product_url = self.url(self.product_port).parse().map_err(anyhow::Error::msg)?;
         gateway.order_url = self.url(self.order_port).parse().map_err(anyhow::Error::msg)?;
-        tasks.spawn(gateway::run(gateway, shutdown.clone()));
+        tasks.spawn(gateway::serve(doors.gateway, gateway, shutdown.clone()));
         Ok(())
     }
 
     /// Waits until everything is ready, says so, and then until shutdown.
-    async fn ready_and_on(&self, stack: &Stack, note: &std::path::Path, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        if !self.infra_only {
+    async fn ready_and_on(&self, stack: &Stack, noted: bool, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        if self.infra_only {
+            tell(READY);
+        } else {
             tokio::select! {
                 ready = tokio::time::timeout(READY_WITHIN, self.ready()) => ready.context("the services did not become ready")??,
                 () = shutdown.cancelled() => return Ok(()),
@@ -210,22 +243,36 @@ impl Args {
             for (name, port) in self.services() {
                 say(&format!("{name:<9} {}", self.url(port)))?;
             }
-            say(&format!("{:<9} {}", "nats", stack.nats.url()))?;
+            let brokers: Vec<String> = stack.nats.url().split(',').map(|url| shown(url.trim())).collect();
+            say(&format!("{:<9} {}", "nats", brokers.join(",")))?;
             if let Some(url) = stack.nats.monitor_url() {
                 say(&format!("{:<9} {url}", "monitor"))?;
             }
             if let Some(port) = stack.postgres.port() {
                 say(&format!("{:<9} 127.0.0.1:{port} ({})", "postgres", DATABASES.join(", ")))?;
             }
-            say(&format!("{:<9} {} (the addresses with their passwords)", "settings", note.display()))?;
+            if noted {
+                say(&format!("{:<9} {FILE} (the addresses with their passwords)", "settings"))?;
+            }
+            say(READY)?;
+            say(&self.examples())?;
         }
-        say("waybill is ready")?;
         shutdown.cancelled().await;
         Ok(())
     }
 
+    /// Three lines that can be copied into another terminal, in this folder.
+    fn examples(&self) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "waybill".to_owned());
+        let [make, list] = match Path::new("data/baskets.ndjson").is_file() {
+            true => ["import --products data/products.ndjson --baskets data/baskets.ndjson --limit 20", "order list"],
+            false => ["product create --name Kettle --price 19.99 --stock 10", "product list"],
+        };
+        format!("\nTry, in another terminal in this folder:\n  {program} {make}\n  {program} {list}\n  {program} audit")
+    }
+
     async fn ready(&self) -> anyhow::Result<()> {
-        let client = reqwest::Client::new();
+        let client = reqwest::Client::builder().no_proxy().build()?;
         for (name, port) in self.services() {
             let url = format!("{}/readyz", self.url(port));
             loop {
@@ -250,11 +297,14 @@ impl Args {
     }
 
     fn listen(&self, port: u16) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            return format!("[{}]:{port}", self.host);
+        }
         format!("{}:{port}", self.host)
     }
 
     fn url(&self, port: u16) -> String {
-        format!("http://{}:{port}", self.host)
+        format!("http://{}", self.listen(port))
     }
 
     /// The settings the service binaries start with.
@@ -277,13 +327,38 @@ impl Args {
     }
 }
 
-/// The databases, in the order user, product, order.
-pub const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
+/// The last line before `waybill up` waits.
+const READY: &str = "waybill is ready";
 
-/// A service's settings as its binary would have them with no flags.
-fn from_environment<S: Parser>() -> anyhow::Result<S> {
+/// Starts the broker and the database again whenever one of them ends, for ever.
+async fn kept(stack: &Stack) {
+    stack.keep(tell).await;
+    // Where both run elsewhere there is nothing to keep.
+    std::future::pending().await
+}
+
+/// The settings of the services, as their binaries would have them with no flags.
+struct Settings {
+    user: user::Settings,
+    product: product::Settings,
+    order: order::Settings,
+    gateway: gateway::Settings,
+}
+
+impl Settings {
+    fn from_environment() -> anyhow::Result<Self> {
+        let settings = Self { user: read()?, product: read()?, order: read()?, gateway: read()? };
+        settings.order.timing.check()?;
+        Ok(settings)
+    }
+}
+
+fn read<S: Parser>() -> anyhow::Result<S> {
     S::try_parse_from(["waybill"]).context("a setting in the environment is wrong")
 }
+
+/// The databases, in the order user, product, order.
+pub const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
 
 /// The broker settings of the environment, with this address.
 pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use tokio::process::Command;
 
+use crate::environment::clean;
 use crate::find;
 use crate::folder::{Folder, copy, make_dir, random, reachable, remove, wait_for_lock};
 use crate::process::alive;
@@ -85,6 +86,7 @@ async fn initialize(place: &Path, postgres: &find::Postgres, user: Option<User>,
     writeln!(file, "{:032x}", u128::from_ne_bytes(random()?))?;
 
     let mut initdb = Command::new(postgres.dir.join("initdb"));
+    clean(initdb.as_std_mut());
     initdb.arg("-D").arg(&unfinished).arg("--pwfile").arg(&password).args(["-U", ROLE]);
     initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-instructions"]);
     if !sync {

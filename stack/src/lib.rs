@@ -17,8 +17,10 @@
 //! temporary folder, or `/var/tmp` if that is closed.
 
 mod cluster;
+mod environment;
 mod find;
 mod folder;
+mod keep;
 pub mod nats;
 mod port;
 pub mod postgres;
@@ -134,6 +136,12 @@ impl Stack {
     /// The process is gone, or may stay.
     pub fn release(&self, pid: u32) {
         self.watchdog.remove(pid);
+    }
+
+    /// Starts a server again, with its data and on its port, whenever it exits and nobody told it to. `say` is told each time, in one line; a
+    /// server that keeps exiting is started less and less often.
+    pub async fn keep(&self, say: impl Fn(&str)) {
+        tokio::join!(self.nats.keep(&say), self.postgres.keep(&say));
     }
 
     /// Waits until a server exits that nobody told to, and says which, with the last lines of its log.

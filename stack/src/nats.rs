@@ -9,8 +9,10 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 
+use crate::environment::clean;
 use crate::find;
 use crate::folder::{Folder, random_u32, remove};
+use crate::keep::keep;
 use crate::port::Port;
 use crate::process::{POLL, Process, Signal, Slot};
 use crate::watchdog::Watchdog;
@@ -173,6 +175,15 @@ impl Nats {
         Ok(())
     }
 
+    pub(crate) async fn keep(&self, say: &impl Fn(&str)) {
+        let Some(server) = &self.server else { return };
+        let start = || async {
+            server.launch()?;
+            server.ready().await
+        };
+        keep("nats-server", &server.process, start, say).await;
+    }
+
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         self.server.as_ref()?.process.failure()
     }
@@ -210,7 +221,7 @@ impl Server {
     fn launch(&self) -> anyhow::Result<()> {
         fs::write(&self.config, self.settings())?;
         let mut command = self.watchdog.command(&self.program, "TERM")?;
-        command.arg("-c").arg(&self.config).current_dir("/");
+        clean(&mut command).arg("-c").arg(&self.config).current_dir("/");
         self.process.put(Process::spawn("nats-server", command, &self.log, Signal::TERM, &self.watchdog)?);
         Ok(())
     }

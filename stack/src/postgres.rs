@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::cluster::{self, Cluster, ROLE};
+use crate::environment::clean;
 use crate::find;
 use crate::folder::Folder;
+use crate::keep::keep;
 use crate::port::Port;
 use crate::process::{POLL, Process, Signal, Slot};
 use crate::psql::{Psql, encode, with_database};
@@ -183,6 +185,11 @@ impl Postgres {
         Ok(())
     }
 
+    pub(crate) async fn keep(&self, say: &impl Fn(&str)) {
+        let Some(server) = &self.server else { return };
+        keep("Postgres", &server.process, || server.launch(&self.psql), say).await;
+    }
+
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         self.server.as_ref()?.process.failure()
     }
@@ -227,12 +234,9 @@ impl Server {
 
     fn spawn(&self) -> anyhow::Result<()> {
         let mut command = self.watchdog.command(&self.program, "QUIT")?;
-        command.arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
+        clean(&mut command).arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
         for setting in self.settings() {
             command.arg("-c").arg(setting);
-        }
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-            command.env_remove(name); // PGPORT, PGDATA and PGOPTIONS of the person who starts us
         }
         if let Some(user) = self.user {
             use std::os::unix::process::CommandExt as _;

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,16 @@ pub(crate) const POLL: Duration = Duration::from_millis(5);
 const TAIL: usize = 15;
 /// A log larger than this is set aside at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
+
+/// The end of a process that nobody told to end.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) pid: u32,
+    pub(crate) status: ExitStatus,
+    pub(crate) log: PathBuf,
+    /// The last line it wrote.
+    pub(crate) last_line: String,
+}
 
 /// A running server; dropping it ends the server at once.
 #[derive(Debug)]
@@ -68,6 +78,13 @@ impl Process {
     pub(crate) fn failure(&mut self) -> Option<anyhow::Error> {
         let status = self.child.try_wait().ok().flatten()?;
         Some(anyhow!("{} exited ({status}); the end of {}:\n{}", self.name, self.log.display(), self.tail()))
+    }
+
+    /// How the process ended, if it has exited by itself.
+    pub(crate) fn exit(&mut self) -> Option<Exit> {
+        let status = self.child.try_wait().ok().flatten()?;
+        let last_line = self.said().lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
+        Some(Exit { pid: self.pid(), status, log: self.log.clone(), last_line })
     }
 
     /// Whether the log says that another process has the port.
@@ -171,6 +188,11 @@ impl Slot {
     /// The reason, if the process has exited by itself.
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         self.lock().as_mut()?.failure()
+    }
+
+    /// How the process ended, if it has exited by itself.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.lock().as_mut()?.exit()
     }
 
     /// SIGKILL, and nothing is left.

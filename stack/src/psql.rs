@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::process::Command;
 
+use crate::environment::clean;
+
 /// psql, and whom to talk to.
 #[derive(Debug)]
 pub(crate) struct Psql {
@@ -21,9 +23,7 @@ impl Psql {
         let mut command = Command::new(&self.program);
         // verbose: errors come with their SQLSTATE, which no translation changes
         command.args(["-X", "-q", "-A", "-t", "-w", "-v", "VERBOSITY=verbose", "-c", statement, "-d", &url]);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
-            command.env_remove(name);
-        }
+        clean(command.as_std_mut());
         if let Some(password) = password {
             command.env("PGPASSWORD", password); // others can read a command line, but not this
         }

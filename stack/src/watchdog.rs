@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 
+use crate::environment::clean;
 use crate::folder::Folder;
 
 /// A shell that puts itself on the list, by the pipe that is its output, and becomes its arguments. In a shell of its own, which a pipe without
@@ -30,7 +31,7 @@ impl Watchdog {
         let script = folder.root.join("watchdog.sh");
         fs::write(&script, include_str!("watchdog.sh"))?;
         let mut command = Command::new("/bin/sh");
-        command.arg(script).current_dir("/");
+        clean(&mut command).arg(script).current_dir("/");
         if folder.is_ephemeral() {
             command.arg(&folder.root);
         }

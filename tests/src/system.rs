@@ -188,7 +188,7 @@ impl System {
         settings.gateway.order_url = url(ports[2])?;
         let settings = Arc::new(settings);
         // A test that hangs should say where: longer than anything a service may take, shorter than a runner's patience.
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(45)).build()?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(45)).no_proxy().build()?;
         let instance =
             |service: Service| Arc::new(Instance::new(service, ports[service as usize], settings.clone(), client.clone()));
         let system = Self {
@@ -348,7 +348,7 @@ fn prepare() {
         // reqwest is built without a TLS provider of its own.
         rustls::crypto::ring::default_provider().install_default().expect("nobody else installs one");
         if std::env::var_os("RUST_LOG").is_some() {
-            chassis::telemetry::init("warn");
+            chassis::telemetry::init("warn").expect("settings for logs");
         }
     });
 }

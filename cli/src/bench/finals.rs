@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::{Client, ServerAddr};
-use chassis::broker::credentials;
+use chassis::broker::{bare, credentials};
 use futures_util::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -100,7 +100,7 @@ impl Awaited {
 pub async fn connect(nats_url: &str) -> anyhow::Result<Client> {
     let servers: Vec<ServerAddr> = nats_url.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>()?;
     let options = credentials(&servers).name("waybill-bench").subscription_capacity(BACKLOG);
-    options.connection_timeout(Duration::from_secs(5)).connect(servers).await.context("the broker does not answer")
+    options.connection_timeout(Duration::from_secs(5)).connect(bare(&servers)?).await.context("the broker does not answer")
 }
 
 /// Hears final events until it is dropped.

@@ -45,7 +45,7 @@ fn is_local(url: &Url) -> bool {
 }
 
 /// The process that listens on a TCP port.
-fn listener(port: u16) -> Option<u32> {
+pub fn listener(port: u16) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let inodes = tables.iter().flat_map(|table| listening(table, port));
     let sockets: HashSet<String> = inodes.map(|inode| format!("socket:[{inode}]")).collect();

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::str::FromStr;
 
+use chassis::settings::{Secret, hidden, nats_url};
 use chassis::topology::TopologySettings;
 use reqwest::Url;
 use stack::nats::Sync;
@@ -10,7 +11,8 @@ use stack::nats::Sync;
 use super::fleet::{self, Fleet};
 use super::listeners::{self, Addresses};
 use super::meter::{ByPart, Part};
-use crate::system::{Databases, or_usual};
+use crate::broker;
+use crate::system::{Databases, ORDER, PRODUCT, USER, http_url, or_usual};
 
 /// Where the system is.
 #[derive(Debug, clap::Args)]
@@ -26,23 +28,22 @@ pub struct Where {
     #[arg(long, value_name = "always|default|SECONDS", default_value = "default", requires = "up")]
     pub sync: SyncInterval,
     /// With --up: a broker that runs already, a cluster say.
-    #[arg(long, value_name = "URL", requires = "up")]
-    broker: Option<String>,
+    #[arg(long, value_name = "URL", requires = "up", value_parser = hidden(nats_url))]
+    broker: Option<Secret>,
     /// Send orders through the gateway, and not directly to the order service.
     #[arg(long)]
     pub via_gateway: bool,
     /// The order services, separated by commas [default: what `waybill up` started here, or http://127.0.0.1:8083].
-    #[arg(long, value_name = "URL", value_delimiter = ',', conflicts_with = "up")]
+    #[arg(long, value_name = "URL", value_delimiter = ',', conflicts_with = "up", value_parser = hidden(http_url))]
     order_url: Vec<Url>,
     /// The user service [default: what `waybill up` started here, or http://127.0.0.1:8081].
-    #[arg(long, value_name = "URL", conflicts_with = "up")]
-    user_url: Option<String>,
+    #[arg(long, value_name = "URL", conflicts_with = "up", value_parser = hidden(http_url))]
+    user_url: Option<Url>,
     /// The product service [default: what `waybill up` started here, or http://127.0.0.1:8082].
-    #[arg(long, value_name = "URL", conflicts_with = "up")]
-    product_url: Option<String>,
-    /// The broker of a running system [default: what `waybill up` started here, or nats://127.0.0.1:4222].
-    #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL")]
-    nats_url: Option<String>,
+    #[arg(long, value_name = "URL", conflicts_with = "up", value_parser = hidden(http_url))]
+    product_url: Option<Url>,
+    #[command(flatten)]
+    place: broker::Place,
     #[command(flatten)]
     databases: Databases,
     #[command(flatten)]
@@ -94,15 +95,15 @@ pub struct Target {
 
 impl Where {
     /// Finds the system, or starts one.
-    pub async fn target(&self, gateway: &Url) -> anyhow::Result<Target> {
-        if self.up { self.start().await } else { self.find(gateway) }
+    pub async fn target(&self, gateway: &dyn Fn() -> anyhow::Result<Url>) -> anyhow::Result<Target> {
+        if self.up { self.start().await } else { self.find(gateway()?) }
     }
 
     async fn start(&self) -> anyhow::Result<Target> {
         let fleet = Fleet::start(fleet::Options {
             instances: self.instances.into(),
             sync: self.sync.0,
-            broker: self.broker.clone(),
+            broker: self.broker.as_ref().map(|url| url.expose().to_owned()),
             topology: self.topology.clone(),
         })
         .await?;
@@ -118,15 +119,14 @@ impl Where {
         })
     }
 
-    fn find(&self, gateway: &Url) -> anyhow::Result<Target> {
-        let url = |given: &Option<String>, name, usual| or_usual(given, name, usual).parse::<Url>();
-        let user = url(&self.user_url, "WAYBILL_USER_URL", "http://127.0.0.1:8081")?;
-        let product = url(&self.product_url, "WAYBILL_PRODUCT_URL", "http://127.0.0.1:8082")?;
+    fn find(&self, gateway: Url) -> anyhow::Result<Target> {
+        let user = or_usual(&self.user_url, USER, "http://127.0.0.1:8081")?;
+        let product = or_usual(&self.product_url, PRODUCT, "http://127.0.0.1:8082")?;
         let mut orders = self.order_url.clone();
         if orders.is_empty() {
-            orders.push(url(&None, "WAYBILL_ORDER_URL", "http://127.0.0.1:8083")?);
+            orders.push(or_usual(&None, ORDER, "http://127.0.0.1:8083")?);
         }
-        let nats_url = or_usual(&self.nats_url, "NATS_URL", "nats://127.0.0.1:4222");
+        let nats_url = self.place.url()?.expose().to_owned();
         let databases = self.databases.order().and_then(|order| Ok([order, self.databases.product()?]));
 
         let mut addresses: Addresses = orders.iter().map(|url| (Part::Order, url.clone())).collect();

@@ -15,6 +15,7 @@ use super::{Place, source, words};
 use crate::args::Usage;
 use crate::confirm;
 use crate::output::{Output, Tabular as _, pairs, tell};
+use crate::system::announce;
 
 /// Shown under `waybill saga retry --help`.
 pub const RETRY: &str = "Resends every unanswered command now, instead of when its timer is up. Participants answer a repeated command as they answered the
@@ -137,6 +138,7 @@ impl Args {
         let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
         let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
         let service = self.place.service()?;
+        announce("order service", &[self.place.url()?.as_str()]);
         let saga: View = service.get(&format!("/sagas/{}", self.order)).await?;
         tell(&pairs(&saga.details()));
         let waybill = source::from_service(&service, self.order).await?;

@@ -52,7 +52,7 @@ impl Broker {
                     other => tracing::warn!(event = %other, "broker"),
                 }
             })
-            .connect(servers)
+            .connect(bare(&servers)?)
             .await
             .context(FORM)?;
         let jetstream = ContextBuilder::new()
@@ -133,6 +133,18 @@ impl Broker {
     }
 }
 
+/// The addresses without users and passwords: the client logs where it connects to.
+pub fn bare(servers: &[ServerAddr]) -> std::io::Result<Vec<ServerAddr>> {
+    let bare = |server: &ServerAddr| {
+        let mut url = server.clone().into_inner();
+        // Err only where the address has no host, and then there is nothing to take away.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        ServerAddr::from_url(url)
+    };
+    servers.iter().map(bare).collect()
+}
+
 /// The user and password (or the token) of the address, which the client does not take from there by itself. All servers of a cluster
 /// know the same ones.
 pub fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
@@ -142,5 +154,18 @@ pub fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
         Some((user, Some(password))) => ConnectOptions::new().user_and_password(decoded(user), decoded(password)),
         Some((token, None)) => ConnectOptions::new().token(decoded(token)),
         None => ConnectOptions::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_may_be_logged_holds_no_password() {
+        let servers: Vec<ServerAddr> =
+            ["nats://u:hunter2@a:4222", "hunter2@b", "tls://c:1"].map(|server| server.parse().unwrap()).into();
+        let bare: Vec<String> = bare(&servers).unwrap().iter().map(|server| server.as_url_str().to_owned()).collect();
+        assert_eq!(bare, ["nats://a:4222", "nats://b", "tls://c:1"]);
     }
 }

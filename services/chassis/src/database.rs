@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Health;
 use crate::meaning::Meaning;
 use crate::outgoing::Statement;
-use crate::settings::{DatabaseSettings, Secret};
+use crate::settings::{DatabaseSettings, Secret, with_scheme};
 use crate::unit_of_work::Conflict;
 
 /// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
@@ -59,8 +59,7 @@ struct Pools {
 impl Database {
     /// Reads the address; connects later.
     pub fn new(url: &Secret, settings: &DatabaseSettings, application: &str) -> anyhow::Result<Self> {
-        let options: PgConnectOptions =
-            url.expose().parse().context("the database's address is not of the form postgres://user:password@host:port/name")?;
+        let options = options(url.expose())?;
         let statement_timeout = settings.statement_timeout.as_millis().to_string();
         let options = options.application_name(application).options([
             // The server ends what takes too long; a client that gives up would leave a transaction open behind it.
@@ -203,6 +202,52 @@ impl Database {
             }
         }
     }
+}
+
+/// Reads the address of a database. What it leaves out has the driver's own default, whatever is in the environment (see
+/// [`crate::environment`]) and in the password file of libpq.
+///
+/// # Errors
+/// Where it is no address, or has a parameter that the driver does not know and would log with its value.
+pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    read(url).map_err(|why| anyhow!("the database's address {why}"))
+}
+
+/// The same; the error goes on where a sentence begins with what it is about.
+pub(crate) fn read(url: &str) -> anyhow::Result<PgConnectOptions> {
+    const FORM: &str = "is not of the form postgres://user:password@host:port/name";
+    const KNOWN: [&str; 18] = [
+        "sslmode",
+        "ssl-mode",
+        "sslrootcert",
+        "ssl-root-cert",
+        "ssl-ca",
+        "sslcert",
+        "ssl-cert",
+        "sslkey",
+        "ssl-key",
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "application_name",
+        "options",
+        "statement-cache-capacity",
+    ];
+    let url = &with_scheme(url, "postgres");
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let authority = address.strip_prefix("postgres://").or_else(|| address.strip_prefix("postgresql://")).context(FORM)?;
+    let names = query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
+    let mut has_password = authority.rsplit_once('@').is_some_and(|(credentials, _)| credentials.contains(':'));
+    for name in names {
+        ensure!(KNOWN.contains(&name) || name.starts_with("options["), "has a parameter that is not known: `{name}`");
+        has_password |= name == "password";
+    }
+    // The driver's own error shows a part of the address.
+    let options: PgConnectOptions = url.parse().map_err(|_| anyhow!(FORM))?;
+    Ok(if has_password { options } else { options.password("") })
 }
 
 impl Pools {

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod consumer;
 pub mod database;
 mod dead_letter;
+pub mod environment;
 mod group_commit;
 pub mod health;
 pub mod http;
@@ -27,7 +28,7 @@ pub use consumer::Source;
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outbox::Recall;
 pub use outgoing::{Outgoing, Packet, Saying, Statement};
-pub use service::{Parts, Running, Service, main};
+pub use service::{Parts, Running, Service, cores, main, runtime};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};
 pub use writers::Turn;
 

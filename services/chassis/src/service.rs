@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use axum::Router;
 use clap::Args;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
@@ -200,37 +202,49 @@ impl Service {
 
 /// Threads of a service: half the cores, because the database and the broker want theirs. A batch that stays on one thread costs a tenth less
 /// CPU than one handed from thread to thread; on two cores this is one thread, enough for twice what the database can take.
-/// `TOKIO_WORKER_THREADS` says otherwise.
 fn threads() -> usize {
-    let given = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|text| text.parse().ok());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    given.unwrap_or(cores.div_ceil(2)).max(1)
+    cores().div_ceil(2)
+}
+
+/// The cores this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A runtime with so many threads, or as many as `TOKIO_WORKER_THREADS` says.
+///
+/// # Errors
+/// Where that is no number of threads (the runtime itself would panic), or the system gives none.
+pub fn runtime(threads: usize) -> anyhow::Result<Runtime> {
+    const NAME: &str = "TOKIO_WORKER_THREADS";
+    let threads = match std::env::var_os(NAME).filter(|value| !value.is_empty()) {
+        None => threads,
+        Some(given) => {
+            let number = given.to_str().and_then(|text| text.parse().ok()).filter(|number| (1..=1024).contains(number));
+            number.with_context(|| format!("{NAME} is not a number from 1 to 1024: `{}`", given.display()))?
+        }
+    };
+    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }
 
 /// The `main` of every service binary: logs, a runtime, and SIGINT or SIGTERM as shutdown.
 pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(CancellationToken) -> F) -> ExitCode {
-    telemetry::init("info");
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads())
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                let shutdown = CancellationToken::new();
-                let stop = shutdown.clone();
-                let mut interrupt = signal(SignalKind::interrupt())?;
-                let mut terminate = signal(SignalKind::terminate())?;
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                    }
-                    stop.cancel();
-                });
-                run(shutdown).await
-            })
-        });
+    let result = telemetry::init("info").and_then(|()| runtime(threads())).and_then(|runtime| {
+        runtime.block_on(async {
+            let shutdown = CancellationToken::new();
+            let stop = shutdown.clone();
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                stop.cancel();
+            });
+            run(shutdown).await
+        })
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,21 +1,40 @@
 //! Settings every service shares. Each is a flag and an environment variable; `--help` is their reference.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use async_nats::ServerAddr;
 use clap::Args;
+use clap::builder::{RangedU64ValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+
+use crate::database;
+
+/// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
+const LONGEST: f64 = 315_360_000.0;
+
+/// The shortest: what is measured in milliseconds would be none, which mostly means no limit.
+const SHORTEST: f64 = 0.001;
 
 /// The broker.
 #[derive(Args, Clone, Debug)]
 pub struct BrokerSettings {
     /// The nats-server, or several of one cluster separated by commas.
-    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = hidden(nats_url)
+    )]
     pub nats_url: Secret,
 
     /// Outbox rows that may await the broker's acknowledgement at once. More hides a slower broker behind more memory; where there is no
     /// room, the next batch waits.
-    #[arg(long, env = "WAYBILL_PUBLISH_IN_FLIGHT", default_value_t = 64)]
+    #[arg(long, env = "WAYBILL_PUBLISH_IN_FLIGHT", default_value_t = 64, value_parser = one_to(65_536))]
     pub publish_in_flight: usize,
 
     /// Seconds after which an outbox row nobody published is taken up by the relay. Shorter finds a crashed publisher's rows
@@ -28,7 +47,7 @@ pub struct BrokerSettings {
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseSettings {
     /// Connections for reads; batches have their own.
-    #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", default_value_t = 10)]
+    #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub database_connections: u32,
 
     /// Batches written at once, each on a connection of its own. Fewer makes larger batches, which cost less an order; more overlaps
@@ -37,7 +56,7 @@ pub struct DatabaseSettings {
     pub writers: u32,
 
     /// Seconds a statement may run before the database ends it. A bound on how long a lock or a bad plan can hold up a batch.
-    #[arg(long, env = "WAYBILL_STATEMENT_TIMEOUT", default_value = "10", value_parser = seconds)]
+    #[arg(long, env = "WAYBILL_STATEMENT_TIMEOUT", default_value = "10", value_parser = within_a_day)]
     pub statement_timeout: Duration,
 }
 
@@ -45,7 +64,7 @@ pub struct DatabaseSettings {
 #[derive(Args, Clone, Debug)]
 pub struct HttpSettings {
     /// Open HTTP connections; further ones wait in the listener's backlog.
-    #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096)]
+    #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096, value_parser = one_to(1_000_000))]
     pub http_connections: usize,
 
     /// Seconds a client may take to send its request's head; ends slow and idle connections.
@@ -61,11 +80,11 @@ pub struct HttpSettings {
 #[derive(Args, Clone, Debug)]
 pub struct BatchSettings {
     /// Requests or events in one transaction. Beyond some hundred the cost of each no longer falls, and locks are held longer.
-    #[arg(long, env = "WAYBILL_BATCH_MAX", default_value_t = 256)]
+    #[arg(long, env = "WAYBILL_BATCH_MAX", default_value_t = 256, value_parser = one_to(4_096))]
     pub batch_max: usize,
 
     /// Requests that may wait for the next transaction; the ones beyond are answered 503 with Retry-After at once.
-    #[arg(long, env = "WAYBILL_QUEUE_MAX", default_value_t = 2048)]
+    #[arg(long, env = "WAYBILL_QUEUE_MAX", default_value_t = 2048, value_parser = one_to(1_000_000))]
     pub queue_max: usize,
 }
 
@@ -100,12 +119,71 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads a number of seconds, fractions allowed, above zero.
+/// Reads a number of seconds, fractions allowed: a thousandth to ten years.
 pub fn seconds(text: &str) -> Result<Duration, String> {
+    seconds_from(text, SHORTEST, LONGEST)
+}
+
+/// The same, at most a day: for what the database counts in milliseconds.
+fn within_a_day(text: &str) -> Result<Duration, String> {
+    seconds_from(text, SHORTEST, 86_400.0)
+}
+
+/// The same, between these two.
+pub fn seconds_from(text: &str, least: f64, most: f64) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err(format!("`{text}` is not a number of seconds above zero")),
+        Ok(duration) if (least..=most).contains(&seconds) => Ok(duration),
+        _ => Err(format!("`{text}` is not a number of seconds from {least} to {most}")),
+    }
+}
+
+/// Reads a whole number from 1 to this. What is bounded by memory, sockets or the database has a bound here too: none is more than a machine
+/// can have.
+pub fn one_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
+}
+
+/// Reads the address of a broker, or of several separated by commas; `nats://` may be left out.
+pub fn nats_url(text: &str) -> Result<Secret, String> {
+    let well_formed = |server: &str| server.trim().parse().is_ok_and(|server: ServerAddr| !server.host().is_empty());
+    let all = text.split(',').all(well_formed);
+    if all { Ok(Secret(text.to_owned())) } else { Err("is not of the form nats://user:password@host:port".to_owned()) }
+}
+
+/// Reads the address of a database; `postgres://` may be left out.
+pub fn database_url(text: &str) -> Result<Secret, String> {
+    let text = with_scheme(text, "postgres");
+    database::read(&text).map_err(|error| error.to_string())?;
+    Ok(Secret(text))
+}
+
+/// The address, with this scheme where it has none.
+pub fn with_scheme(address: &str, scheme: &str) -> String {
+    if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") }
+}
+
+/// Reads a value as the function does, and never shows it: an address may hold a password. The function says what is wrong without the value.
+pub fn hidden<T: Clone + Send + Sync + 'static>(
+    read: fn(&str) -> Result<T, String>,
+) -> impl TypedValueParser<Value = T> + 'static {
+    Hidden(read)
+}
+
+#[derive(Clone)]
+struct Hidden<T>(fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Hidden<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &clap::Command, argument: Option<&clap::Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let read = value.to_str().ok_or_else(|| "is not UTF-8".to_owned()).and_then(self.0);
+        read.map_err(|why| {
+            let name = argument.map_or_else(|| "the value".to_owned(), |argument| format!("the value of `{argument}`"));
+            let variable =
+                argument.and_then(clap::Arg::get_env).map(|name| format!(" (or {})", name.display())).unwrap_or_default();
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{name}{variable} {why}\n")).with_cmd(command)
+        })
     }
 }
 
@@ -116,7 +194,7 @@ mod tests {
     #[test]
     fn seconds_are_positive_and_may_be_fractions() {
         assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
-        for wrong in ["0", "-1", "soon", "inf", "NaN"] {
+        for wrong in ["0", "-1", "soon", "inf", "NaN", "1e-9", "1e300", "18446744073709551615"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
@@ -125,5 +203,24 @@ mod tests {
     fn a_secret_does_not_show() {
         let secret: Secret = "postgres://user:hunter2@host/db".parse().unwrap();
         assert!(!format!("{secret:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn addresses_need_no_scheme_and_show_in_no_error() {
+        for right in ["nats://a:4222", "a:4222", "u:p@a, tls://b:4222", "[::1]:4222"] {
+            assert!(nats_url(right).is_ok(), "{right}");
+        }
+        for right in ["postgres://u:p@h:5/d", "u:p@h:5/d", "postgres://u@localhost/d?host=/tmp/socket&port=5"] {
+            assert!(database_url(right).is_ok(), "{right}");
+        }
+        for wrong in ["http://u:hunter2@h", "u:hunter2@h:x", "", "nats://"] {
+            assert!(!nats_url(wrong).unwrap_err().contains("hunter2"), "{wrong}");
+        }
+        for wrong in ["http://u:hunter2@h", "u:hunter2@h:x/d", "postgres://u:p@h/d?passwrod=hunter2"] {
+            assert!(!database_url(wrong).unwrap_err().contains("hunter2"), "{wrong}");
+        }
+        let command = BrokerSettings::augment_args(clap::Command::new("x"));
+        let error = command.try_get_matches_from(["x", "--nats-url", "http://u:hunter2@h"]).unwrap_err().to_string();
+        assert!(error.contains("--nats-url") && error.contains("NATS_URL") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use events::streams::{self, CONSUMERS, STREAMS};
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::seconds;
+use crate::settings::{one_to, seconds_from};
 
 /// How often a watching provisioner looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,15 +32,15 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(30);
 #[derive(Args, Clone, Debug)]
 pub struct TopologySettings {
     /// Copies of each stream: 1 on one server, 3 in a cluster.
-    #[arg(long, env = "WAYBILL_STREAM_REPLICAS", default_value_t = 1)]
+    #[arg(long, env = "WAYBILL_STREAM_REPLICAS", default_value_t = 1, value_parser = one_to(5))]
     pub stream_replicas: usize,
 
-    /// Bytes each stream may hold; the oldest messages give way. The broker sets this much aside for each of the eight streams.
-    #[arg(long, env = "WAYBILL_STREAM_MAX_BYTES", default_value_t = 512 * 1024 * 1024)]
+    /// Bytes each stream may hold, at least what one message may have; the oldest messages give way. The broker sets this much aside for each of the eight streams.
+    #[arg(long, env = "WAYBILL_STREAM_MAX_BYTES", default_value_t = 512 * 1024 * 1024, value_parser = clap::value_parser!(i64).range(1 << 20..=1 << 50))]
     pub stream_max_bytes: i64,
 
     /// Seconds a message is kept (default: a week).
-    #[arg(long, env = "WAYBILL_STREAM_MAX_AGE", default_value = "604800", value_parser = seconds)]
+    #[arg(long, env = "WAYBILL_STREAM_MAX_AGE", default_value = "604800", value_parser = max_age)]
     pub stream_max_age: Duration,
 }
 
@@ -48,6 +48,11 @@ impl Default for TopologySettings {
     fn default() -> Self {
         Self { stream_replicas: 1, stream_max_bytes: 512 * 1024 * 1024, stream_max_age: Duration::from_secs(7 * 24 * 3600) }
     }
+}
+
+/// Below a second the broker has no room for its window of message ids.
+fn max_age(text: &str) -> Result<Duration, String> {
+    seconds_from(text, 1.0, 315_360_000.0)
 }
 
 /// What `ensure` had to do.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    chassis::environment::clean();
     let settings = gateway::Settings::parse();
     chassis::main(|shutdown| gateway::run(settings, shutdown))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::uri::{Authority, Scheme};
-use chassis::settings::{HttpSettings, seconds};
+use chassis::settings::{HttpSettings, hidden, one_to, seconds, with_scheme};
 use clap::{Args, Parser};
 
 /// One door in front of the user, product and order services.
@@ -17,15 +17,15 @@ pub struct Settings {
     pub listen: String,
 
     /// The user service, which serves /users.
-    #[arg(long, env = "WAYBILL_USER_URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(long, env = "WAYBILL_USER_URL", default_value = "http://127.0.0.1:8081", hide_env_values = true, value_parser = hidden(base_url))]
     pub user_url: BaseUrl,
 
     /// The product service, which serves /products.
-    #[arg(long, env = "WAYBILL_PRODUCT_URL", default_value = "http://127.0.0.1:8082")]
+    #[arg(long, env = "WAYBILL_PRODUCT_URL", default_value = "http://127.0.0.1:8082", hide_env_values = true, value_parser = hidden(base_url))]
     pub product_url: BaseUrl,
 
     /// The order service, which serves /orders.
-    #[arg(long, env = "WAYBILL_ORDER_URL", default_value = "http://127.0.0.1:8083")]
+    #[arg(long, env = "WAYBILL_ORDER_URL", default_value = "http://127.0.0.1:8083", hide_env_values = true, value_parser = hidden(base_url))]
     pub order_url: BaseUrl,
 
     #[allow(missing_docs)]
@@ -62,11 +62,15 @@ pub struct UpstreamSettings {
 
     /// Requests to one service that may wait for its answer; the ones beyond get 503 at once. Half of the connections the edge
     /// takes, so that a service that hangs leaves room for the others.
-    #[arg(long, env = "WAYBILL_GATEWAY_IN_FLIGHT", default_value_t = 2048)]
+    #[arg(long, env = "WAYBILL_GATEWAY_IN_FLIGHT", default_value_t = 2048, value_parser = one_to(1_000_000))]
     pub in_flight: usize,
 }
 
-/// Where a service is: `http://host:port`.
+fn base_url(text: &str) -> Result<BaseUrl, String> {
+    text.parse()
+}
+
+/// Where a service is: `http://host:port`; `http://` may be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(Authority);
 
@@ -81,12 +85,13 @@ impl FromStr for BaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+        let form = || "is not of the form http://host:port".to_owned();
+        let uri: Uri = with_scheme(text, "http").parse().map_err(|_| form())?;
         match (uri.scheme(), uri.authority(), uri.path(), uri.query()) {
             (Some(scheme), Some(authority), "/", None) if *scheme == Scheme::HTTP && !authority.as_str().contains('@') => {
                 Ok(Self(authority.clone()))
             }
-            _ => Err(format!("`{text}` is not of the form http://host:port")),
+            _ => Err(form()),
         }
     }
 }
@@ -97,10 +102,10 @@ mod tests {
 
     #[test]
     fn a_service_is_a_host_and_a_port() {
-        for right in ["http://127.0.0.1:8081", "http://orders/", "http://[::1]:8083"] {
+        for right in ["http://127.0.0.1:8081", "http://orders/", "http://[::1]:8083", "orders:8083"] {
             assert!(right.parse::<BaseUrl>().is_ok(), "{right}");
         }
-        for wrong in ["", "orders:8083", "https://orders", "http://orders/base", "http://orders?x=1", "http://me@orders", "a b"] {
+        for wrong in ["", "https://orders", "http://orders/base", "http://orders?x=1", "http://me@orders", "a b"] {
             assert!(wrong.parse::<BaseUrl>().is_err(), "{wrong}");
         }
     }

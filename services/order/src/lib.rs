@@ -20,12 +20,14 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::settings::{Secret, seconds};
+use anyhow::ensure;
+use chassis::settings::{Secret, database_url, hidden, seconds};
 use chassis::{Parts, Recall, Running, Service, Source, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use saga::Patience;
 use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, Trigger};
@@ -51,7 +53,9 @@ pub struct Settings {
         long,
         env = "ORDER_DATABASE_URL",
         default_value = "postgres://waybill@127.0.0.1:5432/waybill_order",
-        hide_env_values = true
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = hidden(database_url)
     )]
     pub database_url: Secret,
 
@@ -94,6 +98,26 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Whether the settings agree with each other.
+    ///
+    /// # Errors
+    /// Names the two that do not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.retry_first <= self.retry_max,
+            "--retry-first or WAYBILL_RETRY_FIRST ({} s) is more than --retry-max or WAYBILL_RETRY_MAX ({} s)",
+            self.retry_first.as_secs_f64(),
+            self.retry_max.as_secs_f64()
+        );
+        ensure!(
+            self.step_deadline <= self.order_deadline,
+            "--step-deadline or WAYBILL_STEP_DEADLINE ({} s) is more than --order-deadline or WAYBILL_ORDER_DEADLINE ({} s)",
+            self.step_deadline.as_secs_f64(),
+            self.order_deadline.as_secs_f64()
+        );
+        Ok(())
+    }
+
     pub(crate) fn patience(&self) -> Patience {
         Patience { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
     }
@@ -101,12 +125,20 @@ impl Timing {
 
 /// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
 pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
-    Box::pin(start(settings, shutdown))
+    Box::pin(async move {
+        let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
+        start(listener, settings, shutdown).await
+    })
 }
 
-async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// The same on a listener that is there already, whatever the settings say.
+pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> Running {
+    Box::pin(start(listener, settings, shutdown))
+}
+
+async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    settings.timing.check()?;
     saga::verify::<saga::order::Order>()?;
-    let listener = http::listen(&settings.listen, "--listen or WAYBILL_ORDER_LISTEN").await?;
     let recall = Some(Box::new(tell::SayAgain) as Box<dyn Recall>);
     let service =
         Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;

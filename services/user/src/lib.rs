@@ -8,12 +8,13 @@ pub use handler::judge;
 
 use std::sync::Arc;
 
-use chassis::settings::Secret;
+use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Running, Service, Source, http};
 use clap::Parser;
 use events::CloudEvent;
 use events::streams::USER_COMMANDS_CONSUMER;
 use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/user");
@@ -34,7 +35,9 @@ pub struct Settings {
         long,
         env = "USER_DATABASE_URL",
         default_value = "postgres://waybill@127.0.0.1:5432/waybill_user",
-        hide_env_values = true
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = hidden(database_url)
     )]
     pub database_url: Secret,
 
@@ -45,11 +48,18 @@ pub struct Settings {
 
 /// Runs the service until shutdown. Errors only where it cannot even start: an address taken, a malformed setting.
 pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
-    Box::pin(start(settings, shutdown))
+    Box::pin(async move {
+        let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
+        start(listener, settings, shutdown).await
+    })
 }
 
-async fn start(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = http::listen(&settings.listen, "--listen or WAYBILL_USER_LISTEN").await?;
+/// The same on a listener that is there already, whatever the settings say.
+pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> Running {
+    Box::pin(start(listener, settings, shutdown))
+}
+
+async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
     service.consume(vec![Source::new(USER_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Validate));
     let edge = edge::Edge {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    chassis::environment::clean();
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
     let service = arguments.next().unwrap_or_default();

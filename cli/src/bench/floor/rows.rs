@@ -1,6 +1,7 @@
 //! The floor of the rows: the same rows as orders leave, on one connection, 256 a statement, one commit a step.
 
 use anyhow::Context as _;
+use chassis::database::options;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use uuid::Uuid;
@@ -44,15 +45,13 @@ pub struct Scratch {
 impl Scratch {
     /// Makes it on the server of this address.
     pub async fn open(address: &str) -> anyhow::Result<Self> {
-        let mut maker = PgConnection::connect(address).await.context("the database does not answer")?;
+        let mut maker = PgConnection::connect_with(&options(address)?).await.context("the database does not answer")?;
         let name = format!("waybill_bench_{}", Uuid::now_v7().simple());
         maker
             .execute(AssertSqlSafe(format!("create database {name}")))
             .await
             .context("no scratch database can be made for the floor; --floor=false leaves it out")?;
-        let mut url: reqwest::Url = address.parse()?;
-        url.set_path(&name);
-        let mut connection = PgConnection::connect(url.as_str()).await?;
+        let mut connection = PgConnection::connect_with(&options(address)?.database(&name)).await?;
         connection.execute(TABLES).await?;
         sqlx::query("insert into products select number, 0 from generate_series(1, $1) as number")
             .bind(PRODUCTS)

@@ -1,0 +1,142 @@
+//! Settings: no value of any of them makes a service panic, and no password shows.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::{Command, CommandFactory as _};
+use stack::{Port, Stack};
+use tests::eventually;
+use tokio::net::TcpStream;
+use tokio::process;
+
+/// The services, each with its settings.
+fn services() -> [(&'static str, Command); 4] {
+    [
+        ("user", user::Settings::command()),
+        ("product", product::Settings::command()),
+        ("order", order::Settings::command()),
+        ("gateway", gateway::Settings::command()),
+    ]
+}
+
+/// Below, at and above what a number, a time or a text may be.
+const EXTREMES: [&str; 22] = [
+    "",
+    " ",
+    "-1",
+    "0",
+    "1e-300",
+    "0.001",
+    "1",
+    "5",
+    "10",
+    "64",
+    "1000",
+    "4096",
+    "65535",
+    "65536",
+    "1000000",
+    "86400",
+    "315360000",
+    "4294967296",
+    "18446744073709551615",
+    "1e308",
+    "NaN",
+    "inf",
+];
+
+/// The flags with values, but for what says where something is.
+fn numbers(command: &Command) -> Vec<String> {
+    let flags = command.get_arguments().filter(|argument| argument.get_action().takes_values());
+    let flags = flags.filter_map(|argument| argument.get_long()).map(str::to_owned);
+    flags.filter(|flag| flag != "listen" && !flag.ends_with("-url")).collect()
+}
+
+/// The extremes that a flag takes, in their order.
+fn taken(command: &Command, flag: &str) -> Vec<&'static str> {
+    let takes = |value: &&str| command.clone().try_get_matches_from(["x", &format!("--{flag}={value}")]).is_ok();
+    EXTREMES.iter().copied().filter(takes).collect()
+}
+
+fn binary(service: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a test is a file");
+    let path = own.ancestors().nth(2).expect("target/<profile>/deps").join(format!("waybill-{service}"));
+    assert!(path.exists(), "{} is missing: cargo build --workspace", path.display());
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_service_starts_with_the_least_and_with_the_most_of_every_setting() {
+    let stack = Stack::start(stack::Options::for_tests()).await.expect("a stack");
+    let mut databases = Vec::new();
+    for name in ["waybill_user", "waybill_product", "waybill_order"] {
+        stack.postgres.create_database(name).await.expect("a database");
+        databases.push(stack.postgres.tcp_url(name));
+    }
+    for extreme in ["least", "most"] {
+        let mut running = Vec::new();
+        for (service, command) in services() {
+            let port = Port::FREE.pick().expect("a free port");
+            let mut process = process::Command::new(binary(service));
+            process.arg(format!("--listen=127.0.0.1:{port}")).env("NATS_URL", stack.nats.url()).env("RUST_LOG", "info");
+            for (name, url) in ["USER_DATABASE_URL", "PRODUCT_DATABASE_URL", "ORDER_DATABASE_URL"].into_iter().zip(&databases) {
+                process.env(name, url);
+            }
+            let flags = numbers(&command);
+            assert!(flags.len() >= 5, "{service}: {flags:?}");
+            for flag in flags {
+                let values = taken(&command, &flag);
+                let wrong = ["", " ", "-1", "0", "1e-300", "18446744073709551615", "1e308", "NaN", "inf"];
+                assert!(
+                    !values.is_empty() && !values.iter().any(|value| wrong.contains(value)),
+                    "{service} --{flag}: {values:?}"
+                );
+                let value = if extreme == "least" { values.first() } else { values.last() };
+                process.arg(format!("--{flag}={}", value.expect("not empty")));
+            }
+            process.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+            running.push((service, port, process.spawn().expect("it starts")));
+        }
+        for (service, port, mut process) in running {
+            eventually(Duration::from_secs(20), || async move { TcpStream::connect(("127.0.0.1", port)).await }).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert!(process.try_wait().expect("a child").is_none(), "the {service} service ended with the {extreme} of all");
+            process.start_kill().expect("it runs");
+            let said = String::from_utf8(process.wait_with_output().await.expect("a child").stderr).expect("text");
+            assert!(said.contains("started") && !said.contains("panicked"), "{service}, {extreme}: {said}");
+        }
+    }
+}
+
+#[test]
+fn what_the_environment_says_of_an_address_shows_in_no_services_help() {
+    for (service, command) in services() {
+        for argument in command.get_arguments() {
+            let name = argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            assert!(!name.ends_with("_URL") || argument.is_hide_env_values_set(), "waybill-{service} --help shows {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_before_anything_starts_and_without_its_password() {
+    for (service, name, value, said) in [
+        ("user", "NATS_URL", "http://u:hunter2@h", "NATS_URL"),
+        ("user", "USER_DATABASE_URL", "mysql://u:hunter2@h/d", "USER_DATABASE_URL"),
+        ("user", "USER_DATABASE_URL", "postgres://u:p@h/d?passwrod=hunter2", "`passwrod`"),
+        ("gateway", "WAYBILL_ORDER_URL", "http://u:hunter2@h", "WAYBILL_ORDER_URL"),
+        ("order", "WAYBILL_RETRY_FIRST", "90", "WAYBILL_RETRY_MAX (60 s)"),
+        ("order", "WAYBILL_STEP_DEADLINE", "901", "WAYBILL_ORDER_DEADLINE (900 s)"),
+        ("order", "WAYBILL_QUEUE_MAX", "0", "--queue-max"),
+        ("order", "WAYBILL_LOG", "xml", "WAYBILL_LOG"),
+        ("order", "RUST_LOG", "a=b=c", "RUST_LOG"),
+        ("order", "TOKIO_WORKER_THREADS", "0", "TOKIO_WORKER_THREADS"),
+        ("order", "TOKIO_WORKER_THREADS", "99999999999", "TOKIO_WORKER_THREADS"),
+    ] {
+        let output = process::Command::new(binary(service)).env(name, value).output().await.expect("it runs");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{name}={value}: {:?} {text}", output.status);
+        assert!(text.contains(said) && !text.contains("hunter2") && !text.contains("started"), "{name}={value}: {text}");
+    }
+}
