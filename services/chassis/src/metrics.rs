@@ -63,6 +63,11 @@ pub(crate) fn request(service: &'static str, method: Method, route: &str, status
     histogram!("waybill_http_request_seconds", "service" => service, "route" => route.to_owned()).record(took.as_secs_f64());
 }
 
+/// A connection was closed at once: its client has too many.
+pub(crate) fn connection_refused(service: &'static str) {
+    counter!("waybill_http_connections_refused_total", "service" => service).increment(1);
+}
+
 /// A client may invent methods; each would be a series of its own.
 fn known(method: &Method) -> &'static str {
     match *method {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::Router;
 use clap::Args;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -183,7 +182,7 @@ impl Service {
     }
 
     /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.
-    pub async fn run(self, api: Router) -> anyhow::Result<()> {
+    pub async fn run(self, api: http::Api) -> anyhow::Result<()> {
         http::serve(self.listener, self.name, api, self.health, &self.settings.http, self.shutdown.clone()).await;
         self.stop_writing.cancel();
         self.writers.close();

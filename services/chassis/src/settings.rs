@@ -63,17 +63,50 @@ pub struct DatabaseSettings {
 /// The HTTP edge.
 #[derive(Args, Clone, Debug)]
 pub struct HttpSettings {
-    /// Open HTTP connections; further ones wait in the listener's backlog.
+    /// Open HTTP connections. Beyond them only health and metrics are served; all else is answered 503 with Retry-After.
     #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096, value_parser = one_to(1_000_000))]
     pub http_connections: usize,
+
+    /// Open HTTP connections of one client: an address, or a /64 network of IPv6. By default three quarters of all, so that no one client
+    /// takes them all, and a gateway in front of the service has enough. Fewer where strangers connect directly.
+    #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS_PER_CLIENT", value_parser = one_to(1_000_000))]
+    pub http_connections_per_client: Option<usize>,
+
+    /// Answers of unknown length, live events above all, that may be under way at once; the ones beyond get 503 with Retry-After. A
+    /// quarter of the connections, so that streams, which last, leave room for requests, which do not.
+    #[arg(long, env = "WAYBILL_HTTP_STREAMS", default_value_t = 1024, value_parser = one_to(1_000_000))]
+    pub http_streams: usize,
 
     /// Seconds a client may take to send its request's head; ends slow and idle connections.
     #[arg(long, env = "WAYBILL_HTTP_HEADER_TIMEOUT", default_value = "10", value_parser = seconds)]
     pub http_header_timeout: Duration,
 
-    /// Seconds a request may take in all; above the longest `Prefer: wait`.
+    /// Seconds a client may take to send its request's body, then 408. Enough for the largest one over a bad line.
+    #[arg(long, env = "WAYBILL_HTTP_BODY_TIMEOUT", default_value = "20", value_parser = seconds)]
+    pub http_body_timeout: Duration,
+
+    /// Bytes a second in which a body must arrive on average, after 5 seconds of grace, or 408. Ends a body that only pretends to come.
+    #[arg(long, env = "WAYBILL_HTTP_BODY_PACE", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    pub http_body_pace: u32,
+
+    /// MiB that all bodies under way may take, what each has beyond 16 KiB; 503 for the ones that find no room. An ordinary request is smaller.
+    #[arg(long, env = "WAYBILL_HTTP_BODY_MEMORY", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub http_body_memory: u32,
+
+    /// Seconds a client may let an answer wait without reading any of it; then its connection is closed.
+    #[arg(long, env = "WAYBILL_HTTP_WRITE_TIMEOUT", default_value = "10", value_parser = seconds)]
+    pub http_write_timeout: Duration,
+
+    /// Seconds a request may take once it is there; above the longest `Prefer: wait`.
     #[arg(long, env = "WAYBILL_HTTP_TIMEOUT", default_value = "35", value_parser = seconds)]
     pub http_timeout: Duration,
+}
+
+impl HttpSettings {
+    /// Connections one client may have.
+    pub fn connections_per_client(&self) -> usize {
+        self.http_connections_per_client.unwrap_or(self.http_connections - self.http_connections / 4)
+    }
 }
 
 /// The batches.

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{ConnectInfo, OriginalUri, Request, State};
 use axum::http::header;
 use axum::response::Response;
-use chassis::http::{BODY_MAX, Problem, read_on};
+use chassis::http::{BODY_MAX, Problem};
+use http_body_util::Full;
 
 use crate::headers;
-use crate::upload::Upload;
 use crate::upstream::Upstream;
 
 /// Passes a request on to its service, and the answer back.
@@ -20,20 +20,19 @@ pub async fn forward(
     OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Result<Response, Problem> {
-    if request.body().size_hint().lower() > BODY_MAX as u64 {
-        let expects = request.headers().contains_key(header::EXPECT);
-        read_on(request.into_body(), expects).await;
-        return Err(Problem::too_large(BODY_MAX));
-    }
     let (mut parts, body) = request.into_parts();
+    // All of it is there already: the edge has received it.
+    let body = axum::body::to_bytes(body, BODY_MAX).await.map_err(|error| Problem::malformed(error.to_string()))?;
     headers::remove_hop_by_hop(&mut parts.headers);
     headers::add_forwarding(&mut parts.headers, peer.ip(), parts.version);
     // The extensions stay behind: they are this edge's, and some would mean something to the client that sends the request.
-    let mut outgoing = Request::new(Upload::new(body));
+    let mut outgoing = Request::new(Full::new(body));
     *outgoing.method_mut() = parts.method;
     *outgoing.headers_mut() = parts.headers;
     *outgoing.uri_mut() = upstream.uri(&uri);
     outgoing.headers_mut().insert(header::HOST, upstream.host());
+    // Answered by this edge.
+    outgoing.headers_mut().remove(header::EXPECT);
 
     let mut response = upstream.send(outgoing).await?;
     headers::remove_hop_by_hop(response.headers_mut());

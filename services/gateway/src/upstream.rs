@@ -3,11 +3,12 @@
 use std::error::Error as _;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{HeaderValue, Request, Response, Uri};
-use chassis::http::{BODY_MAX, Problem};
-use hyper::body::{Body as _, Incoming};
+use axum::http::{HeaderValue, Method, Request, Response, Uri};
+use chassis::http::Problem;
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -15,7 +16,6 @@ use tokio::sync::Semaphore;
 
 use crate::breaker::Breaker;
 use crate::settings::{BaseUrl, UpstreamSettings};
-use crate::upload::{End, Upload};
 
 /// How long an unused connection is kept. Services close theirs after 10 seconds; the side that sends next must be the first to let
 /// go, or now and then a request meets a connection that is just being closed.
@@ -29,9 +29,9 @@ pub struct Upstream {
     name: &'static str,
     authority: Authority,
     host: HeaderValue,
-    pooled: Client<HttpConnector, Upload>,
+    pooled: Client<HttpConnector, Full<Bytes>>,
     /// Never reuses a connection: for the second try of a request whose pooled connection turned out to be dead.
-    fresh: Client<HttpConnector, Upload>,
+    fresh: Client<HttpConnector, Full<Bytes>>,
     places: Semaphore,
     breaker: Breaker,
     answer_timeout: Duration,
@@ -71,47 +71,44 @@ impl Upstream {
     }
 
     /// Sends a request and waits until the answer begins. Dropped, it drops the request, whose connection then closes.
-    pub async fn send(&self, request: Request<Upload>) -> Result<Response<Incoming>, Problem> {
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Problem::unavailable(format!("too many requests wait for the {} service; try again shortly", self.name)));
         };
         if !self.breaker.admits(Instant::now()) {
             return Err(self.down());
         }
-        let end = request.body().end();
-        // What the client may do after a broken connection, and what this gateway may do by itself: the body is gone by then.
-        let repeatable = request.method().is_idempotent() || request.headers().contains_key("idempotency-key");
-        let again = (request.method().is_idempotent() && request.body().is_end_stream()).then(|| copy(&request));
-
+        let repeatable = Repeatable::of(&request);
+        let again = matches!(repeatable, Repeatable::Read | Repeatable::ByKey).then(|| request.clone());
         let sent = async {
             match (self.pooled.request(request).await, again) {
-                (Err(error), Some(again)) if !never_sent(&error) => self.fresh.request(again).await,
-                (result, _) => result,
+                (Err(error), Some(again)) if !never_sent(&error) => {
+                    self.fresh.request(again).await.map_err(|error| (error, true))
+                }
+                (result, _) => result.map_err(|error| (error, false)),
             }
         };
-        let result = tokio::time::timeout(self.answer_timeout, sent).await;
-        let end = end.get().copied();
-        match (result, end) {
-            (Ok(Ok(response)), _) => {
+        match tokio::time::timeout(self.answer_timeout, sent).await {
+            Ok(Ok(response)) => {
                 self.breaker.succeeded();
                 Ok(response)
             }
-            (_, Some(End::TooLarge)) => Err(Problem::too_large(BODY_MAX)),
-            (_, Some(End::Broken)) => Err(Problem::malformed("the body ended early")),
-            (Ok(Err(error)), _) => {
+            Ok(Err((error, sent_before))) => {
                 tracing::debug!(upstream = self.name, error = ?error, "no answer");
                 let unsent = never_sent(&error);
-                if unsent || end.is_some() {
+                // A connection that breaks says nothing about the service: it may have answered, refused, or be stopping well.
+                if error.is_connect() {
                     self.breaker.failed(Instant::now());
                 }
-                Err(if unsent || repeatable { self.down() } else { self.broke_off() })
+                Err(if repeatable == Repeatable::Read || (unsent && !sent_before) {
+                    self.down()
+                } else {
+                    self.broke_off(repeatable)
+                })
             }
-            (Err(_), _) => {
-                // A client that takes that long to send its body says nothing about the service.
-                if end.is_some() {
-                    self.breaker.failed(Instant::now());
-                }
-                Err(self.timed_out())
+            Err(_) => {
+                self.breaker.failed(Instant::now());
+                Err(self.timed_out(repeatable))
             }
         }
     }
@@ -120,22 +117,48 @@ impl Upstream {
         Problem::unavailable(format!("the {} service does not answer; try again shortly", self.name))
     }
 
-    fn broke_off(&self) -> Problem {
-        Problem::broken_off(format!("the {} service broke off; the request may have been carried out or not", self.name))
+    fn broke_off(&self, repeatable: Repeatable) -> Problem {
+        Problem::broken_off(format!("the {} service broke off; {}", self.name, repeatable.advice()))
     }
 
-    fn timed_out(&self) -> Problem {
-        Problem { detail: format!("the {} service took too long to answer", self.name), ..Problem::timed_out() }
+    fn timed_out(&self, repeatable: Repeatable) -> Problem {
+        let detail = format!("the {} service took too long to answer; {}", self.name, repeatable.advice());
+        Problem { detail, ..Problem::timed_out() }
     }
 }
 
-/// A second copy of a request without a body.
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::new(Body::empty()));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// Whether a request may be carried out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeatable {
+    /// It changes nothing.
+    Read,
+    /// It bears an Idempotency-Key, which every POST that changes something honours.
+    ByKey,
+    /// It sets what it sets, however often; but it is not this gateway's to say that nobody else set something since.
+    ByNature,
+    /// It may count twice.
+    No,
+}
+
+impl Repeatable {
+    fn of<B>(request: &Request<B>) -> Self {
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => Self::Read,
+            Method::POST if request.headers().contains_key("idempotency-key") => Self::ByKey,
+            Method::PATCH | Method::PUT | Method::DELETE => Self::ByNature,
+            _ => Self::No,
+        }
+    }
+
+    /// What a client is told that may or may not have been heard.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Read => "reading again is safe",
+            Self::ByKey => "the request may have been carried out or not; repeating it with the same Idempotency-Key is safe",
+            Self::ByNature => "the request may have been carried out or not; repeating it is safe",
+            Self::No => "the request may have been carried out or not",
+        }
+    }
 }
 
 /// Whether the service cannot have seen anything of the request: no connection, or one that was closed before it was used.

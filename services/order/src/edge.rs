@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Query, parse_id, prefer_wait, trace};
+use chassis::http::{
+    Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id, prefer_wait, trace,
+};
 use chassis::{GroupCommit, UnitOfWork};
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
@@ -40,6 +42,13 @@ pub struct Edge {
     pub shutdown: CancellationToken,
     pub stuck_after: Duration,
 }
+
+/// What can be asked of the routes.
+pub const QUERIES: Queries = &[
+    ("/orders", &["user_id", "status", "limit", "cursor"]),
+    ("/sagas", &["status", "step", "older_than", "user_id", "stuck", "limit", "cursor"]),
+    ("/sagas/waybills", &["since", "status", "limit"]),
+];
 
 pub fn router(edge: Arc<Edge>) -> Router {
     Router::new()
@@ -162,13 +171,13 @@ struct ListQuery {
     status: Option<String>,
 }
 
-async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
+async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
     let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
     let (after, count) = (page.after, page.rows());
     let rows =
         edge.database.read(|mut db| async move { store::list(&mut db, Filter { user, status }, after, count).await }).await?;
-    Ok(page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0))
+    page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0)
 }
 
 async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {

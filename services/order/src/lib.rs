@@ -172,5 +172,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         shutdown: service.shutdown(),
         stuck_after: settings.timing.stuck_after,
     });
-    service.run(edge::router(edge.clone()).merge(sagas::router(edge))).await
+    service.run(http::Api::new(edge::router(edge.clone()).merge(sagas::router(edge)), edge::QUERIES)).await
 }

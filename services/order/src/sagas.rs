@@ -123,7 +123,7 @@ struct ListQuery {
     stuck: bool,
 }
 
-async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page<View>, Problem> {
+async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
     let filter = &SagaFilter {
         status: status(query.status.as_deref())?,
         step: query.step.as_deref().map(step).transpose()?,
@@ -135,7 +135,7 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
     };
     let (after, count) = (page.after, page.rows());
     let sagas = edge.database.read(|mut db| async move { store::sagas(&mut db, filter, after, count).await }).await?;
-    Ok(page.page(sagas.into_iter().map(View::from).collect(), |view| view.order_id.0))
+    page.page(sagas.into_iter().map(View::from).collect(), |view| view.order_id.0)
 }
 
 fn status(text: Option<&str>) -> Result<Option<Status>, Problem> {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries};
 use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
 use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
@@ -29,6 +29,9 @@ pub struct Edge {
     pub reserving: Arc<Direct>,
     pub unit: UnitOfWork,
 }
+
+/// What can be asked of the routes.
+pub const QUERIES: Queries = &[("/products", &["limit", "cursor"])];
 
 pub fn router(edge: Edge) -> Router {
     Router::new()
@@ -86,10 +89,10 @@ fn created(product: Product) -> impl IntoResponse {
     (StatusCode::CREATED, [(header::LOCATION, format!("/products/{}", product.id))], Body(product))
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<Product>, Problem> {
+async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
     let products = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
-    Ok(page.page(products, |product| product.id.0))
+    page.page(products, |product| product.id.0)
 }
 
 async fn show(State(edge): State<Edge>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {

@@ -73,5 +73,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         reserving: Arc::new(handler::Direct),
         unit: service.unit_of_work(),
     };
-    service.run(edge::router(edge)).await
+    service.run(http::Api::new(edge::router(edge), edge::QUERIES)).await
 }

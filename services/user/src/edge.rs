@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries};
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
 use events::{Email, Name, UserId};
@@ -27,6 +27,9 @@ pub struct Edge {
     pub updating: Arc<Update>,
     pub unit: UnitOfWork,
 }
+
+/// What can be asked of the routes.
+pub const QUERIES: Queries = &[("/users", &["limit", "cursor"])];
 
 pub fn router(edge: Edge) -> Router {
     Router::new()
@@ -62,10 +65,10 @@ fn created(user: User) -> impl IntoResponse {
     (StatusCode::CREATED, [(header::LOCATION, format!("/users/{}", user.id))], Body(user))
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page<User>, Problem> {
+async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
     let users = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
-    Ok(page.page(users, |user| user.id.0))
+    page.page(users, |user| user.id.0)
 }
 
 async fn show(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {

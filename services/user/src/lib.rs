@@ -68,5 +68,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         updating: Arc::new(handler::Update),
         unit: service.unit_of_work(),
     };
-    service.run(edge::router(edge)).await
+    service.run(http::Api::new(edge::router(edge), edge::QUERIES)).await
 }

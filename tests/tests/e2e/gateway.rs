@@ -61,8 +61,8 @@ async fn an_answer_through_the_gateway_is_the_services_own() {
         assert_eq!((own.status, &own.text), (through.status, &through.text));
         assert_eq!(own.header("content-type"), through.header("content-type"));
     }
-    // It has no routes of its own but those of its health.
-    gateway.get("/").await.problem(404, "not-found");
+    // It has no routes of its own but those of its health, and a map.
+    assert_eq!(gateway.get("/").await.expect(200)["name"], "waybill");
     gateway.get("/v2/orders").await.problem(404, "not-found");
     let body = order_body(user, &[(product, 1)]);
     gateway.post("/order", &body).await.problem(404, "not-found");

@@ -51,10 +51,14 @@ async fn what_is_not_there_and_what_is_not_taken_is_a_problem() {
     for (service, path) in SERVICES {
         for door in system.doors(service) {
             for method in [Method::PUT, Method::DELETE, Method::PATCH] {
-                answer(door.request(method, path)).await.problem(405, "method-not-allowed");
+                let refused = answer(door.request(method, path)).await;
+                refused.problem(405, "method-not-allowed");
+                assert_eq!(refused.header("allow"), "GET,HEAD,POST");
             }
+            let options = answer(door.request(Method::OPTIONS, path)).await;
+            assert_eq!((options.status, options.header("allow"), options.text.as_str()), (204, "GET,HEAD,POST", ""));
             answer(door.request(Method::DELETE, &format!("{path}/{id}"))).await.problem(405, "method-not-allowed");
-            for nowhere in ["/", "/nowhere", &format!("{path}/"), &format!("{path}/{id}/nowhere"), &format!("{path}x")] {
+            for nowhere in ["/nowhere", &format!("{path}/"), &format!("{path}/{id}/nowhere"), &format!("{path}x")] {
                 door.get(nowhere).await.problem(404, "not-found");
             }
             let head = answer(door.request(Method::HEAD, path)).await;
@@ -170,20 +174,26 @@ async fn what_is_not_http_is_refused() {
     let system = System::new().await;
     for service in Service::ALL {
         let port = system.instance(service).port;
-        for text in [
-            "nonsense\r\n\r\n".to_owned(),
-            "GET /health HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n".to_owned(),
-            "POST /orders HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_owned(),
-            format!("GET /health HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20)),
+        let many: String = (0..101).map(|n| format!("x-{n}: 1\r\n")).collect();
+        for (status, kind, text) in [
+            (400, "malformed", "nonsense\r\n\r\n".to_owned()),
+            (400, "malformed", "GET /health HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n".to_owned()),
+            (
+                400,
+                "malformed",
+                "POST /orders HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello".to_owned(),
+            ),
+            (431, "head-too-large", format!("GET /health HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20))),
+            (431, "head-too-large", format!("GET /health HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
         ] {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            // It may close while we still write.
-            let _ = stream.write_all(text.as_bytes()).await;
-            let mut first = [0; 12];
-            match tokio::time::timeout(Duration::from_secs(5), stream.read(&mut first)).await.expect("an answer or the end") {
-                Ok(read) => assert!(read == 0 || first.starts_with(b"HTTP/1.1 4"), "{:?}", String::from_utf8_lossy(&first)),
-                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
-            }
+            stream.write_all(text.as_bytes()).await.expect("it reads on");
+            let said = until_closed(&mut stream, Duration::from_secs(5)).await;
+            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+            let (head, body) = said.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("nosniff") && head.contains("no-store"), "{head}");
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["type"], format!("urn:waybill:problem:{kind}"));
         }
         alive(&system.door(service)).await;
     }

@@ -150,3 +150,30 @@ async fn fifty_items_are_a_page_where_nothing_is_said_and_what_is_new_does_not_d
     assert!(ids(&first).is_disjoint(&ids(&second)));
     assert!(!ids(&second).contains(&json!(newer).to_string()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_bounded_in_bytes_and_its_cursor_leads_to_the_rest() {
+    const ITEMS: usize = 70;
+    let system = System::new().await;
+    let door = system.door(Service::Product);
+    let long = "\u{1F600}".repeat(2_000);
+    for n in 0..ITEMS {
+        let price = json!({ "amount": n, "currency": "USD" });
+        door.post("/products", &json!({ "name": "x", "description": long, "price": price, "stock": 1 })).await.expect(201);
+    }
+    for door in system.doors(Service::Product) {
+        let mut seen = BTreeSet::new();
+        let (mut next, mut pages) = (Some("/products?limit=200".to_owned()), 0);
+        while let Some(path) = next.take() {
+            let answer = door.get(&path).await;
+            let page = answer.expect(200);
+            assert!(answer.text.len() <= 256 * 1024, "{} bytes", answer.text.len());
+            let items = page["items"].as_array().unwrap();
+            assert!(!items.is_empty());
+            assert!(items.iter().all(|item| seen.insert(item["id"].to_string())), "nothing comes twice");
+            next = page["next_cursor"].as_str().map(|cursor| format!("/products?limit=200&cursor={cursor}"));
+            pages += 1;
+        }
+        assert_eq!((seen.len(), pages), (ITEMS, 3));
+    }
+}

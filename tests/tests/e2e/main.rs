@@ -12,6 +12,7 @@ mod faults_postgres;
 mod faults_process;
 mod gateway;
 mod health;
+mod http_border;
 mod http_cancel;
 mod http_edge;
 mod http_keys;

@@ -1,23 +1,17 @@
-//! Strict JSON: the content type, the size, the syntax, the shape and the values are each checked, and each refused by name.
+//! Strict JSON: the content type, the syntax, the shape and the values are each checked, and each refused by name.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::http::{FieldError, Problem};
+use crate::http::{BODY_MAX, FieldError, Problem};
 
-/// The longest body, in bytes: room for 200 lines several times over.
-pub const BODY_MAX: usize = 256 * 1024;
-
-/// A JSON body. Malformed 400, of the wrong shape 422, too large 413, of another content type 415.
+/// A JSON body. Malformed 400, of the wrong shape 422, of another content type 415. Its length was looked at when it was received.
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
@@ -27,7 +21,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Problem::unsupported_media_type());
         }
-        parse(&body(request).await?).map(Self)
+        let body = axum::body::to_bytes(request.into_body(), BODY_MAX).await;
+        parse(&body.map_err(|error| Problem::malformed(error.to_string()))?).map(Self)
     }
 }
 
@@ -52,39 +47,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
         deserializer.deserialize_map(Fields(PhantomData))
     }
-}
-
-/// How much of a body that is too large is read all the same. See [`read_on`].
-const READ_ON_MAX: u64 = 1024 * 1024;
-const READ_ON_TIME: Duration = Duration::from_millis(500);
-
-/// Reads a whole body, up to the limit.
-pub async fn body(request: Request) -> Result<Bytes, Problem> {
-    let expects = request.headers().contains_key(header::EXPECT);
-    let mut body = request.into_body();
-    if body.size_hint().lower() > BODY_MAX as u64 {
-        read_on(body, expects).await;
-        return Err(Problem::too_large(BODY_MAX));
-    }
-    match Limited::new(&mut body, BODY_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            read_on(body, expects).await;
-            Err(Problem::too_large(BODY_MAX))
-        }
-        Err(error) => Err(Problem::malformed(format!("the body ended early: {error}"))),
-    }
-}
-
-/// Reads the rest of a refused body that is only somewhat too large. A connection closed on a client that is still writing is reset,
-/// and most clients then never look at the answer (RFC 9112 section 9.6). A client that waits for `100 Continue` writes nothing.
-pub async fn read_on(body: Body, expects_continue: bool) {
-    if expects_continue || body.size_hint().lower() > READ_ON_MAX {
-        return;
-    }
-    let mut body = Limited::new(body, READ_ON_MAX as usize);
-    let read = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = tokio::time::timeout(READ_ON_TIME, read).await;
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,16 +1,23 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
+mod admission;
+mod connection;
 mod headers;
 mod json;
 mod page;
 mod problem;
+mod queries;
+mod receive;
 mod server;
 mod url;
+mod watched;
 
 pub use headers::{IdempotencyKey, prefer_wait, trace};
-pub use json::{BODY_MAX, Checks, Json, Object, body, read_on};
+pub use json::{Checks, Json, Object};
 pub use page::{Page, PageQuery};
 pub use problem::{FieldError, Problem};
+pub use queries::{ANY, Api, Queries};
+pub use receive::BODY_MAX;
 pub use server::{listen, serve};
 pub use url::{Id, Query, parse_id};
 

@@ -1,4 +1,4 @@
-//! Pages: newest first, an opaque cursor, a limit with a cap.
+//! Pages: newest first, an opaque cursor, a limit with a cap in items and one in bytes.
 
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::request::Parts;
@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::http::{Problem, Query};
+
+/// The most bytes of a page, unless a single item is longer: what one client may have us keep for it. Its page then has fewer items than were
+/// asked for, and a cursor to the rest.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// The end of a page: what stands after its items.
+const CLOSING: usize = 64;
 
 const LIMIT_DEFAULT: i64 = 50;
 const LIMIT_MAX: i64 = 200;
@@ -55,35 +62,54 @@ impl PageQuery {
         self.limit + 1
     }
 
-    /// The page made of the rows read.
-    pub fn page<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Page<T> {
-        let more = items.len() as i64 > self.limit;
-        items.truncate(self.limit as usize);
-        let next_cursor = items.last().filter(|_| more).map(|last| id(last).simple().to_string());
+    /// The page made of the rows read: as many as were asked for, or as fit into [`BYTES_MAX`].
+    ///
+    /// # Errors
+    /// An item that cannot be written as JSON.
+    pub fn page<T: Serialize>(&self, items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Result<Page, Problem> {
+        let mut body = br#"{"items":["#.to_vec();
+        let mut last = None;
+        let mut next_cursor = None;
+        for (index, item) in items.iter().enumerate() {
+            let begun = body.len();
+            if index > 0 {
+                body.push(b',');
+            }
+            serde_json::to_writer(&mut body, item).map_err(|error| Problem::internal(&error.into()))?;
+            if index as i64 == self.limit || (index > 0 && body.len() + CLOSING > BYTES_MAX) {
+                body.truncate(begun);
+                next_cursor = last.map(|last: Uuid| last.simple().to_string());
+                break;
+            }
+            last = Some(id(item));
+        }
+        body.extend_from_slice(br#"],"next_cursor":"#);
         let link = next_cursor.as_ref().map(|cursor| {
             let kept = self.query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
             let query: Vec<&str> = kept.collect();
             let query = if query.is_empty() { String::new() } else { format!("{}&", query.join("&")) };
             format!("<{}?{query}cursor={cursor}>; rel=\"next\"", self.path)
         });
-        Page { items, next_cursor, link }
+        match next_cursor {
+            Some(cursor) => body.extend_from_slice(format!("\"{cursor}\"}}").as_bytes()),
+            None => body.extend_from_slice(b"null}"),
+        }
+        Ok(Page { body, link })
     }
 }
 
 /// A page: `{"items": [...], "next_cursor": ...}` with a `Link` to the next.
-#[derive(Clone, Debug, Serialize)]
-pub struct Page<T> {
-    items: Vec<T>,
-    next_cursor: Option<String>,
-    #[serde(skip)]
+#[derive(Clone, Debug)]
+pub struct Page {
+    body: Vec<u8>,
     link: Option<String>,
 }
 
-impl<T: Serialize> IntoResponse for Page<T> {
+impl IntoResponse for Page {
     fn into_response(self) -> Response {
         let link: Option<(HeaderName, HeaderValue)> =
             self.link.as_ref().and_then(|link| Some((header::LINK, HeaderValue::from_str(link).ok()?)));
-        let mut response = axum::Json(self).into_response();
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], self.body).into_response();
         response.headers_mut().extend(link);
         response
     }

@@ -4,6 +4,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+/// The longest head of a request, in bytes. Of its headers hyper takes 100.
+pub(super) const HEAD_MAX: usize = 32 * 1024;
+
 /// Seconds after which a client that was turned away should come again.
 const RETRY_AFTER: &str = "1";
 
@@ -74,6 +77,34 @@ impl Problem {
     pub fn too_large(limit: usize) -> Self {
         let detail = format!("the body may be {limit} bytes long");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+    }
+
+    /// 408: the body came too slowly.
+    pub fn too_slow() -> Self {
+        let detail = "the body did not come in time; nothing was done";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The request came too slowly", detail)
+    }
+
+    /// 414.
+    pub fn uri_too_long() -> Self {
+        Self::new(
+            StatusCode::URI_TOO_LONG,
+            "uri-too-long",
+            "The URL is too long",
+            "the URL is longer than any that is served here",
+        )
+    }
+
+    /// 431.
+    pub fn head_too_large() -> Self {
+        let detail = format!("the head of a request may be {HEAD_MAX} bytes long and have 100 headers");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head of the request is too large", detail)
+    }
+
+    /// 415: with a Content-Encoding.
+    pub fn encoded() -> Self {
+        let detail = "the body must be sent as it is, without Content-Encoding";
+        Self { detail: detail.to_owned(), ..Self::unsupported_media_type() }
     }
 
     /// 415.

@@ -1,38 +1,43 @@
 //! The server: our own accept loop, because `axum::serve` sets no timer and slow clients would hold sockets for ever
 //! (tokio-rs/axum#2741).
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use anyhow::anyhow;
-use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath};
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
-use futures_util::FutureExt as _;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use crate::health::Health;
-use crate::http::Problem;
+use crate::http::admission::{Admission, Place};
+use crate::http::connection::Connection;
+use crate::http::problem::HEAD_MAX;
+use crate::http::watched::{Watch, watched};
+use crate::http::{Api, Problem};
 use crate::metrics;
 use crate::settings::HttpSettings;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
 /// How long requests under way may take once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// What hyper may keep of what comes and goes on one connection, in bytes.
+const BUFFER: usize = 128 * 1024;
+
+/// How long a connection of the reserve may take over its one request.
+const RESERVE_TIME: Duration = Duration::from_secs(2);
 
 /// Binds an address; says which setting moves it where it is taken.
 pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener> {
@@ -47,57 +52,122 @@ pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener>
 pub async fn serve(
     listener: TcpListener,
     name: &'static str,
-    api: Router,
+    api: Api,
     health: Health,
     settings: &HttpSettings,
     shutdown: CancellationToken,
 ) {
     metrics::init();
+    raise_files();
     let adding_up = tokio::spawn(metrics::add_up());
-    let timeout = settings.http_timeout;
-    let service =
-        router(name, api, health, shutdown.clone()).layer(from_fn(move |request, next| watched(name, timeout, request, next)));
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(settings.http_header_timeout);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(settings.http_connections));
+    let watch = Arc::new(Watch::new(name, api.queries, settings));
+    let whole = |routes: Router| routes.layer(from_fn_with_state(watch.clone(), watched));
+    let serving = Serving {
+        ordinary: (whole(with_health(name, api.routes, &health, &shutdown)), http(settings.http_header_timeout)),
+        reserve: (whole(health_alone(name, &health, &shutdown)), http(settings.http_header_timeout.min(RESERVE_TIME))),
+        write_timeout: settings.http_write_timeout,
+        graceful: GracefulShutdown::new(),
+    };
+    let admission = Admission::new(settings);
     loop {
         let accepted = async {
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, place)
+            admission.room().await;
+            listener.accept().await
         };
-        let (accepted, place) = tokio::select! {
+        let accepted = tokio::select! {
             accepted = accepted => accepted,
             () = shutdown.cancelled() => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            // One too many of its client is closed at once: waiting for a place would let it hold up all others.
+            Ok((stream, peer)) => {
+                if let Some(place) = admission.admit(peer.ip()) {
+                    serving.serve(stream, peer, place);
+                } else {
+                    metrics::connection_refused(name);
+                }
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: waiting is all that helps.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
             }
-        };
-        let _ = stream.set_nodelay(true);
-        let service = Extension(ConnectInfo(peer)).layer(service.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection");
-            }
-            drop(place);
-        });
+        }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN, serving.graceful.shutdown()).await.is_err() {
         tracing::warn!("requests still under way are cut off");
     }
     adding_up.abort();
 }
 
-fn router(name: &'static str, api: Router, health: Health, shutdown: CancellationToken) -> Router {
+/// How connections are served: the ordinary ones, and those of the reserve.
+struct Serving {
+    ordinary: (Router, http1::Builder),
+    reserve: (Router, http1::Builder),
+    write_timeout: Duration,
+    graceful: GracefulShutdown,
+}
+
+impl Serving {
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+        let _ = stream.set_nodelay(true);
+        let (routes, http) = if place.is_reserve() { &self.reserve } else { &self.ordinary };
+        let write_timeout = if place.is_reserve() { self.write_timeout.min(RESERVE_TIME) } else { self.write_timeout };
+        let mut http = http.clone();
+        http.keep_alive(!place.is_reserve());
+        let (stream, ended) = Connection::new(stream, write_timeout);
+        let service = Extension(ConnectInfo(peer)).layer(routes.clone());
+        let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        tokio::spawn(async move {
+            // The reserve turns over, whatever its clients do.
+            let limit = if place.is_reserve() { RESERVE_TIME } else { Duration::MAX };
+            if let Ok(Err(error)) = tokio::time::timeout(limit, connection).await {
+                tracing::debug!(%error, "connection");
+            }
+            ended.linger().await;
+            drop(place);
+        });
+    }
+}
+
+fn http(header_timeout: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_header_size(HEAD_MAX).max_buf_size(BUFFER);
+    // A client may close its writing side once its request is out, and is answered.
+    http.half_close(true);
+    http
+}
+
+/// As many open files as the process may have: many systems begin with 1,024, which are fewer than the connections that are served.
+fn raise_files() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum.or(Some(1 << 20)), maximum }) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    });
+}
+
+fn with_health(name: &'static str, api: Router, health: &Health, shutdown: &CancellationToken) -> Router {
+    Router::new()
+        .merge(api.clone())
+        .nest("/v1", api)
+        .merge(health_routes(name, health, shutdown))
+        .fallback(|| async { Problem::not_found("there is nothing here") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+}
+
+/// What a connection of the reserve is answered.
+fn health_alone(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Router {
+    health_routes(name, health, shutdown)
+        .fallback(|| async { Problem::unavailable("too many connections are open; try again shortly") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+}
+
+fn health_routes(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Router {
+    let (health, shutdown) = (health.clone(), shutdown.clone());
     let alive = move || async move { Json(json!({"status": "ok", "service": name, "version": env!("CARGO_PKG_VERSION")})) };
     let ready = move || async move {
         let mut readiness = health.readiness();
@@ -109,45 +179,8 @@ fn router(name: &'static str, api: Router, health: Health, shutdown: Cancellatio
         (status, Json(readiness))
     };
     Router::new()
-        .merge(api.clone())
-        .nest("/v1", api)
         .route("/health", get(alive))
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(|| async { metrics::render() }))
-        .fallback(|| async { Problem::not_found("there is nothing here") })
-        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-}
-
-/// What every request passes, in one layer, because each costs every request: a request id, a time limit until an answer begins (a live stream
-/// may then take as long as it likes), a net under panics, and the count.
-async fn watched(service: &'static str, timeout: Duration, mut request: Request<Body>, next: Next) -> Response {
-    let begun = Instant::now();
-    // A request without an id gets one, so that a client's report finds its log lines.
-    let id = request.headers_mut().entry(REQUEST_ID).or_insert_with(new_request_id).clone();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let mut response = match tokio::time::timeout(timeout, answer).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(panic)) => panicked(&*panic),
-        Err(_) => Problem::timed_out().into_response(),
-    };
-    response.headers_mut().entry(REQUEST_ID).or_insert(id);
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    metrics::request(service, method, route, response.status(), begun.elapsed());
-    response
-}
-
-fn new_request_id() -> HeaderValue {
-    HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("hexadecimal digits")
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    Problem::internal(&anyhow!("panicked: {message}")).into_response()
 }

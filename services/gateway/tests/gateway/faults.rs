@@ -44,7 +44,7 @@ async fn a_service_that_hangs_is_504_until_the_breaker_opens_then_503_at_once() 
     let gateway = Gateway::start(&user.url(), &nowhere(), &order.url(), &settings).await;
     for _ in 0..2 {
         let answer = gateway.get("/orders").await;
-        answer.assert_problem(StatusCode::GATEWAY_TIMEOUT, "the order service took too long to answer");
+        answer.assert_problem(StatusCode::GATEWAY_TIMEOUT, "the order service took too long to answer; reading again is safe");
     }
     let started = Instant::now();
     for _ in 0..20 {
@@ -70,12 +70,12 @@ async fn what_a_service_answers_is_its_own_affair() {
 #[tokio::test]
 async fn a_client_cannot_open_the_breaker_for_the_others() {
     let order = Standin::new(echo("order"));
-    let settings = ["--failures=1", "--probe-interval=30", "--answer-timeout=0.3"];
+    let settings = ["--failures=1", "--probe-interval=30", "--http-body-timeout=0.3"];
     let gateway = Gateway::start(&nowhere(), &nowhere(), &order.url(), &settings).await;
 
     let slow = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
     let answer = send(Request::post(gateway.url("/orders")).body(slow).unwrap()).await;
-    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    answer.assert_problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; nothing was done");
 
     let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![b' '; 16 * 1024]))).take(20);
     let answer = send(Request::post(gateway.url("/orders")).body(Body::from_stream(endless)).unwrap()).await;
@@ -111,14 +111,99 @@ async fn a_connection_that_died_in_the_pool_is_nobodys_problem() {
     for _ in 0..5 {
         assert_eq!(gateway.get("/orders").await.status, StatusCode::OK, "reads are sent again");
     }
-    // What may have been carried out is never sent again by the gateway; whether the client should, the status says.
-    let asked = Request::post(gateway.url("/orders")).header("idempotency-key", "k").body(Body::from("{}")).unwrap();
-    let answer = send(asked).await;
-    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "the order service does not answer; try again shortly");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(gateway.get("/orders").await.status, StatusCode::OK);
-    let answer = gateway.post("/orders").await;
-    answer.assert_problem(StatusCode::BAD_GATEWAY, "the order service broke off; the request may have been carried out or not");
+    // What bears a key is sent again too: it is carried out once.
+    let keyed = || Request::post(gateway.url("/orders")).header("idempotency-key", "k").body(Body::from("{}")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(send(keyed()).await.status, StatusCode::OK);
+    }
+    // What may have been carried out without one never is; the client is told.
+    let mut broken = 0;
+    for _ in 0..4 {
+        let answer = gateway.post("/orders").await;
+        if answer.status != StatusCode::OK {
+            let detail = "the order service broke off; the request may have been carried out or not";
+            answer.assert_problem(StatusCode::BAD_GATEWAY, detail);
+            broken += 1;
+        }
+    }
+    assert_eq!(broken, 2, "every second one");
+}
+
+/// Reads a head and a little of the body, answers every second one, and closes on a client that still writes: a reset. What has no body is
+/// answered well.
+async fn rude() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut answers = [true, false].into_iter().cycle();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answers = answers.next().unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    if buffer[..read].starts_with(b"POST") {
+                        stream.set_zero_linger().unwrap();
+                        if answers {
+                            let _ = stream.write_all(b"HTTP/1.1 415 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                        }
+                        return;
+                    }
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+            });
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_service_that_breaks_off_uploads_is_not_down() {
+    let gateway = Gateway::start(&nowhere(), &nowhere(), &rude().await, &["--failures=2", "--probe-interval=30"]).await;
+    let body = " ".repeat(100_000);
+    let mut broken = 0;
+    for _ in 0..20 {
+        let answer = send(request(Method::POST, gateway.url("/orders"), &body)).await;
+        assert!([StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::BAD_GATEWAY].contains(&answer.status), "{}", answer.status);
+        broken += usize::from(answer.status == StatusCode::BAD_GATEWAY);
+        assert_eq!(gateway.get("/orders").await.status, StatusCode::OK, "others are served");
+    }
+    assert!(broken > 5, "only {broken} were reset");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_says_what_may_have_happened_and_what_is_safe() {
+    let gone = Router::new().fallback(|request: Request<Body>| async move {
+        let _ = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+        panic!("the connection breaks after the work is done");
+        #[allow(unreachable_code)]
+        ""
+    });
+    let (order, user) = (Standin::new(gone), Standin::new(never()));
+    let settings = ["--failures=1", "--probe-interval=30", "--answer-timeout=0.3"];
+    let maybe = "the request may have been carried out or not";
+    let safe = "repeating it with the same Idempotency-Key is safe";
+    for (key, advice) in [(None, maybe.to_owned()), (Some("k"), format!("{maybe}; {safe}"))] {
+        let gateway = Gateway::start(&user.url(), &nowhere(), &order.url(), &settings).await;
+        let post = |path: &str| {
+            let mut request = request(Method::POST, gateway.url(path), "{}");
+            request
+                .headers_mut()
+                .extend(key.map(|key| (axum::http::HeaderName::from_static("idempotency-key"), key.parse().unwrap())));
+            send(request)
+        };
+        for _ in 0..3 {
+            post("/orders").await.assert_problem(StatusCode::BAD_GATEWAY, &format!("the order service broke off; {advice}"));
+        }
+        let detail = format!("the user service took too long to answer; {advice}");
+        post("/users").await.assert_problem(StatusCode::GATEWAY_TIMEOUT, &detail);
+        // Nothing of these can have happened.
+        for path in ["/users", "/products"] {
+            assert_eq!(post(path).await.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+    let gateway = Gateway::start(&user.url(), &nowhere(), &order.url(), &settings).await;
+    let answer = send(request(Method::PATCH, gateway.url("/orders"), "{}")).await;
+    answer.assert_problem(StatusCode::BAD_GATEWAY, &format!("the order service broke off; {maybe}; repeating it is safe"));
 }
 
 #[tokio::test]

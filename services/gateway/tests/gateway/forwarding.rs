@@ -101,10 +101,24 @@ async fn a_body_that_says_it_is_too_large_is_refused_unsent() {
 #[tokio::test]
 async fn what_belongs_to_no_service_is_a_404_and_health_needs_no_service() {
     let gateway = Gateway::start(&nowhere(), &nowhere(), &nowhere(), &[]).await;
-    for path in ["/", "/nothing", "/userss", "/v2/users", "/v1", "/internal/orders"] {
+    for path in ["/nothing", "/userss", "/v2/users", "/internal/orders"] {
         gateway.get(path).await.assert_problem(StatusCode::NOT_FOUND, "there is nothing here");
     }
     for path in ["/health", "/livez", "/readyz"] {
         assert_eq!(gateway.get(path).await.status, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_root_says_what_is_where() {
+    let gateway = Gateway::start(&nowhere(), &nowhere(), &nowhere(), &[]).await;
+    for path in ["/", "/v1"] {
+        let root = gateway.get(path).await;
+        assert_eq!(root.status, StatusCode::OK);
+        let root = root.json();
+        assert!(root["routes"]["order"].as_array().unwrap().contains(&json!("POST /orders")), "{root:#}");
+        assert_eq!(root["routes"].as_object().unwrap().len(), 4);
+    }
+    let asked = gateway.get("/?x=1").await;
+    asked.assert_problem(StatusCode::BAD_REQUEST, "`x` is not a query parameter here; this takes none");
 }

@@ -4,3 +4,4 @@ mod faults;
 mod forwarding;
 mod kit;
 mod lifetimes;
+mod room;

@@ -1,0 +1,145 @@
+//! What every request passes, in one layer, because each costs every request.
+//!
+//! Its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
+//! then take as long as it likes), a net under panics, a place for each stream, the headers every answer bears, and the count.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::http::Problem;
+use crate::http::queries::{self, Queries};
+use crate::http::receive::Receiver;
+use crate::metrics;
+use crate::settings::HttpSettings;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the layer needs.
+pub(super) struct Watch {
+    service: &'static str,
+    queries: Queries,
+    timeout: Duration,
+    receiver: Receiver,
+    streams: Arc<Semaphore>,
+}
+
+impl Watch {
+    pub(super) fn new(service: &'static str, queries: Queries, settings: &HttpSettings) -> Self {
+        let streams = settings.http_streams.min(Semaphore::MAX_PERMITS);
+        Self {
+            service,
+            queries,
+            timeout: settings.http_timeout,
+            receiver: Receiver::new(settings),
+            streams: Arc::new(Semaphore::new(streams)),
+        }
+    }
+
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        // First, so that the connection can go on after a refusal.
+        let (request, _memory) = match self.receiver.receive(request).await {
+            Ok(received) => received,
+            Err(refusal) => return refusal,
+        };
+        let method = request.method().clone();
+        if let Err(problem) = queries::check(self.queries, request.extensions().get(), &method, request.uri()) {
+            return problem.into_response();
+        }
+        let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(response)) if method == Method::OPTIONS => options(response),
+            Ok(Ok(response)) => self.seated(response),
+            Ok(Err(panic)) => panicked(&*panic),
+            Err(_) => Problem::timed_out().into_response(),
+        }
+    }
+
+    /// An answer whose length nobody knows at its beginning is a stream, and takes a place of its own kind: streams last, and must leave
+    /// connections to requests.
+    fn seated(&self, response: Response) -> Response {
+        if response.body().size_hint().exact().is_some() || response.body().is_end_stream() {
+            return response;
+        }
+        match self.streams.clone().try_acquire_owned() {
+            Ok(place) => response.map(|body| Body::new(Stream { body, _place: place })),
+            Err(_) => Problem::unavailable("too many live streams are open; try again shortly").into_response(),
+        }
+    }
+}
+
+/// The layer.
+pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    // A request without an id gets one, so that a client's report finds its log lines.
+    let id = request.headers_mut().entry(REQUEST_ID).or_insert_with(new_request_id).clone();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = watch.answer(request, next).await;
+    let headers = response.headers_mut();
+    headers.entry(REQUEST_ID).or_insert(id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics::request(watch.service, method, route, response.status(), begun.elapsed());
+    response
+}
+
+/// Nobody handles OPTIONS, so what a resource takes is known from the refusal. (Its `Allow` is added outside this layer, if it is not there.)
+fn options(mut response: Response) -> Response {
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let mut options = StatusCode::NO_CONTENT.into_response();
+    options.headers_mut().extend(response.headers_mut().remove(header::ALLOW).map(|allow| (header::ALLOW, allow)));
+    options
+}
+
+fn new_request_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("hexadecimal digits")
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    Problem::internal(&anyhow!("panicked: {message}")).into_response()
+}
+
+/// A body that holds its place until it ends.
+struct Stream {
+    body: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Stream {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

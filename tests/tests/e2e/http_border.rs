@@ -1,0 +1,214 @@
+//! What holds for every request and every answer, at every service and through the gateway: queries, encodings, headers, half-closed clients.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use tests::{Answer, Door, Service, System, answer, order_body};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+const LISTS: [(Service, &str); 3] = [(Service::User, "/users"), (Service::Product, "/products"), (Service::Order, "/orders")];
+
+#[track_caller]
+fn refused_by_name(answer: &Answer, name: &str) {
+    let problem = answer.problem(400, "malformed");
+    assert!(problem["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{problem:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_parameter_that_is_not_known_is_refused_by_name_everywhere() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_final(order).await;
+    for (service, list) in LISTS {
+        for door in system.doors(service) {
+            for name in ["user", "Limit", "limit[]", "offset", "%20limit"] {
+                let named = if name == "%20limit" { " limit" } else { name };
+                refused_by_name(&door.get(&format!("{list}?{name}=1")).await, named);
+                refused_by_name(&door.get(&format!("{list}?limit=5&{name}")).await, named);
+            }
+            refused_by_name(&door.get(&format!("{list}?limit=1&limit=1")).await, "limit");
+            refused_by_name(&door.get(&format!("{list}?limit=1&%6cimit=1")).await, "limit");
+            door.get(&format!("{list}?&limit=1&")).await.expect(200);
+            // What changes something takes none, even those of its neighbour.
+            refused_by_name(&door.post(&format!("{list}?limit=1"), &json!({})).await, "limit");
+        }
+    }
+    let shown = [
+        (Service::User, format!("/users/{user}")),
+        (Service::User, format!("/users/{user}/validate")),
+        (Service::Product, format!("/products/{product}")),
+        (Service::Order, format!("/orders/{order}")),
+        (Service::Order, format!("/orders/{order}/events")),
+    ];
+    for (service, path) in shown {
+        for door in system.doors(service) {
+            refused_by_name(&door.get(&format!("{path}?x=1")).await, "x");
+        }
+    }
+    for door in system.doors(Service::Order) {
+        refused_by_name(&door.post(&format!("/orders/{order}/cancel?force=1"), &json!({})).await, "force");
+        refused_by_name(&door.get(&format!("/orders/{order}/history?x=1")).await, "x");
+    }
+    for door in system.doors(Service::Product) {
+        let stock = format!("/products/{product}/stock?delta=5");
+        refused_by_name(&door.post(&stock, &json!({ "delta": 5 })).await, "delta");
+        refused_by_name(&door.post("/products/reserve?dry_run", &json!({})).await, "dry_run");
+    }
+    let orders = system.door(Service::Order);
+    refused_by_name(&orders.get("/sagas?state=pending").await, "state");
+    refused_by_name(&orders.get(&format!("/sagas/{order}?x=1")).await, "x");
+    for service in Service::ALL {
+        for path in ["/livez", "/readyz", "/health", "/metrics"] {
+            refused_by_name(&system.door(service).get(&format!("{path}?x=1")).await, "x");
+        }
+        system.door(service).get("/nowhere?x=1").await.problem(404, "not-found");
+    }
+    assert_eq!(system.stock(product).await, (9, 1), "nothing of all this was done");
+    assert_eq!(system.audit().await.confirmed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_an_encoding_nobody_reads_is_415() {
+    let system = System::new().await;
+    let id = Uuid::now_v7();
+    let routes = LISTS.iter().map(|(service, path)| (*service, (*path).to_owned())).chain([
+        (Service::Product, format!("/products/{id}/stock")),
+        (Service::Product, "/products/reserve".to_owned()),
+        (Service::Order, format!("/orders/{id}/cancel")),
+    ]);
+    for (service, path) in routes {
+        for door in system.doors(service) {
+            let encoded = |coding: &'static str| {
+                let request = door.request(Method::POST, &path).header("content-type", "application/json");
+                answer(request.header("content-encoding", coding).body("{}"))
+            };
+            for coding in ["gzip", "br", "deflate", "identity, gzip", "GZIP"] {
+                let refused = encoded(coding).await;
+                let problem = refused.problem(415, "unsupported-media-type");
+                assert!(problem["detail"].as_str().unwrap().contains("Content-Encoding"), "{problem:#}");
+                assert_eq!(refused.header("accept-encoding"), "identity");
+            }
+            assert_ne!(encoded("Identity").await.status, 415);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_says_that_it_is_not_to_be_guessed_at_or_kept() {
+    let system = System::new().await;
+    let user = system.create_user(true).await;
+    let check = |answer: &Answer| {
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{answer:#?}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{answer:#?}");
+    };
+    for service in Service::ALL {
+        for path in ["/livez", "/readyz", "/metrics", "/nowhere", "/v1/nowhere"] {
+            check(&system.door(service).get(path).await);
+        }
+    }
+    check(&system.door(Service::Gateway).get("/").await);
+    for (service, list) in LISTS {
+        for door in system.doors(service) {
+            check(&door.get(list).await);
+            check(&door.get(&format!("{list}?x=1")).await);
+            check(&door.post(list, &json!({})).await);
+            check(&door.post_raw(list, " ".repeat(300_000)).await);
+            check(&answer(door.request(Method::DELETE, list)).await);
+            check(&answer(door.request(Method::OPTIONS, list)).await);
+            check(&answer(door.request(Method::HEAD, list)).await);
+            check(&answer(door.request(Method::POST, list).body("{}")).await);
+        }
+    }
+    let order = system.submit(user, &[(system.create_product(1, 100).await, 1)]).await;
+    system.wait_final(order).await;
+    for door in system.doors(Service::Order) {
+        check(&door.get(&format!("/orders/{order}/events")).await);
+    }
+    system.stop(Service::User).await;
+    check(&system.door(Service::Gateway).get("/users").await);
+}
+
+/// Sends this, closes the writing side, and reads to the end.
+async fn half_closed(port: u16, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
+    read.expect("an end").expect("no reset");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_closed_its_writing_side_gets_its_answer() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let body = order_body(user, &[(product, 1)]).to_string();
+    for service in [Service::Order, Service::Gateway] {
+        let port = system.instance(service).port;
+        for prefix in ["", "/v1"] {
+            let post = format!(
+                "POST {prefix}/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nprefer: wait=20\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let placed = half_closed(port, &post).await;
+            assert!(placed.starts_with("HTTP/1.1 201 ") && placed.contains("confirmed"), "{placed}");
+            let id = placed.split("location: /orders/").nth(1).unwrap().split("\r\n").next().unwrap();
+            let shown = half_closed(port, &format!("GET {prefix}/orders/{id} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            assert!(shown.starts_with("HTTP/1.1 200 ") && shown.contains("confirmed"), "{shown}");
+            let events = half_closed(port, &format!("GET {prefix}/orders/{id}/events HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+            assert!(events.starts_with("HTTP/1.1 200 ") && events.contains("event: entry"), "{events}");
+            let short = half_closed(port, &post[..post.len() - 5]).await;
+            assert!(short.starts_with("HTTP/1.1 400 ") && short.contains("ended early"), "{short}");
+        }
+    }
+    assert_eq!(system.audit().await.confirmed, 4);
+}
+
+/// Posts a body of the wrong type again and again on raw sockets, half of them without waiting to have written it all, until told to stop.
+async fn abuse(port: u16, path: &str, length: usize, stop: tokio_util::sync::CancellationToken) -> usize {
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n");
+    let mut refused = 0;
+    while !stop.is_cancelled() {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.expect("a refusal lets its client finish");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.expect("an answer, not a reset");
+        assert_eq!(&answer[..10], b"HTTP/1.1 4", "{}", String::from_utf8_lossy(&answer));
+        refused += 1;
+    }
+    refused
+}
+
+async fn works(door: &Door, path: &str) {
+    for _ in 0..150 {
+        door.get(path).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn early_refusals_reset_nobody_and_close_no_door() {
+    let system = System::new().await;
+    let port = system.instance(Service::Gateway).port;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let abuses: Vec<_> =
+        [("/orders", 60_000), ("/orders", 100_000), ("/users/7", 100_000), ("/products/reserve", 250_000), ("/x", 90_000)]
+            .into_iter()
+            .flat_map(|(path, length)| [(port, path, length), (system.instance(Service::Order).port, path, length)])
+            .map(|(port, path, length)| tokio::spawn(abuse(port, path, length, stop.clone())))
+            .collect();
+    for (_, list) in LISTS {
+        works(&system.door(Service::Gateway), list).await;
+    }
+    works(&system.door(Service::Order), "/orders").await;
+    stop.cancel();
+    for abuse in abuses {
+        assert!(abuse.await.unwrap() > 10, "the abuse went on meanwhile");
+    }
+}
