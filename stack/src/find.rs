@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::environment::clean;
 use crate::folder::{reachable, wait_for_lock};
-use crate::tools::{self, NATS, POSTGRES, Wheel};
+use crate::tools::{self, FAKETIME, NATS, POSTGRES, Wheel};
 use crate::user::User;
 
 /// JetStream features the topology asks for came with this version.
@@ -24,6 +24,8 @@ const POSTGRES_AT_LEAST: (u32, u32) = (15, 0);
 const NATS_VARIABLE: &str = "WAYBILL_NATS_SERVER";
 /// Names a folder with `postgres` and `initdb`, before any other.
 const POSTGRES_VARIABLE: &str = "WAYBILL_POSTGRES_BIN";
+/// Names the libfaketime library, before any other.
+const FAKETIME_VARIABLE: &str = "WAYBILL_FAKETIME";
 
 /// The programs of one Postgres installation.
 #[derive(Debug, Clone)]
@@ -91,6 +93,34 @@ pub(crate) async fn postgres(
     installation(&ways.or_explain(binary, &rejected)?, user).await
 }
 
+/// A libfaketime that this user's programs can load.
+pub(crate) async fn faketime(tools_dir: &Path, user: Option<User>) -> anyhow::Result<PathBuf> {
+    let candidates = match std::env::var_os(FAKETIME_VARIABLE).filter(|value| !value.is_empty()) {
+        Some(named) => vec![PathBuf::from(named)],
+        None => debian_faketime(),
+    };
+    let mut tried = Vec::new();
+    for library in candidates {
+        match fakes(&library, user).await {
+            Ok(()) => return Ok(library),
+            Err(error) => tried.push(format!("\n  tried {}: {error:#}", library.display())),
+        }
+    }
+    if !explicit(FAKETIME_VARIABLE) {
+        match wheel(&FAKETIME, tools_dir, user).await {
+            Ok(library) => return Ok(library),
+            Err(error) => tried.push(format!("\n  tried {}: {error:#}", FAKETIME.requirement)),
+        }
+    }
+    Err(anyhow!(
+        "there is no libfaketime here. Any one of these helps:\n\
+         - Debian's package faketime, or the library named by {FAKETIME_VARIABLE};\n\
+         - on x86_64 Linux: python3 with pip and a network, for the wheel {}.{}",
+        FAKETIME.requirement,
+        tried.concat()
+    ))
+}
+
 /// Any psql, for a server that is merely used.
 pub(crate) async fn psql(tools_dir: &Path, user: Option<User>, url_setting: &str) -> anyhow::Result<PathBuf> {
     for program in on_path("psql") {
@@ -115,8 +145,12 @@ async fn installation(binary: &Path, user: Option<User>) -> anyhow::Result<Postg
 
 /// The program of a wheel, installed if need be.
 async fn wheel(wheel: &Wheel, tools_dir: &Path, user: Option<User>) -> anyhow::Result<PathBuf> {
+    let works = async |program: &Path| match wheel.is_library {
+        true => fakes(program, user).await,
+        false => probe(program, user).await.map(drop),
+    };
     let present = tools_dir.join(wheel.program);
-    if probe(&present, user).await.is_ok() {
+    if works(&present).await.is_ok() {
         return Ok(present);
     }
     let (Some(parent), Some(name)) = (tools_dir.parent(), tools_dir.file_name()) else {
@@ -125,9 +159,9 @@ async fn wheel(wheel: &Wheel, tools_dir: &Path, user: Option<User>) -> anyhow::R
     let tools = reachable(parent, user)?.join(name);
     let _lock = wait_for_lock(&tools.with_extension("lock")).await?;
     let program = tools.join(wheel.program);
-    if probe(&program, user).await.is_err() {
+    if works(&program).await.is_err() {
         tools::install(wheel, tools_dir, &tools).await?;
-        probe(&program, user).await.with_context(|| format!("{} does not run", program.display()))?;
+        works(&program).await.with_context(|| format!("{} does not run", program.display()))?;
     }
     Ok(program)
 }
@@ -136,13 +170,29 @@ async fn wheel(wheel: &Wheel, tools_dir: &Path, user: Option<User>) -> anyhow::R
 async fn probe(program: &Path, user: Option<User>) -> anyhow::Result<Version> {
     let mut command = Command::new(program);
     clean(command.as_std_mut());
-    command.arg("--version").current_dir("/").stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = output(command.arg("--version"), user).await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse(&text).with_context(|| format!("it tells no version: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Asks for the year under the library: one that cannot be loaded is left out with no more than a warning.
+async fn fakes(library: &Path, user: Option<User>) -> anyhow::Result<()> {
+    let mut date = Command::new("date");
+    clean(date.as_std_mut());
+    date.args(["-u", "+%Y"]).env("LD_PRELOAD", library).env("FAKETIME", "@1999-06-01 00:00:00");
+    let output = output(&mut date, user).await?;
+    let loaded = String::from_utf8_lossy(&output.stdout).trim() == "1999";
+    anyhow::ensure!(loaded, "it cannot be loaded: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// What a command prints, run as `user`.
+async fn output(command: &mut Command, user: Option<User>) -> anyhow::Result<std::process::Output> {
+    command.current_dir("/").stdin(std::process::Stdio::null()).kill_on_drop(true);
     if let Some(user) = user {
         command.uid(user.uid).gid(user.gid);
     }
-    let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await.context("it hangs")??;
-    let text = String::from_utf8_lossy(&output.stdout);
-    parse(&text).with_context(|| format!("it tells no version: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Ok(tokio::time::timeout(Duration::from_secs(20), command.output()).await.context("it hangs")??)
 }
 
 /// The first word that begins with a digit, perhaps after a `v`.
@@ -179,6 +229,13 @@ fn debian() -> Vec<PathBuf> {
     let mut majors: Vec<u32> = folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     majors.sort_unstable_by(|a, b| b.cmp(a));
     majors.into_iter().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/postgres"))).collect()
+}
+
+/// Debian keeps libraries in a folder for each machine's kind.
+fn debian_faketime() -> Vec<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let library = folders.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+    library.filter(|library| library.is_file()).collect()
 }
 
 fn is_script(program: &Path) -> bool {

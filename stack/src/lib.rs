@@ -16,6 +16,7 @@
 //! which also serves a user who may not write to the checkout. An ephemeral stack lives below the system's
 //! temporary folder, or `/var/tmp` if that is closed.
 
+mod clock;
 mod cluster;
 mod environment;
 mod find;
@@ -36,6 +37,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use clock::Clock;
 pub use nats::Nats;
 pub use port::Port;
 pub use postgres::Postgres;

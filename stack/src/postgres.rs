@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::clock::Clock;
 use crate::cluster::{self, Cluster, ROLE};
 use crate::environment::clean;
 use crate::find;
@@ -39,11 +40,20 @@ pub struct Options {
     pub durable: bool,
     /// Postgres's own cache, in MiB.
     pub shared_buffers_mb: u32,
+    /// Whether a test steps its clock, with [`Postgres::step_clock`].
+    pub steppable_clock: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { url: None, url_setting: "WAYBILL_POSTGRES_URL", port: Port::FREE, durable: true, shared_buffers_mb: 256 }
+        Self {
+            url: None,
+            url_setting: "WAYBILL_POSTGRES_URL",
+            port: Port::FREE,
+            durable: true,
+            shared_buffers_mb: 256,
+            steppable_clock: false,
+        }
     }
 }
 
@@ -64,6 +74,7 @@ struct Server {
     log: PathBuf,
     socket: SocketDir,
     port: u16,
+    clock: Option<Clock>,
     process: Slot,
     watchdog: Arc<Watchdog>,
 }
@@ -82,6 +93,10 @@ impl Postgres {
         }
         let wanted = cluster::major_version(folder);
         let found = find::postgres(tools_dir, user, wanted, options.url_setting).await?;
+        let clock = match options.steppable_clock {
+            true => Some(Clock::of(tools_dir, folder.postgres.join("clock"), user).await?),
+            false => None,
+        };
         let mut server = Server {
             options: options.clone(),
             program: found.dir.join("postgres"),
@@ -90,6 +105,7 @@ impl Postgres {
             log: folder.root.join("postgres.log"),
             socket: SocketDir::make(&folder.postgres, user)?,
             port: 0,
+            clock,
             process: Slot::default(),
             watchdog: Arc::clone(watchdog),
         };
@@ -178,6 +194,11 @@ impl Postgres {
         server.launch(&self.psql).await
     }
 
+    /// Sets the server's clock so many seconds ahead of the machine's, or behind it; see [`Options::steppable_clock`].
+    pub fn step_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        self.server()?.clock.as_ref().context("this Postgres was not started with a clock to be stepped")?.step(seconds)
+    }
+
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         if let Some(server) = &self.server {
             server.process.stop(&STOP).await;
@@ -237,6 +258,9 @@ impl Server {
         clean(&mut command).arg("-D").arg(&self.cluster.data).current_dir("/").env("LC_ALL", "C");
         for setting in self.settings() {
             command.arg("-c").arg(setting);
+        }
+        if let Some(clock) = &self.clock {
+            clock.apply(&mut command);
         }
         if let Some(user) = self.user {
             use std::os::unix::process::CommandExt as _;

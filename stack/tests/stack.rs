@@ -47,6 +47,22 @@ async fn the_same_database_is_made_by_many_at_once() {
 }
 
 #[tokio::test]
+async fn the_clock_of_the_database_can_be_stepped_under_its_feet() {
+    let mut options = Options::for_tests();
+    options.postgres.steppable_clock = true;
+    let stack = Stack::start(options).await.expect("a stack starts");
+    let url = stack.postgres.tcp_url("postgres");
+    let now = || -> f64 { query(&stack.postgres, &url, "select extract(epoch from now())").unwrap().parse().unwrap() };
+    let real = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    for offset in [0, 3600, -3600, 0] {
+        stack.postgres.step_clock(offset).unwrap();
+        let ahead = now() - real();
+        assert!((ahead - offset as f64).abs() < 30.0, "{ahead} s instead of {offset}");
+    }
+    assert!(start().await.postgres.step_clock(0).is_err(), "only one that was started for it");
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named_with_its_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let number = taken.local_addr().unwrap().port();
