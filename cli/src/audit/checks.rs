@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -13,13 +14,17 @@ use super::{Books, Check, Finding};
 const LOOKS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 
-/// Every order is final or within its deadline.
+/// Looks at the clock of the sagas, which a running order service carries on every second.
+const CLOCK_LOOKS: usize = 12;
+
+/// Every order is final or within its deadline, by the clock that deadlines go by. Where that stands still, nobody keeps them.
 pub async fn in_time(books: &Books) -> anyhow::Result<Check> {
     let rows: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&books.orders).await?;
     let late = sqlx::query(
-        "select id, status, state::text as state, extract(epoch from now() - created_at)::bigint as age from orders \
-         where not settled and (due_at < now() - make_interval(secs => $1) \
-                                or waiting_since < now() - make_interval(secs => $2) - make_interval(secs => $1)) order by id",
+        "select id, status, state::text as state, extract(epoch from now() - created_at)::bigint as age \
+         from orders, saga_clock as clock \
+         where not settled and (due_at < clock.at - make_interval(secs => $1) \
+                                or waiting_since < clock.at - make_interval(secs => $2) - make_interval(secs => $1)) order by id",
     )
     .bind(books.grace.as_secs_f64())
     .bind(books.patience.as_secs_f64())
@@ -30,8 +35,28 @@ pub async fn in_time(books: &Books) -> anyhow::Result<Check> {
         let (state, age): (String, i64) = (row.try_get("state")?, row.try_get("age")?);
         Ok(Finding { id: id.to_string(), what: format!("{status} for {age} s, past its deadline: {state}") })
     };
-    let findings = late.iter().map(finding).collect::<sqlx::Result<_>>()?;
+    let mut findings: Vec<Finding> = late.iter().map(finding).collect::<sqlx::Result<_>>()?;
+    findings.extend(abandoned(books).await?);
     Ok(Check { check: "every order is final or within its deadline", rows: rows.unsigned_abs(), findings })
+}
+
+/// The oldest order under way, if it has not moved within the grace and no order service is there to carry it on.
+async fn abandoned(books: &Books) -> anyhow::Result<Option<Finding>> {
+    let oldest = "select id, count(*) over () from orders \
+                  where not settled and updated_at < now() - make_interval(secs => $1) order by id limit 1";
+    let oldest: Option<(Uuid, i64)> =
+        sqlx::query_as(oldest).bind(books.grace.as_secs_f64()).fetch_optional(&books.orders).await?;
+    let Some((id, count)) = oldest else { return Ok(None) };
+    let clock = async || sqlx::query_scalar::<_, DateTime<Utc>>("select at from saga_clock").fetch_one(&books.orders).await;
+    let before = clock().await?;
+    for _ in 0..CLOCK_LOOKS {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if clock().await? != before {
+            return Ok(None);
+        }
+    }
+    let what = format!("not settled, as {} more: no order service is running to carry them on", count - 1);
+    Ok(Some(Finding { id: id.to_string(), what }))
 }
 
 /// For each product, what was received is available or reserved.

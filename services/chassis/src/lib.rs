@@ -6,6 +6,7 @@
 //! ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
 
 pub mod broker;
+pub mod clock;
 pub mod consumer;
 pub mod database;
 mod dead_letter;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing, metrics};
 use chrono::{DateTime, Utc};
@@ -70,6 +71,7 @@ pub struct Moved {
 /// Advances orders.
 pub struct Advance {
     pub database: Database,
+    pub clock: SteadyClock,
     pub timing: Timing,
     pub recent: Arc<Recent>,
     /// Those who wait for an order to become final.
@@ -126,7 +128,7 @@ impl Advance {
     ) -> anyhow::Result<()> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<(&Row, u32)>) = (Vec::new(), Vec::new());
         for open in orders.values_mut().filter(|open| !open.entries.is_empty()) {
-            timer::wind(&mut open.row, &open.before, sitting.now, sitting.timing);
+            timer::wind(&mut open.row, &open.before, sitting.steady, sitting.timing);
             let was = open.row.sequence - open.entries.len() as u32;
             entries.append(&mut open.entries);
             rows.push((&open.row, was));
@@ -175,7 +177,7 @@ fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Orde
             vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
         }
         // Looked at again: another instance may have been first.
-        Trigger::Timer => timer::inputs(row, sitting.now, sitting.timing),
+        Trigger::Timer => timer::inputs(row, sitting.steady, sitting.timing),
     }
 }
 
@@ -206,7 +208,10 @@ fn moved(orders: &mut BTreeMap<OrderId, Open>, (id, trigger): &(OrderId, Trigger
 
 /// What all decisions of a batch share.
 struct Sitting<'a> {
+    /// The time of day.
     now: DateTime<Utc>,
+    /// What timers go by.
+    steady: DateTime<Utc>,
     timing: &'a Timing,
     outgoing: Outgoing,
 }
@@ -276,8 +281,8 @@ impl Handler for Advance {
 
     /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
     async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
-        let now = self.database.now(db).await?;
-        let mut sitting = Sitting { now, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
+        let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
+        let mut sitting = Sitting { now, steady, timing: &self.timing, outgoing: Outgoing::new(SOURCE, now) };
         let mut orders = self.decide(db, &mut sitting, batch).await?;
         self.write(db, &mut sitting, &mut orders).await?;
         Ok(Handled { answers: batch.iter().map(|item| moved(&mut orders, item)).collect(), outgoing: sitting.outgoing })

@@ -1,7 +1,7 @@
 //! The order service: takes orders and carries each through its saga.
 //!
 //! The saga itself is in the `saga` crate; here are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
-//! what comes to orders under way, `tell` says what came of it, `sweeper` is the clock, `store` has the statements.
+//! what comes to orders under way, `tell` says what came of it, `sweeper` takes what is due, `store` has the statements.
 
 mod advance;
 mod edge;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use chassis::clock::SteadyClock;
 use chassis::settings::{Secret, database_url, hidden, seconds};
 use chassis::{Parts, Recall, Running, Service, Source, http};
 use clap::{Args, Parser};
@@ -143,8 +144,11 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     let service =
         Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
     let recent = Arc::new(Recent::default());
+    let clock = SteadyClock::default();
+    service.spawn(clock.clone().run(service.database(), service.shutdown()));
     let advance = Arc::new(Advance {
         database: service.database(),
+        clock: clock.clone(),
         timing: settings.timing,
         recent: recent.clone(),
         waiting: Waiting::default(),
@@ -163,10 +167,16 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     ));
     service.health().expect(plans::CHECK);
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
-    service.spawn(sweeper::count(service.database(), service.health(), settings.timing.stuck_after, service.shutdown()));
+    service.spawn(sweeper::count(
+        service.database(),
+        clock.clone(),
+        service.health(),
+        settings.timing.stuck_after,
+        service.shutdown(),
+    ));
     let edge = Arc::new(edge::Edge {
         database: service.database(),
-        placing: service.group_commit(Arc::new(Place { database: service.database(), timing: settings.timing, recent })),
+        placing: service.group_commit(Arc::new(Place { database: service.database(), clock, timing: settings.timing, recent })),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing};
 use chrono::{DateTime, Utc};
@@ -20,6 +21,7 @@ use crate::{SOURCE, Timing, store, timer};
 /// Places orders.
 pub struct Place {
     pub database: Database,
+    pub clock: SteadyClock,
     pub timing: Timing,
     pub recent: Arc<Recent>,
 }
@@ -53,7 +55,7 @@ impl Handler for Place {
         let keys: Vec<&str> = batch.iter().filter_map(|new| new.key.as_deref()).collect();
         // By key: what was placed with it before, and what is being placed with it now.
         let mut first = if keys.is_empty() { HashMap::new() } else { store::by_keys(db, &keys).await? };
-        let now = self.database.now(db).await?;
+        let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
         let mut outgoing = Outgoing::new(SOURCE, now);
         let (mut entries, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for new in batch {
@@ -62,7 +64,7 @@ impl Handler for Place {
                 continue;
             }
             let begun = decide(&new.order, &State::new(), &Input::Start);
-            let row = self.row(new, begun.state, now);
+            let row = self.row(new, begun.state, now, steady);
             let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages)?;
             let history = vec![entry.whole.clone()];
             entries.push(entry);
@@ -92,7 +94,7 @@ impl Handler for Place {
 }
 
 impl Place {
-    fn row(&self, new: &NewOrder, state: State<Order>, now: DateTime<Utc>) -> Row {
+    fn row(&self, new: &NewOrder, state: State<Order>, now: DateTime<Utc>, steady: DateTime<Utc>) -> Row {
         let mut row = Row {
             order: new.order.clone(),
             state,
@@ -101,10 +103,11 @@ impl Place {
             trace: new.trace.clone(),
             created_at: now,
             updated_at: now,
+            began_at: steady,
             waiting_since: None,
             due_at: None,
         };
-        timer::wind(&mut row, &State::new(), now, &self.timing);
+        timer::wind(&mut row, &State::new(), steady, &self.timing);
         row
     }
 }

@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
+use chassis::database::Reader;
 use chassis::http::{Checks, Id, Json, Page, PageQuery, Problem, Query, parse_id};
 use chrono::{DateTime, Utc};
 use events::order::Status;
@@ -20,6 +21,7 @@ use saga::order::{Order, Step};
 use saga::{Action, Direction, State as SagaState, Verdict, Why};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::advance::Trigger;
 use crate::edge::{Edge, find, not_found};
@@ -67,7 +69,7 @@ struct Waiting {
 impl From<InFlight> for View {
     fn from(saga: InFlight) -> Self {
         let cause = cause(&saga);
-        let InFlight { row, fingerprint, stuck, .. } = saga;
+        let InFlight { row, fingerprint, stuck, waiting_since, due_at, .. } = saga;
         let direction = |direction| match direction {
             Direction::Act => "act",
             Direction::Undo => "undo",
@@ -80,8 +82,8 @@ impl From<InFlight> for View {
             plan: row.state.plan_version(),
             fingerprint,
             waiting: row.state.outstanding().map(waiting).collect(),
-            waiting_since: row.waiting_since,
-            due_at: row.due_at,
+            waiting_since,
+            due_at,
             stuck,
             cause,
             created_at: row.created_at,
@@ -103,8 +105,7 @@ fn cause(saga: &InFlight) -> Option<String> {
         (Step::ReserveStock, Direction::Act) => "reserve the stock",
         (Step::ReserveStock, Direction::Undo) => "give back the stock",
     };
-    let since =
-        saga.row.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     let plural = if attempts == 1 { "" } else { "s" };
     Some(format!(
         "waiting for the {whom} service to {what}{}, {attempts} attempt{plural}, last answer: {}",
@@ -133,8 +134,7 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
         order: None,
         stuck_after: edge.stuck_after,
     };
-    let (after, count) = (page.after, page.rows());
-    let sagas = edge.database.read(|mut db| async move { store::sagas(&mut db, filter, after, count).await }).await?;
+    let sagas = sagas(&edge, filter, page.after, page.rows()).await?;
     page.page(sagas.into_iter().map(View::from).collect(), |view| view.order_id.0)
 }
 
@@ -156,9 +156,18 @@ async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body
 }
 
 async fn view(edge: &Edge, order: OrderId) -> Result<View, Problem> {
-    let filter = &SagaFilter { order: Some(order), stuck_after: edge.stuck_after, ..SagaFilter::default() };
-    let found = edge.database.read(|mut db| async move { store::sagas(&mut db, filter, None, 1).await }).await?;
+    let filter = SagaFilter { order: Some(order), stuck_after: edge.stuck_after, ..SagaFilter::default() };
+    let found = sagas(edge, &filter, None, 1).await?;
     found.into_iter().next().map(View::from).ok_or_else(|| not_found(order))
+}
+
+async fn sagas(edge: &Edge, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
+    let clock = &edge.advance.clock;
+    let read = |mut db: Reader| async move {
+        let steady = clock.now(&mut db).await?;
+        store::sagas(&mut db, steady, filter, after, rows).await
+    };
+    edge.database.read(read).await
 }
 
 /// A whole saga on one line: what `waybill saga export` writes and `saga::Waybill` reads.

@@ -3,7 +3,8 @@
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
     () => {
-        "id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, waiting_since, due_at"
+        "id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+         coalesce(began_at, created_at) as began_at, waiting_since, due_at"
     };
 }
 
@@ -59,6 +60,7 @@ impl FromRow<'_, PgRow> for Row {
             trace: TraceParent::parse(trace).ok_or_else(|| corrupt(format!("no traceparent: {trace}")))?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
+            began_at: row.try_get("began_at")?,
             waiting_since: row.try_get("waiting_since")?,
             due_at: row.try_get("due_at")?,
         })
@@ -87,11 +89,11 @@ pub async fn insert(
         chassis::outbox!(),
         "), appended as (",
         append!(),
-        ") insert into orders (id, user_id, items, status, state, sequence, waiting_since, due_at, traceparent, idempotency_key, \
-                               created_at, updated_at) \
-         select id, user_id, items::json, $12, state::json, 1, $9, due_at, traceparent, key, $9, $9 \
-         from unnest($10::uuid[], $11::uuid[], $13::text[], $14::text[], $15::timestamptz[], $16::text[], $17::text[]) \
-              as new (id, user_id, items, state, due_at, traceparent, key)"
+        ") insert into orders (id, user_id, items, status, state, sequence, began_at, waiting_since, due_at, traceparent, \
+                               idempotency_key, created_at, updated_at) \
+         select id, user_id, items::json, $12, state::json, 1, began_at, began_at, due_at, traceparent, key, $9, $9 \
+         from unnest($10::uuid[], $11::uuid[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::text[], \
+                     $18::text[]) as new (id, user_id, items, state, began_at, due_at, traceparent, key)"
     ));
     let statement = with_entries(statement, now, entries)
         .bind(new.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
@@ -99,6 +101,7 @@ pub async fn insert(
         .bind(Status::Pending.as_str())
         .bind(items)
         .bind(states)
+        .bind(new.iter().map(|(row, _)| row.began_at).collect::<Vec<_>>())
         .bind(new.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
         .bind(new.iter().map(|(row, _)| row.trace.as_str()).collect::<Vec<_>>())
         .bind(new.iter().map(|(_, key)| *key).collect::<Vec<_>>());
@@ -283,9 +286,10 @@ fn entry(row: &PgRow) -> sqlx::Result<(u32, Box<RawValue>)> {
     Ok((sequence, whole_entry(sequence, row.try_get("at")?, entry)?))
 }
 
-/// Orders that are due, the oldest first. Unlocked: the decision locks them and looks again.
-pub async fn due(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar("select id from orders where not settled and due_at <= now() order by id limit $1")
+/// Orders that are due by the steady clock, the oldest first. Unlocked: the decision looks again.
+pub async fn due(db: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar("select id from orders where not settled and due_at <= $1 order by id limit $2")
+        .bind(now)
         .bind(limit)
         .fetch_all(db)
         .await

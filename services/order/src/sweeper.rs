@@ -1,11 +1,12 @@
-//! The clock of every saga: takes what is due by the database's time and lets it decide.
+//! The alarm of every saga: takes what is due by the steady clock and lets it decide.
 //!
 //! This alone covers lost commands, lost answers, crashed processes and a wiped broker.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::database::Database;
+use chassis::clock::SteadyClock;
+use chassis::database::{Database, Reader};
 use chassis::health::Health;
 use chassis::{UnitOfWork, metrics};
 use events::OrderId;
@@ -35,10 +36,10 @@ pub async fn run(database: Database, unit: UnitOfWork, advance: Arc<Advance>, ev
 }
 
 /// Counts the sagas in flight and those that are stuck, for /metrics and /readyz, until shutdown.
-pub async fn count(database: Database, health: Health, stuck_after: Duration, shutdown: CancellationToken) {
+pub async fn count(database: Database, clock: SteadyClock, health: Health, stuck_after: Duration, shutdown: CancellationToken) {
     const COUNT_EVERY: Duration = Duration::from_secs(5);
     while !shutdown.is_cancelled() {
-        if let Ok((in_flight, stuck)) = database.read(|mut db| async move { store::count(&mut db, stuck_after).await }).await {
+        if let Ok((in_flight, stuck)) = counts(&database, &clock, stuck_after).await {
             metrics::sagas(in_flight, stuck);
             health.note("sagas", format!("{in_flight} in flight, {stuck} stuck"));
         }
@@ -49,9 +50,22 @@ pub async fn count(database: Database, health: Health, stuck_after: Duration, sh
     }
 }
 
+async fn counts(database: &Database, clock: &SteadyClock, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
+    let count = |mut db: Reader| async move {
+        let now = clock.now(&mut db).await?;
+        store::count(&mut db, now, stuck_after).await
+    };
+    database.read(count).await
+}
+
 /// One batch. Two instances may find the same orders; what one decides, the other cannot write, and then sees that nothing is due any more.
 async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> anyhow::Result<usize> {
-    let due = database.read(|mut db| async move { store::due(&mut db, SWEEP_MAX).await }).await?;
+    let clock = &advance.clock;
+    let look = |mut db: Reader| async move {
+        let now = clock.now(&mut db).await?;
+        store::due(&mut db, now, SWEEP_MAX).await
+    };
+    let due = database.read(look).await?;
     if due.is_empty() {
         return Ok(0);
     }

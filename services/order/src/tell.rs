@@ -154,6 +154,7 @@ mod tests {
             trace: TraceParent::from_random(7),
             created_at: begun,
             updated_at: begun,
+            began_at: begun,
             waiting_since: None,
             due_at: None,
         };

@@ -24,6 +24,8 @@ pub struct Row {
     pub created_at: DateTime<Utc>,
     /// When it last moved.
     pub updated_at: DateTime<Utc>,
+    /// What its deadline counts from. A reading of the steady clock, as the next two are.
+    pub began_at: DateTime<Utc>,
     /// Since when the command under way is unanswered.
     pub waiting_since: Option<DateTime<Utc>>,
     /// When to ask again, or to give up.

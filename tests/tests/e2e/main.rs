@@ -5,6 +5,7 @@ mod cli_saga;
 mod containers;
 mod dead_letters;
 mod faults_broker;
+mod faults_clock;
 mod faults_database;
 mod faults_edge;
 mod faults_network;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
 use saga::order::Step;
@@ -16,6 +16,10 @@ pub struct InFlight {
     pub row: Row,
     pub fingerprint: Option<String>,
     pub stuck: bool,
+    /// Since when the command under way is unanswered, as a time of day.
+    pub waiting_since: Option<DateTime<Utc>>,
+    /// When to ask again, or to give up, as a time of day.
+    pub due_at: Option<DateTime<Utc>>,
     /// The type of the last answer in its history.
     pub last_answer: Option<String>,
 }
@@ -33,12 +37,18 @@ pub struct SagaFilter {
     pub stuck_after: Duration,
 }
 
-/// Sagas, newest first.
-pub async fn sagas(db: &mut PgConnection, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
+/// Sagas, newest first. `steady`: what the steady clock says now.
+pub async fn sagas(
+    db: &mut PgConnection,
+    steady: DateTime<Utc>,
+    filter: &SagaFilter,
+    after: Option<Uuid>,
+    rows: i64,
+) -> sqlx::Result<Vec<InFlight>> {
     let in_flight_only = filter.order.is_none() && filter.status.is_none_or(|status| !status.is_final());
     let rows = sqlx::query(
         concat!("select ", columns!(), ", \
-                coalesce(waiting_since < now() - make_interval(secs => $1), false) as stuck, \
+                coalesce(waiting_since < $1, false) as stuck, now() as now, \
                 (select fingerprint from plans where version = (state->>'plan')::int) as fingerprint, \
                 (select entry::json->'message'->'answer'->>'type' from order_history \
                  where order_id = id and entry::json->'message'->'answer' is not null order by order_history.sequence desc limit 1) as last_answer \
@@ -46,10 +56,10 @@ pub async fn sagas(db: &mut PgConnection, filter: &SagaFilter, after: Option<Uui
          where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
            and ($5::text is null or (state::jsonb)->'steps'->$5 ?| array['asked', 'undoing']) \
            and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and ($7::uuid is null or user_id = $7) \
-           and (not $8 or waiting_since < now() - make_interval(secs => $1)) and ($9::uuid is null or id < $9) \
+           and (not $8 or waiting_since < $1) and ($9::uuid is null or id < $9) \
          order by id desc limit $10"),
     )
-    .bind(filter.stuck_after.as_secs_f64())
+    .bind(before(steady, filter.stuck_after))
     .bind(in_flight_only)
     .bind(filter.order.map(|order| order.0))
     .bind(filter.status.map(Status::as_str))
@@ -63,7 +73,12 @@ pub async fn sagas(db: &mut PgConnection, filter: &SagaFilter, after: Option<Uui
     .await?;
     rows.iter()
         .map(|row| {
+            // Readings of the steady clock as times of day: what has passed since is the same by both.
+            let ahead = row.try_get::<DateTime<Utc>, _>("now")? - steady;
+            let of_day = |reading: Option<DateTime<Utc>>| reading.and_then(|reading| reading.checked_add_signed(ahead));
             Ok(InFlight {
+                waiting_since: of_day(row.try_get("waiting_since")?),
+                due_at: of_day(row.try_get("due_at")?),
                 fingerprint: row.try_get("fingerprint")?,
                 stuck: row.try_get("stuck")?,
                 last_answer: row.try_get("last_answer")?,
@@ -94,14 +109,17 @@ pub async fn oldest_first(
     .await
 }
 
-/// How many sagas are in flight, and how many of them are stuck.
-pub async fn count(db: &mut PgConnection, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
-    sqlx::query_as(
-        "select count(*), count(*) filter (where waiting_since < now() - make_interval(secs => $1)) from orders where not settled",
-    )
-    .bind(stuck_after.as_secs_f64())
-    .fetch_one(db)
-    .await
+/// How many sagas are in flight, and how many of them are stuck. `steady`: what the steady clock says now.
+pub async fn count(db: &mut PgConnection, steady: DateTime<Utc>, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as("select count(*), count(*) filter (where waiting_since < $1) from orders where not settled")
+        .bind(before(steady, stuck_after))
+        .fetch_one(db)
+        .await
+}
+
+/// So long before. A span of more than a hundred years is as good as for ever.
+fn before(steady: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    steady - TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX).min(TimeDelta::days(36_500))
 }
 
 /// Records what a plan version means, unless it is recorded; returns what is.
