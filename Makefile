@@ -11,12 +11,15 @@ ARGS =
 
 # For `make faults`: rows of the matrix (ROWS=7,8), how often each (N=20), and the seed of its choices (SEED=1).
 
-.PHONY: help up build test faults lint deny
+# For `make soak`: minutes (MINUTES=10), and the seed (SEED=1).
+
+.PHONY: help up build test faults soak lint deny
 
 help:
 	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
 	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
 	@echo 'make faults  the whole matrix of faults, each row 20 times: make faults N=3 ROWS=7,8 SEED=1'
+	@echo 'make soak    faults at random under load, from a seed: make soak MINUTES=10 SEED=1'
 	@echo 'make lint   formatting and clippy, warnings are errors'
 	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
 	@echo 'make build  binaries in target/release; those of the image, in target/dist: make build PROFILE=dist'
@@ -45,6 +48,10 @@ test:
 faults:
 	$(CARGO) build --workspace --locked --all-targets
 	@exec target/debug/waybill-proof faults $${ROWS:+--rows=$$ROWS} $${N:+--times=$$N} $${SEED:+--seed=$$SEED}
+
+soak:
+	$(CARGO) build --workspace --locked --all-targets
+	@exec target/debug/waybill-proof soak $${MINUTES:+--minutes=$$MINUTES} $${SEED:+--seed=$$SEED}
 
 lint:
 	$(CARGO) fmt --all --check

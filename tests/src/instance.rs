@@ -187,6 +187,27 @@ impl Instance {
         }
     }
 
+    /// How its process ended, if it did without being told to.
+    pub fn ended(&self) -> Option<std::process::ExitStatus> {
+        match &mut *self.running.lock().expect("never poisoned") {
+            Some(Running::Process(child)) => child.try_wait().ok().flatten(),
+            _ => None,
+        }
+    }
+
+    /// Tells its process to stop (SIGTERM) and waits this long for its end; then it is killed. Returns how it ended, if by itself.
+    pub async fn stop_within(&self, patience: Duration) -> Option<std::process::ExitStatus> {
+        self.signal(rustix::process::Signal::TERM);
+        let Some(Running::Process(mut child)) = self.take() else { return None };
+        match tokio::time::timeout(patience, child.wait()).await {
+            Ok(ended) => ended.ok(),
+            Err(_) => {
+                child.kill().await.expect("a child to kill");
+                None
+            }
+        }
+    }
+
     /// Sends its process a signal that does not end it: SIGSTOP, SIGCONT.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).expect("a process");
@@ -213,7 +234,7 @@ impl Drop for Instance {
 
 /// A program of ours beside this one: beside a program, or beside the folder of a test's executable. Cargo builds this package's along with
 /// the integration tests.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a running executable");
     let folder = own.parent().expect("target/<profile> or target/<profile>/deps");
     let folder = if folder.ends_with("deps") { folder.parent().expect("target/<profile>") } else { folder };

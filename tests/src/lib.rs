@@ -37,7 +37,7 @@ pub use audit::Audit;
 pub use domain::{id, order_body};
 pub use eventually::eventually;
 pub use http::{Answer, Door, answer};
-pub use instance::{Instance, Service, Surroundings};
+pub use instance::{Instance, Service, Surroundings, program};
 pub use proxy::{Lane, Line, Proxy};
 pub use settings::Settings;
 pub use streams::Said;

@@ -261,7 +261,8 @@ impl System {
         instance
     }
 
-    fn another(&self, service: Service) -> Arc<Instance> {
+    /// Another instance of a service on a port of its own, not started yet.
+    pub fn another(&self, service: Service) -> Arc<Instance> {
         let port = Port::FREE.pick().expect("a free port");
         let instance = Arc::new(Instance::new(service, port, self.settings.clone(), self.client.clone()));
         self.seconds.lock().expect("never poisoned").push(instance.clone());

@@ -5,6 +5,7 @@ mod report;
 mod rows;
 mod run;
 mod scene;
+mod soak;
 mod tmpfs;
 
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ use crate::run::Run;
 enum Command {
     /// Runs the matrix of faults, each row so many times, and prints a table.
     Faults(Faults),
+    /// Mixes faults at random from a seed, under load, and looks at everything at quiet points.
+    Soak(soak::Soak),
 }
 
 #[derive(clap::Args)]
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     match Command::parse() {
         Command::Faults(arguments) => runtime.block_on(faults(arguments)),
+        Command::Soak(arguments) => runtime.block_on(soak::run(arguments)),
     }
 }
 

@@ -108,7 +108,7 @@ fn spread(times: &[Duration]) -> String {
 }
 
 /// The commit of the checkout this was built in, marked where it was changed.
-fn commit() -> String {
+pub fn commit() -> String {
     let described = Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=10"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -9,6 +9,8 @@ mod participants;
 mod processes;
 mod rights;
 
+pub use processes::{clock_environment, faketime};
+
 use crate::run::Body;
 
 /// A row of the matrix.

@@ -268,18 +268,16 @@ pub fn faketime() -> Option<&'static str> {
     PLACES.into_iter().find(|place| Path::new(place).is_file())
 }
 
-/// A process of this service reads its clock through a file from its next start on.
-fn another_clock(scene: &Scene, service: Service, library: &str, file: &Path) {
+/// What makes a process read its wall clock through a file: `+1h`, `-1d`. Spans of time pass as ever.
+pub fn clock_environment(library: &str, file: &Path) -> Vec<(String, String)> {
     let environment = [
         ("LD_PRELOAD", library.to_owned()),
         ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
         ("FAKETIME_NO_CACHE", "1".to_owned()),
-        // Spans of time pass as ever: what jumps is the wall clock.
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ("DONT_FAKE_MONOTONIC", "1".to_owned()),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
-    scene.system.instance(service).surround(Surroundings { environment, log: None });
+    environment.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 pub async fn clock(run: Run) {
@@ -293,7 +291,8 @@ pub async fn clock(run: Run) {
     };
     for service in PUBLISHERS {
         set(service, 0);
-        another_clock(&scene, service, library, &folder.join(service.name()));
+        let environment = clock_environment(library, &folder.join(service.name()));
+        scene.system.instance(service).surround(Surroundings { environment, log: None });
         scene.system.spawn_binary(service).await;
     }
     for _ in 0..run.times {

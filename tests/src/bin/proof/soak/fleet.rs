@@ -1,0 +1,118 @@
+//! Two processes of every service, on lines that can be bad, and the locks that keep two faults from one thing.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tests::{Door, Instance, Proxy, Service, Surroundings, System};
+use tokio::sync::Mutex;
+
+use crate::rows::faketime;
+use crate::soak::faults::Log;
+
+/// How long a process may take until it is ready, once everything is well again.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A process, and the lock of whoever does something to it.
+pub struct Member {
+    /// `order-2`.
+    pub name: String,
+    pub instance: Arc<Instance>,
+    pub lock: Mutex<()>,
+    /// The file that says what time it is for it.
+    pub clock: Option<std::path::PathBuf>,
+}
+
+/// The system under chaos.
+pub struct Fleet {
+    pub system: System,
+    pub members: Vec<Member>,
+    /// A lock for each of user, product and order, line to the database and line to the broker.
+    pub lines: [Mutex<()>; 6],
+    pub broker: Mutex<()>,
+    pub database: Mutex<()>,
+}
+
+impl Fleet {
+    /// Starts it, with its data and the logs of all in this folder.
+    pub async fn start(folder: &Path, log: &Log) -> Arc<Self> {
+        let data = folder.join("data");
+        let system = System::builder()
+            .impatient()
+            .order(|order| {
+                // Some orders are given up, most are not.
+                order.timing.step_deadline = Duration::from_secs(20);
+                order.timing.order_deadline = Duration::from_secs(60);
+            })
+            .stack(|stack| {
+                stack.data = stack::Data::Persistent(data);
+                stack.postgres.durable = true;
+            })
+            .linked()
+            .start()
+            .await;
+        let logs = folder.join("logs");
+        let clocks = folder.join("clocks");
+        [&logs, &clocks].into_iter().for_each(|folder| fs::create_dir_all(folder).expect("a folder"));
+        let mut members = Vec::new();
+        for service in Service::ALL {
+            let first = system.instance(service).clone();
+            first.stop().await;
+            for (number, instance) in [first, system.another(service)].into_iter().enumerate() {
+                let name = format!("{}-{}", service.name(), number + 1);
+                let mut environment =
+                    vec![("RUST_LOG".to_owned(), "info".to_owned()), ("RUST_BACKTRACE".to_owned(), "0".to_owned())];
+                // The second of each lives by another clock.
+                let clock = faketime().filter(|_| number == 1).map(|library| {
+                    let file = clocks.join(&name);
+                    fs::write(&file, "+0").expect("a file");
+                    environment.extend(crate::rows::clock_environment(library, &file));
+                    file
+                });
+                let log = Some(logs.join(format!("{name}.log")));
+                instance.surround(Surroundings { environment, log });
+                instance.launch_binary();
+                instance.ready().await;
+                members.push(Member { name, instance, lock: Mutex::default(), clock });
+            }
+        }
+        log.say("the system is up");
+        Arc::new(Self { system, members, lines: Default::default(), broker: Mutex::default(), database: Mutex::default() })
+    }
+
+    /// Where a client may knock for a service: its two instances, and the two gateways.
+    pub fn door(&self, service: Service, rng: &mut fastrand::Rng) -> Door {
+        let through = if rng.bool() { service } else { Service::Gateway };
+        self.members[through as usize * 2 + rng.usize(..2)].instance.door()
+    }
+
+    /// The line of a service's, by its number among the locks.
+    pub fn line(&self, number: usize) -> (Service, &'static str, &Proxy) {
+        let service = [Service::User, Service::Product, Service::Order][number / 2];
+        let links = self.system.links(service);
+        if number.is_multiple_of(2) { (service, "database", &links.database) } else { (service, "broker", &links.broker) }
+    }
+
+    /// Everything is whole again, and every process is ready.
+    pub async fn heal(&self) {
+        self.system.heal_links();
+        for member in &self.members {
+            if let Some(clock) = &member.clock {
+                let _ = fs::write(clock, "+0");
+            }
+            if !member.instance.is_running() {
+                member.instance.launch_binary();
+            }
+        }
+        let ready = async {
+            for member in &self.members {
+                member.instance.ready().await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(READY_WITHIN, ready).await.is_ok(),
+            "not every process is ready {READY_WITHIN:?} after the heal"
+        );
+    }
+}
