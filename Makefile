@@ -11,15 +11,17 @@ ARGS =
 
 # For `make faults`: rows of the matrix (ROWS=7,8), how often each (N=20), and the seed of its choices (SEED=1).
 
+# For `make fuzz`: seconds for each target (SECONDS=60), and the seed (SEED=1).
 # For `make soak`: minutes (MINUTES=10), and the seed (SEED=1).
 
-.PHONY: help up build test faults soak lint deny
+.PHONY: help up build test faults soak fuzz lint deny
 
 help:
 	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
 	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
 	@echo 'make faults  the whole matrix of faults, each row 20 times: make faults N=3 ROWS=7,8 SEED=1'
 	@echo 'make soak    faults at random under load, from a seed: make soak MINUTES=10 SEED=1'
+	@echo 'make fuzz    every decoder that faces the outside, so many seconds each: make fuzz SECONDS=60'
 	@echo 'make lint   formatting and clippy, warnings are errors'
 	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
 	@echo 'make build  binaries in target/release; those of the image, in target/dist: make build PROFILE=dist'
@@ -52,6 +54,11 @@ faults:
 soak:
 	$(CARGO) build --workspace --locked --all-targets
 	@exec target/debug/waybill-proof soak $${MINUTES:+--minutes=$$MINUTES} $${SEED:+--seed=$$SEED}
+
+# Inputs that break a decoder are written to its corpus, fuzz/corpus/<target>.
+fuzz:
+	@WAYBILL_FUZZ_SECONDS=$${SECONDS:-10} WAYBILL_FUZZ_SEED=$$SEED \
+		$(CARGO) test --workspace --locked --lib --bins fuzz:: -- --test-threads=2 --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,5 +1,7 @@
 //! `waybill dead-letter`: what could not be handled, and what to do about it.
 
+#[cfg(test)]
+mod fuzz;
 mod hand;
 mod letter;
 mod select;

@@ -9,6 +9,8 @@ mod client;
 mod confirm;
 mod dead_letter;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod health;
 mod import;
 mod input;

@@ -4,6 +4,8 @@ mod act;
 mod chunks;
 mod export;
 mod follow;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod jetstream;
 mod list;

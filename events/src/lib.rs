@@ -7,6 +7,8 @@
 
 pub mod dead_letter;
 mod envelope;
+#[cfg(test)]
+mod fuzz;
 mod ids;
 mod money;
 pub mod order;

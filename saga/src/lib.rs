@@ -18,6 +18,8 @@ extern crate self as saga; // the test scenarios are shared with the tests outsi
 
 mod change;
 mod decide;
+#[cfg(test)]
+mod fuzz;
 mod history;
 mod input;
 pub mod order;

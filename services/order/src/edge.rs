@@ -1,5 +1,8 @@
 //! The order service's HTTP edge.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;

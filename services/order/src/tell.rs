@@ -1,5 +1,8 @@
 //! Turns what a saga wants said into messages, and makes again what was told before from the history alone.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context as _;

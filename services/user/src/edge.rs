@@ -1,5 +1,8 @@
 //! The user service's HTTP edge.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::sync::Arc;
 
 use axum::extract::State;

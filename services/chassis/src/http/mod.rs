@@ -2,6 +2,8 @@
 
 mod admission;
 mod connection;
+#[cfg(test)]
+mod fuzz;
 mod headers;
 mod json;
 mod page;

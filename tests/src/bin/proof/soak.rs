@@ -126,6 +126,9 @@ async fn play(arguments: &Soak, seed: u64, left: Duration) -> Option<Round> {
     };
     let (orders, requests, mut violations) = ended.unwrap_or_else(|error| (0, BTreeMap::new(), vec![words(error)]));
     violations.extend(log.violations());
+    if violations.is_empty() && (orders == 0 || log.counts().is_empty()) {
+        violations.push("nothing happened: no fault, or no order".to_owned());
+    }
     if violations.is_empty() {
         let _ = fs::remove_dir_all(&folder);
     } else {
