@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Failure, Problem};
+use crate::retry::{Unmade, surely};
 use crate::system::shown;
 
 /// How long an ordinary request may take. Requests that wait for an outcome add their wait to it.
@@ -78,6 +79,11 @@ impl Gateway {
     /// Creates something at most once: the same key again gives the same thing again.
     pub async fn create<T: DeserializeOwned>(&self, path: &str, key: &str, body: &impl Serialize) -> Result<Answer<T>, Failure> {
         self.send(self.request(Method::POST, path).header(IDEMPOTENCY_KEY, key_header(key)).json(body)).await
+    }
+
+    /// Changes something at most once, and repeats the request, with the same key, while its answer is lost.
+    pub async fn change<T: DeserializeOwned>(&self, path: &str, key: &str, body: &impl Serialize) -> Result<T, Unmade> {
+        surely(async || self.create(path, key, body).await.map(|answer| answer.body)).await
     }
 
     /// One page of a list.

@@ -5,7 +5,6 @@ mod view;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use events::order::Status;
@@ -17,10 +16,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::view::Order;
+use crate::args::{Once, perhaps};
 use crate::client::{self, Gateway, key_header};
 use crate::list;
 use crate::output::Output;
 use crate::problem::Failure;
+use crate::retry::surely;
 
 /// Shown under `waybill order --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -100,9 +101,8 @@ pub struct Submit {
     /// Do not wait for the outcome.
     #[arg(long, conflicts_with = "wait")]
     no_wait: bool,
-    /// A name for this order: the same key again gives the same order again. Without one, every call is a new order.
-    #[arg(long, value_name = "KEY", value_parser = key)]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    once: Once,
 }
 
 impl Command {
@@ -128,25 +128,20 @@ impl Command {
 impl Submit {
     async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
         let deadline = Instant::now() + Duration::from_secs(self.wait);
-        // A key even where none was given: if the connection breaks, the user can ask again without ordering twice.
-        let key = self.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
-        let mut request = gateway
-            .request(Method::POST, "/orders")
-            .header("idempotency-key", key_header(&key))
-            .json(&json!({"user_id": self.user, "items": self.items}));
-        if !self.no_wait {
-            let wait = self.wait.min(LONGEST_PREFERENCE);
-            request = request.header("prefer", format!("wait={wait}")).timeout(client::PATIENCE + Duration::from_secs(wait));
-        }
-        let mut order: Order = match gateway.send(request).await {
-            Ok(answer) => answer.body,
-            Err(failure @ Failure::Unreachable { .. }) => {
-                return Err(failure).context(format!(
-                    "The order may have been placed. The same command with --idempotency-key {key} finds it, or places it."
-                ));
+        let key = self.once.key();
+        let request = || {
+            let request = gateway
+                .request(Method::POST, "/orders")
+                .header("idempotency-key", key_header(&key))
+                .json(&json!({"user_id": self.user, "items": self.items}));
+            if self.no_wait {
+                return request;
             }
-            Err(failure) => return Err(failure.into()),
+            let wait = self.wait.min(LONGEST_PREFERENCE);
+            request.header("prefer", format!("wait={wait}")).timeout(client::PATIENCE + Duration::from_secs(wait))
         };
+        let placed = surely(async || gateway.send::<Order>(request()).await.map(|answer| answer.body)).await;
+        let mut order = placed.map_err(|unmade| unmade.or_perhaps(|| perhaps("The order may have been placed", &key)))?;
         if !self.no_wait {
             order = until(gateway, order, deadline, Status::is_final).await?;
         }
@@ -165,7 +160,10 @@ const LONGEST_PREFERENCE: u64 = 30;
 
 async fn cancel(gateway: &Gateway, out: Output, id: OrderId, wait: Option<u64>) -> anyhow::Result<ExitCode> {
     let deadline = Instant::now() + Duration::from_secs(wait.unwrap_or_default());
-    let mut order: Order = gateway.send(gateway.request(Method::POST, &format!("/orders/{id}/cancel"))).await?.body;
+    let (path, key) = (format!("/orders/{id}/cancel"), Uuid::now_v7().to_string());
+    let cancelled = gateway.change(&path, &key, &json!({})).await;
+    let mut order: Order = cancelled
+        .map_err(|unmade| unmade.or_perhaps(|| format!("The order may have been cancelled. `waybill order show {id}` tells.")))?;
     if wait.is_some() {
         // A confirmed order was final before; being accepted for cancellation, it is not any more.
         order = until(gateway, order, deadline, |status| status.is_final() && status != Status::Confirmed).await?;
@@ -205,11 +203,6 @@ fn item(text: &str) -> Result<Line, String> {
     let quantity =
         quantity.parse().ok().and_then(Quantity::new).ok_or_else(|| format!("`{quantity}` is not a quantity: 1 to 100000"))?;
     Ok(Line { product_id, quantity })
-}
-
-fn key(text: &str) -> Result<String, String> {
-    let printable = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if printable { Ok(text.to_owned()) } else { Err("must be printable ASCII, and not empty".to_owned()) }
 }
 
 fn statuses() -> impl clap::builder::TypedValueParser<Value = Status> {

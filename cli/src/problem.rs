@@ -13,7 +13,7 @@ pub enum Failure {
     /// The server refused, and says why.
     #[error("{0}")]
     Problem(Box<Problem>),
-    /// No connection, or it broke before the answer was complete: the request may or may not have been carried out.
+    /// No connection, or it broke before the answer was complete. See [`Failure::may_have_happened`].
     #[error("cannot reach {url}: {}", root_cause(.cause))]
     Unreachable {
         /// Where the request went.
@@ -43,6 +43,16 @@ impl Failure {
                 429 | 500..=599 => true,
                 _ => false,
             },
+        }
+    }
+
+    /// Whether the request may have been carried out all the same: it was sent, and what came back does not say. Never where there was no
+    /// connection, and never after a 503, which is said only of what cannot have happened.
+    pub fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Unreachable { cause, .. } => !cause.is_connect(),
+            Self::Garbled { .. } => true,
+            Self::Problem(problem) => matches!(problem.status.as_u16(), 500 | 502 | 504),
         }
     }
 
@@ -167,6 +177,13 @@ mod tests {
             request_id: None,
             retry_after: retry_after.map(Duration::from_secs),
         }))
+    }
+
+    #[test]
+    fn only_what_was_heard_may_have_happened() {
+        for (status, may) in [(503, false), (409, false), (422, false), (408, false), (500, true), (502, true), (504, true)] {
+            assert_eq!(problem(status, None).may_have_happened(), may, "{status}");
+        }
     }
 
     #[test]

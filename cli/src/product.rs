@@ -7,7 +7,7 @@ use events::product::Product;
 use events::{Currency, Money, ProductId};
 use serde_json::json;
 
-use crate::args::Usage;
+use crate::args::{Once, Usage, perhaps};
 use crate::client::Gateway;
 use crate::output::{Output, Tabular, fields, time};
 use crate::{list, price};
@@ -48,6 +48,8 @@ pub enum Command {
         /// How many pieces more; negative: fewer.
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
         delta: i64,
+        #[command(flatten)]
+        once: Once,
     },
 }
 
@@ -72,6 +74,8 @@ pub struct Create {
     /// Pieces in stock.
     #[arg(long, value_name = "N", default_value_t = 0)]
     stock: i64,
+    #[command(flatten)]
+    once: Once,
 }
 
 impl Create {
@@ -91,11 +95,17 @@ impl Command {
             Self::Create(new) => {
                 let price = new.price()?;
                 let body = json!({"name": new.name, "description": new.description, "price": price, "stock": new.stock});
-                gateway.post("/products", &body).await?
+                let key = new.once.key();
+                let made = gateway.change("/products", &key, &body).await;
+                made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The product may have been created", &key)))?
             }
             Self::List(args) => return args.run::<Product>(gateway, out, "/products", vec![]).await,
             Self::Show { id } => gateway.get(&format!("/products/{id}")).await?,
-            Self::Stock { id, delta } => gateway.post(&format!("/products/{id}/stock"), &json!({ "delta": delta })).await?,
+            Self::Stock { id, delta, once } => {
+                let (key, path) = (once.key(), format!("/products/{id}/stock"));
+                let made = gateway.change(&path, &key, &json!({ "delta": delta })).await;
+                made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The stock may have been changed", &key)))?
+            }
         };
         out.one(&product)?;
         Ok(ExitCode::SUCCESS)

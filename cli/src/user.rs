@@ -8,6 +8,7 @@ use events::user::User;
 use reqwest::Method;
 use serde::Serialize;
 
+use crate::args::{Once, perhaps};
 use crate::client::Gateway;
 use crate::list;
 use crate::output::{Output, Tabular};
@@ -54,6 +55,9 @@ pub struct Create {
     /// The name.
     #[arg(long)]
     name: String,
+    #[command(flatten)]
+    #[serde(skip)]
+    once: Once,
 }
 
 /// A change of a user.
@@ -76,7 +80,11 @@ impl Command {
     /// Runs the command.
     pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
         let user: User = match self {
-            Self::Create(new) => gateway.post("/users", &new).await?,
+            Self::Create(new) => {
+                let key = new.once.key();
+                let made = gateway.change("/users", &key, &new).await;
+                made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The user may have been created", &key)))?
+            }
             Self::List(args) => return args.run::<User>(gateway, out, "/users", vec![]).await,
             Self::Show { id } => gateway.get(&format!("/users/{id}")).await?,
             Self::Update(change) => {

@@ -13,7 +13,7 @@ mod testing;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use fake::Fake;
 use serde_json::Value;
@@ -87,11 +87,38 @@ fn a_gateway_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_broken_connection_while_ordering_names_the_key_to_ask_again_with() {
+fn what_was_never_sent_was_not_done_and_nobody_says_it_may_have_been() {
+    for args in [
+        &["order", "submit", "--user", USER, "--item", ITEM, "--idempotency-key", "cart-17"][..],
+        &["product", "stock", USER, "--delta", "5"],
+        &["order", "cancel", USER],
+    ] {
+        let (code, _, stderr) = run(&nowhere(), args);
+        assert_eq!(code, Some(1));
+        assert!(stderr.contains("cannot reach") && !stderr.contains("may have been"), "{stderr}");
+    }
+    let (fake, gateway) = Fake { busy: AtomicU32::new(u32::MAX), ..Fake::default() }.start();
+    let (code, _, stderr) = run(&gateway, &["order", "submit", "--user", USER, "--item", ITEM]);
+    assert_eq!((code, stderr.contains("may have been")), (Some(1), false), "{stderr}");
+    assert_eq!(fake.seen.lock().unwrap().len(), 1, "a 503 is told at once");
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_with_the_same_key() {
+    let (fake, gateway) = Fake { losing: AtomicU32::new(2), outcome: Mutex::new("confirmed"), ..Fake::default() }.start();
+    let (code, _, stderr) = run(&gateway, &["order", "submit", "--user", USER, "--item", ITEM]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!((fake.made.lock().unwrap().len(), fake.losing.load(Ordering::SeqCst)), (1, 0), "one order, asked for three times");
+}
+
+#[test]
+fn answers_that_stay_lost_name_the_key_to_ask_again_with() {
+    let (fake, gateway) = Fake { losing: AtomicU32::new(u32::MAX), ..Fake::default() }.start();
     let args = ["order", "submit", "--user", USER, "--item", ITEM, "--idempotency-key", "cart-17"];
-    let (code, _, stderr) = run(&nowhere(), &args);
+    let (code, _, stderr) = run(&gateway, &args);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("--idempotency-key cart-17"), "{stderr}");
+    assert!(stderr.contains("may have been placed") && stderr.contains("--idempotency-key cart-17"), "{stderr}");
+    assert_eq!(fake.made.lock().unwrap().len(), 1);
 }
 
 #[test]

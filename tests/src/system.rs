@@ -225,6 +225,11 @@ impl System {
         self.instance(service).door()
     }
 
+    /// Requests to a server that a test started by itself, on this port of 127.0.0.1.
+    pub fn door_at(&self, port: u16) -> Door {
+        Door::new(format!("http://127.0.0.1:{port}"), self.client.clone())
+    }
+
     /// Every way to a service: its own port and the gateway, with and without `/v1`.
     pub fn doors(&self, service: Service) -> [Door; 4] {
         let (own, gateway) = (self.door(service), self.door(Service::Gateway));

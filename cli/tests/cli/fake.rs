@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 pub struct Fake {
     /// So many requests are answered 503, Retry-After: 1, before the first is let through.
     pub busy: AtomicU32,
+    /// So many requests are carried out, and their answers lost.
+    pub losing: AtomicU32,
     /// An order is pending until it was looked at so often.
     pub looks: AtomicU32,
     /// What an order is in the end.
@@ -93,6 +95,10 @@ async fn create(
         body
     });
     let answer = (StatusCode::CREATED, Json(thing.clone()));
+    if fake.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |losing| losing.checked_sub(1)).is_ok() {
+        drop(made);
+        panic!("the connection breaks after the work is done");
+    }
     if replayed { ([("idempotency-replayed", "true")], answer).into_response() } else { answer.into_response() }
 }
 

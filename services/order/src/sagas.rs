@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::body::{Body as RawBody, Bytes};
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Reader;
-use chassis::http::{Checks, Id, Json, Page, PageQuery, Problem, Query, parse_id};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, parse_id};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Name, OrderId, UserId};
@@ -245,8 +245,10 @@ struct ActBody {
 async fn act(
     State(edge): State<Arc<Edge>>,
     Path((id, action)): Path<(String, String)>,
+    headers: HeaderMap,
     Json(body): Json<ActBody>,
 ) -> Result<Body<View>, Problem> {
+    IdempotencyKey::refuse(&headers, "an action that was taken already changes nothing when it is repeated")?;
     let id: OrderId = parse_id(&id)?;
     let mut checks = Checks::default();
     let by = checks.take("/by", Name::new(&body.by));

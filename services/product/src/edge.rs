@@ -16,10 +16,11 @@ use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
 use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::handler::{ChangeStock, Create, Creation, Direct, NewProduct, StockChange};
+use crate::handler::{ChangeStock, Create, Creation, Delta, Direct, DirectAsk, NewProduct, StockChange, direct_answer};
+use crate::keyed::{Keyed, Once};
 use crate::shelf::{Ask, Standing};
 use crate::store;
 
@@ -115,16 +116,18 @@ struct StockBody {
 async fn change_stock(
     State(edge): State<Edge>,
     Id(id): Id<ProductId>,
+    headers: HeaderMap,
     Json(body): Json<StockBody>,
-) -> Result<Body<Product>, Problem> {
+) -> Result<Response, Problem> {
+    let keyed = keyed(&headers, "stock", || json!({ "product_id": id, "delta": body.delta }))?;
     let mut checks = Checks::default();
     if body.delta == 0 || !(-StockLevel::MAX..=StockLevel::MAX).contains(&body.delta) {
         checks.refuse("/delta", format!("must be -{0} to {0}, and not 0", StockLevel::MAX));
     }
     checks.finish(Some(()))?;
-    match edge.unit.run_detached(&edge.stocking, (id, body.delta)).await? {
-        StockChange::Changed(product) => Ok(Body(product)),
-        StockChange::Impossible(product) => {
+    match once(edge.unit.run_detached(&edge.stocking, Delta { product: id, delta: body.delta, keyed }).await?)? {
+        Ok(StockChange::Changed(product)) => Ok(Body(product).into_response()),
+        Ok(StockChange::Impossible(product)) => {
             let detail = format!(
                 "{} are available; {:+} would leave less than 0 or more than {}",
                 product.stock,
@@ -133,7 +136,22 @@ async fn change_stock(
             );
             Err(Problem::conflict("stock-out-of-range", detail))
         }
-        StockChange::NotFound => Err(not_found(id)),
+        Ok(StockChange::NotFound) => Err(not_found(id)),
+        Err(before) => Ok(before),
+    }
+}
+
+/// What a request with a key is known by.
+fn keyed(headers: &HeaderMap, kind: &'static str, request: impl FnOnce() -> Value) -> Result<Option<Keyed>, Problem> {
+    Ok(IdempotencyKey::from_headers(headers)?.map(|key| Keyed { kind, key: key.0, request: request() }))
+}
+
+/// What was done now, or the answer of before.
+fn once<T>(once: Once<T>) -> Result<Result<T, Response>, Problem> {
+    match once {
+        Once::Now(done) => Ok(Ok(done)),
+        Once::Before(answer) => Ok(Err((IdempotencyKey::REPLAYED, Body(answer)).into_response())),
+        Once::KeyReused => Err(IdempotencyKey::reused()),
     }
 }
 
@@ -144,26 +162,30 @@ struct ReserveBody {
     quantity: i64,
 }
 
-async fn reserve(State(edge): State<Edge>, Json(body): Json<ReserveBody>) -> Result<Body<serde_json::Value>, Problem> {
+async fn reserve(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<ReserveBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "is not a UUID"));
     let quantity = checks.take("/quantity", Quantity::try_from(body.quantity));
+    let keyed = keyed(&headers, "reserve", || json!({ "product_id": product_id, "quantity": quantity }))?;
     let (product_id, quantity) = checks.finish(product_id.zip(quantity))?;
     let id = ReservationId(Uuid::now_v7());
     let ask = Ask::Reserve(vec![Line { product_id, quantity }]);
-    match edge.unit.run_detached(&edge.reserving, (id, ask)).await? {
-        Standing::Reserved(_) => Ok(Body(json!({ "status": "reserved", "reservation_id": id }))),
-        Standing::Refused(reason) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
-        Standing::Refused(reason) => Err(Problem::conflict("insufficient-stock", reason.detail)),
-        Standing::Released(_) => Err(Problem::conflict("released", "the reservation was released")),
+    match once(edge.unit.run_detached(&edge.reserving, DirectAsk { id, ask, keyed }).await?)? {
+        Ok(Standing::Refused(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
+        Ok(Standing::Refused(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
+        Ok(standing) => Ok(Body(direct_answer(id, &standing)).into_response()),
+        Err(before) => Ok(before),
     }
 }
 
-async fn release(State(edge): State<Edge>, Id(id): Id<ReservationId>) -> Result<Body<serde_json::Value>, Problem> {
+async fn release(State(edge): State<Edge>, Id(id): Id<ReservationId>, headers: HeaderMap) -> Result<Response, Problem> {
+    let keyed = keyed(&headers, "release", || json!({ "reservation_id": id }))?;
     // What an order holds only its saga gives back.
     if edge.database.read(|mut db| async move { store::is_direct(&mut db, id).await }).await? != Some(true) {
         return Err(Problem::not_found(format!("there is no reservation {id}")));
     }
-    edge.unit.run_detached(&edge.reserving, (id, Ask::Release)).await?;
-    Ok(Body(json!({ "status": "released" })))
+    match once(edge.unit.run_detached(&edge.reserving, DirectAsk { id, ask: Ask::Release, keyed }).await?)? {
+        Ok(_) => Ok(Body(json!({ "status": "released" })).into_response()),
+        Err(before) => Ok(before),
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::keyed::{Keyed, Once};
 use crate::shelf::{Ask, Shelf, Standing, Stock};
 use crate::store::Change;
 use crate::{SOURCE, store};
@@ -103,16 +104,50 @@ fn change(locked: &BTreeMap<ProductId, Stock>, before: &BTreeMap<ReservationId, 
 /// Holds stock for a caller without an order.
 pub struct Direct;
 
+/// What a caller asks, without an order.
+#[derive(Clone, Debug)]
+pub struct DirectAsk {
+    pub id: ReservationId,
+    pub ask: Ask,
+    pub keyed: Option<Keyed>,
+}
+
+/// What a caller is answered, of what was done.
+pub fn direct_answer(id: ReservationId, standing: &Standing) -> Option<Value> {
+    match standing {
+        Standing::Reserved(_) => Some(json!({ "status": "reserved", "reservation_id": id })),
+        Standing::Released(_) => Some(json!({ "status": "released" })),
+        Standing::Refused(_) => None,
+    }
+}
+
 impl Handler for Direct {
-    type Item = (ReservationId, Ask);
-    type Answer = Standing;
+    type Item = DirectAsk;
+    type Answer = Once<Standing>;
     const NAME: &'static str = "hold_stock_directly";
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Standing>> {
-        let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|&item| item.clone()).collect();
-        let (change, answers) = settle(tx, &asks).await?;
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&DirectAsk]) -> anyhow::Result<Handled<Once<Standing>>> {
+        let mut answers = Vec::with_capacity(batch.len());
+        for item in batch {
+            answers.push(match &item.keyed {
+                Some(keyed) => keyed.earlier(tx).await?,
+                None => None,
+            });
+        }
+        let new: Vec<&DirectAsk> =
+            batch.iter().zip(&answers).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
+        let asks: Vec<(ReservationId, Ask)> = new.iter().map(|item| (item.id, item.ask.clone())).collect();
+        let (change, standings) = settle(tx, &asks).await?;
+        // A refusal uses up no key: asked again, there may be stock.
+        for (item, standing) in new.iter().zip(&standings) {
+            if let (Some(keyed), Some(answer)) = (&item.keyed, direct_answer(item.id, standing)) {
+                keyed.keep(tx, &answer).await?;
+            }
+        }
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         store::write(tx, &mut outgoing, true, &change).await?;
+        let mut standings = standings.into_iter().map(Once::Now);
+        let answers = answers.into_iter().filter_map(|earlier| earlier.or_else(|| standings.next())).collect();
         Ok(Handled { answers, outgoing })
     }
 }
@@ -180,6 +215,14 @@ impl Handler for Create {
 /// Counts deliveries and losses.
 pub struct ChangeStock;
 
+/// A delivery, or a loss.
+#[derive(Clone, Debug)]
+pub struct Delta {
+    pub product: ProductId,
+    pub delta: i64,
+    pub keyed: Option<Keyed>,
+}
+
 /// What became of a change of stock.
 #[derive(Clone, Debug)]
 pub enum StockChange {
@@ -190,23 +233,32 @@ pub enum StockChange {
 }
 
 impl Handler for ChangeStock {
-    type Item = (ProductId, i64);
-    type Answer = StockChange;
+    type Item = Delta;
+    type Answer = Once<StockChange>;
     const NAME: &'static str = "change_stock";
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<StockChange>> {
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&Delta]) -> anyhow::Result<Handled<Once<StockChange>>> {
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         let mut answers = Vec::with_capacity(batch.len());
-        for &&(id, delta) in batch {
-            answers.push(match store::change_stock(tx, id, delta, StockLevel::MAX).await? {
+        for &Delta { product: id, delta, keyed } in batch {
+            if let Some(keyed) = keyed
+                && let Some(earlier) = keyed.earlier(tx).await?
+            {
+                answers.push(earlier);
+                continue;
+            }
+            answers.push(Once::Now(match store::change_stock(tx, *id, *delta, StockLevel::MAX).await? {
                 Some(product) => {
-                    let changed = StockChanged { delta, product: product.clone() };
-                    let event = Saying::<Event>::event(Uuid::now_v7(), id, changed);
-                    outgoing.tell(event_subject("product", "stock_changed", &id), event)?;
+                    if let Some(keyed) = keyed {
+                        keyed.keep(tx, &serde_json::to_value(&product)?).await?;
+                    }
+                    let changed = StockChanged { delta: *delta, product: product.clone() };
+                    let event = Saying::<Event>::event(Uuid::now_v7(), *id, changed);
+                    outgoing.tell(event_subject("product", "stock_changed", id), event)?;
                     StockChange::Changed(product)
                 }
-                None => store::get(&mut *tx, id).await?.map_or(StockChange::NotFound, StockChange::Impossible),
-            });
+                None => store::get(&mut *tx, *id).await?.map_or(StockChange::NotFound, StockChange::Impossible),
+            }));
         }
         Ok(Handled { answers, outgoing })
     }

@@ -4,6 +4,7 @@
 
 mod edge;
 mod handler;
+mod keyed;
 pub mod shelf;
 mod store;
 

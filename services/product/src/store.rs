@@ -13,6 +13,7 @@ use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
 use crate::handler::NewProduct;
+use crate::keyed::Keyed;
 use crate::shelf::{Held, Standing, Stock};
 
 /// A row of the table.
@@ -98,6 +99,29 @@ pub async fn change_stock(tx: &mut PgConnection, id: ProductId, delta: i64, max:
         record_changes(tx, &[(id, delta)]).await?;
     }
     Ok(row.map(|row| row.0))
+}
+
+/// What was asked with a key before, and what was answered.
+pub async fn keyed(tx: &mut PgConnection, keyed: &Keyed) -> sqlx::Result<Option<(Value, Value)>> {
+    sqlx::query_as("select request, answer from keyed_requests where kind = $1 and idempotency_key = $2")
+        .bind(keyed.kind)
+        .bind(&keyed.key)
+        .fetch_optional(tx)
+        .await
+}
+
+/// Keeps what was answered, unless the key is taken.
+pub async fn keep_keyed(tx: &mut PgConnection, keyed: &Keyed, answer: &Value) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "insert into keyed_requests (kind, idempotency_key, request, answer) values ($1, $2, $3, $4) on conflict do nothing",
+    )
+    .bind(keyed.kind)
+    .bind(&keyed.key)
+    .bind(&keyed.request)
+    .bind(answer)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Locks the stock of products, in the order of their ids, so that two batches never wait for each other in a circle.

@@ -187,7 +187,7 @@ async fn abuse(port: u16, path: &str, length: usize, stop: tokio_util::sync::Can
 }
 
 async fn works(door: &Door, path: &str) {
-    for _ in 0..150 {
+    for _ in 0..60 {
         door.get(path).await.expect(200);
     }
 }
@@ -197,12 +197,17 @@ async fn early_refusals_reset_nobody_and_close_no_door() {
     let system = System::new().await;
     let port = system.instance(Service::Gateway).port;
     let stop = tokio_util::sync::CancellationToken::new();
-    let abuses: Vec<_> =
-        [("/orders", 60_000), ("/orders", 100_000), ("/users/7", 100_000), ("/products/reserve", 250_000), ("/x", 90_000)]
-            .into_iter()
-            .flat_map(|(path, length)| [(port, path, length), (system.instance(Service::Order).port, path, length)])
-            .map(|(port, path, length)| tokio::spawn(abuse(port, path, length, stop.clone())))
-            .collect();
+    let order = system.instance(Service::Order).port;
+    let abuses: Vec<_> = [
+        (port, "/orders", 60_000),
+        (port, "/users/7", 100_000),
+        (port, "/x", 90_000),
+        (order, "/orders", 100_000),
+        (order, "/orders", 250_000),
+    ]
+    .into_iter()
+    .map(|(port, path, length)| tokio::spawn(abuse(port, path, length, stop.clone())))
+    .collect();
     for (_, list) in LISTS {
         works(&system.door(Service::Gateway), list).await;
     }

@@ -128,3 +128,82 @@ async fn keys_make_users_and_products_once() {
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
 }
+
+async fn levels(system: &System, product: events::ProductId) -> (i64, i64) {
+    system.stock(product).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_counts_a_delivery_once_and_answers_it_the_same_again() {
+    let system = System::new().await;
+    for (index, door) in system.doors(Service::Product).iter().enumerate() {
+        let (product, other) = (system.create_product(5, 100).await, system.create_product(5, 100).await);
+        let (key, path) = (format!("stock-{index}"), format!("/products/{product}/stock"));
+        let first = post(door, &path, &key, &json!({ "delta": 7 })).await;
+        assert_eq!((first.expect(200)["stock"].clone(), first.header("idempotency-replayed")), (json!(12), ""));
+        // What happens meanwhile does not change the answer.
+        door.post(&path, &json!({ "delta": 1 })).await.expect(200);
+        for (door, key) in [(door.clone(), key.clone()), (system.door(Service::Gateway), format!("\"{key}\""))] {
+            let again = post(&door, &path, &key, &json!({ "delta": 7 })).await;
+            assert_eq!((again.expect(200), again.header("idempotency-replayed")), (first.json(), "true"));
+        }
+        post(door, &path, &key, &json!({ "delta": 8 })).await.problem(422, "idempotency-key-reused");
+        let elsewhere = format!("/products/{other}/stock");
+        post(door, &elsewhere, &key, &json!({ "delta": 7 })).await.problem(422, "idempotency-key-reused");
+        assert_eq!((levels(&system, product).await, levels(&system, other).await), ((13, 0), (5, 0)));
+        // A refusal did nothing, so it used up no key.
+        let late = format!("late-{index}");
+        post(door, &path, &late, &json!({ "delta": -14 })).await.problem(409, "stock-out-of-range");
+        door.post(&path, &json!({ "delta": 1 })).await.expect(200);
+        assert_eq!(post(door, &path, &late, &json!({ "delta": -14 })).await.expect(200)["stock"], 0);
+        for wrong in ["", "\"\"", &"x".repeat(201)] {
+            post(door, &path, wrong, &json!({ "delta": 1 })).await.problem(400, "malformed");
+        }
+        let twice = door.request(Method::POST, &path).header("idempotency-key", "a").header("idempotency-key", "b");
+        answer(twice.json(&json!({ "delta": 1 }))).await.problem(400, "malformed");
+        assert_eq!(levels(&system, product).await, (0, 0));
+    }
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_hold_and_give_back_stock_once() {
+    let system = System::new().await;
+    for (index, door) in system.doors(Service::Product).iter().enumerate() {
+        let product = system.create_product(10, 100).await;
+        let (key, body) = (format!("reserve-{index}"), json!({ "product_id": product, "quantity": 3 }));
+        let held = post(door, "/products/reserve", &key, &body).await;
+        let id = held.expect(200)["reservation_id"].as_str().unwrap().to_owned();
+        assert_eq!(held.header("idempotency-replayed"), "");
+        let again = post(door, "/products/reserve", &key, &body).await;
+        assert_eq!((again.expect(200), again.header("idempotency-replayed")), (held.json(), "true"));
+        let more = json!({ "product_id": product, "quantity": 4 });
+        post(door, "/products/reserve", &key, &more).await.problem(422, "idempotency-key-reused");
+        post(door, "/products/reserve", "", &body).await.problem(400, "malformed");
+        assert_eq!(levels(&system, product).await, (7, 3));
+
+        let second = door.post("/products/reserve", &body).await.expect(200)["reservation_id"].as_str().unwrap().to_owned();
+        let path = format!("/products/reservations/{id}/release");
+        let released = post(door, &path, &key, &json!({})).await;
+        assert_eq!((released.expect(200), released.header("idempotency-replayed")), (json!({ "status": "released" }), ""));
+        let again = post(door, &path, &key, &json!({})).await;
+        assert_eq!((again.expect(200), again.header("idempotency-replayed")), (released.json(), "true"));
+        let other = format!("/products/reservations/{second}/release");
+        post(door, &other, &key, &json!({})).await.problem(422, "idempotency-key-reused");
+        post(door, &other, &"x".repeat(201), &json!({})).await.problem(400, "malformed");
+        assert_eq!(levels(&system, product).await, (7, 3), "the second is still held");
+        let again = post(door, "/products/reserve", &key, &body).await;
+        assert_eq!((again.expect(200), again.header("idempotency-replayed")), (held.json(), "true"));
+        assert_eq!(levels(&system, product).await, (7, 3), "an answer repeated holds nothing");
+    }
+    // Thirty at once, with a key nobody used.
+    let product = system.create_product(0, 100).await;
+    let posts = (0..30).map(|_| {
+        let door = system.door(Service::Gateway);
+        async move { post(&door, &format!("/products/{product}/stock"), "at-once", &json!({ "delta": 5 })).await.expect(200) }
+    });
+    let answers = futures_util::future::join_all(posts).await;
+    assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
+    assert_eq!(levels(&system, product).await, (5, 0));
+    system.audit().await;
+}

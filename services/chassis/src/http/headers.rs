@@ -24,9 +24,13 @@ impl IdempotencyKey {
 
     /// The request's key; `None` without the header.
     pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let Some(value) = headers.get("idempotency-key") else {
+        let mut values = headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else {
             return Ok(None);
         };
+        if values.next().is_some() {
+            return Err(Problem::malformed("`Idempotency-Key` is given twice"));
+        }
         let text = value.to_str().map_err(|_| Problem::malformed("`Idempotency-Key` must be ASCII"))?.trim();
         let key = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
@@ -36,6 +40,14 @@ impl IdempotencyKey {
             return Err(Problem::malformed(format!("`Idempotency-Key` must be 1 to {KEY_MAX} characters long")));
         }
         Ok(Some(Self(key)))
+    }
+
+    /// Refuses a key where none is honoured. Taken without a word, it would promise what is not kept.
+    pub fn refuse(headers: &HeaderMap, instead: &str) -> Result<(), Problem> {
+        match headers.contains_key("idempotency-key") {
+            true => Err(Problem::malformed(format!("`Idempotency-Key` is not taken here: {instead}"))),
+            false => Ok(()),
+        }
     }
 
     /// 422: the key was used for another request.

@@ -122,10 +122,14 @@ impl Serving {
         tokio::spawn(async move {
             // The reserve turns over, whatever its clients do.
             let limit = if place.is_reserve() { RESERVE_TIME } else { Duration::MAX };
-            if let Ok(Err(error)) = tokio::time::timeout(limit, connection).await {
+            let served = tokio::time::timeout(limit, connection).await;
+            if let Ok(Err(error)) = &served {
                 tracing::debug!(%error, "connection");
             }
-            ended.linger().await;
+            // One that never sent a whole head was answered nothing.
+            if !matches!(&served, Ok(Err(error)) if error.is_timeout()) {
+                ended.linger().await;
+            }
             drop(place);
         });
     }

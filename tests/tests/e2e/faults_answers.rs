@@ -1,0 +1,105 @@
+//! Answers that are lost after the work is done: nothing is done twice, and nobody is told to try again what may have been done.
+
+use clap::Parser;
+use reqwest::Method;
+use serde_json::json;
+use tests::{Answer, Door, Proxy, Service, System, answer, order_body};
+use tokio_util::sync::CancellationToken;
+
+/// A gateway whose lines to the product and the order service can be cut.
+struct Cuttable {
+    door: Door,
+    product: Proxy,
+    order: Proxy,
+    stop: CancellationToken,
+}
+
+impl Drop for Cuttable {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn cuttable(system: &System) -> Cuttable {
+    let product = Proxy::before(system.instance(Service::Product).port).await.unwrap();
+    let order = Proxy::before(system.instance(Service::Order).port).await.unwrap();
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let user = url(system.instance(Service::User).port);
+    let (products, orders) = (url(product.port), url(order.port));
+    let settings = gateway::Settings::parse_from([
+        "gateway",
+        "--user-url",
+        &user,
+        "--product-url",
+        &products,
+        "--order-url",
+        &orders,
+        "--answer-timeout=3",
+    ]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = system.door_at(listener.local_addr().unwrap().port());
+    let stop = CancellationToken::new();
+    tokio::spawn(gateway::serve(listener, settings, stop.clone()));
+    Cuttable { door, product, order, stop }
+}
+
+async fn post(door: &Door, path: &str, key: Option<&str>, body: &serde_json::Value) -> Answer {
+    let mut request = door.request(Method::POST, path).json(body);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    answer(request).await
+}
+
+#[track_caller]
+fn perhaps(answer: &Answer) -> String {
+    let problem = answer.problem(502, "broken-off");
+    assert_eq!(answer.header("retry-after"), "", "obeyed, it would do the work twice");
+    let detail = problem["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("may have been carried out"), "{detail}");
+    detail
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_whose_answer_is_lost_is_counted_once() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(0, 100).await);
+    let gateway = cuttable(&system).await;
+    let (stock, delta) = (format!("/products/{product}/stock"), json!({ "delta": 7 }));
+
+    // With a key the gateway asks again by itself.
+    gateway.product.cut_at_next_reply();
+    let again = post(&gateway.door, &stock, Some("delivery-1"), &delta).await;
+    assert_eq!((again.expect(200)["stock"].clone(), again.header("idempotency-replayed")), (json!(7), "true"));
+    assert_eq!(gateway.product.cuts(), 1);
+    // Without one the client is told what may be.
+    gateway.product.cut_at_next_reply();
+    assert!(!perhaps(&post(&gateway.door, &stock, None, &delta).await).contains("safe"));
+    assert_eq!((gateway.product.cuts(), system.stock(product).await), (2, (14, 0)), "it was carried out");
+    // Repeated by the client, days later as it were, to the service itself.
+    let repeated = post(&system.door(Service::Product), &stock, Some("delivery-1"), &delta).await;
+    assert_eq!((repeated.expect(200)["stock"].clone(), repeated.header("idempotency-replayed")), (json!(7), "true"));
+
+    let hold = json!({ "product_id": product, "quantity": 2 });
+    gateway.product.cut_at_next_reply();
+    let held = post(&gateway.door, "/products/reserve", Some("hold-1"), &hold).await;
+    let id = held.expect(200)["reservation_id"].as_str().unwrap().to_owned();
+    assert_eq!((held.header("idempotency-replayed"), system.stock(product).await), ("true", (12, 2)));
+    let release = format!("/products/reservations/{id}/release");
+    gateway.product.cut_at_next_reply();
+    let released = post(&gateway.door, &release, Some("release-1"), &json!({})).await;
+    assert_eq!((released.expect(200), released.header("idempotency-replayed")), (json!({ "status": "released" }), "true"));
+    assert_eq!((gateway.product.cuts(), system.stock(product).await), (4, (14, 0)));
+
+    let body = order_body(user, &[(product, 1)]);
+    gateway.order.cut_at_next_reply();
+    let placed = post(&gateway.door, "/orders", Some("order-1"), &body).await;
+    assert_eq!(placed.header("idempotency-replayed"), "true");
+    let id: events::OrderId = placed.expect(202)["id"].as_str().unwrap().parse().unwrap();
+    system.wait_final(id).await;
+    let operator = format!("/sagas/{id}/retry");
+    let refused = post(&system.door(Service::Order), &operator, Some("k"), &json!({ "by": "me", "reason": "x" })).await;
+    assert!(refused.problem(400, "malformed")["detail"].as_str().unwrap().contains("`Idempotency-Key`"));
+    let audit = system.audit().await;
+    assert_eq!((audit.orders, audit.confirmed), (1, 1));
+}
