@@ -1,9 +1,12 @@
 //! The order context: what a customer asked for, and what came of it.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use crate::vocabulary::vocabulary;
 use crate::{Money, OrderId, ProductId, Quantity, Reason, UserId};
@@ -119,6 +122,55 @@ pub struct Snapshot {
     /// The whole history, in the final event: the saga can be replayed from this message alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waybill: Option<Waybill>,
+    /// In place of a history that is too large for the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waybill_ref: Option<WaybillRef>,
+}
+
+/// A claim check: where a history can be read, and how to know that it is the one that is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaybillRef {
+    /// `sha256:` and the digest, in hexadecimal digits, of the JSON array of entries that the event would have carried: `[`, the entries
+    /// as the service serves them, with a comma between two, `]`.
+    pub digest: String,
+    /// The bytes of that array.
+    pub length: u64,
+    /// How many entries are meant, from the first: the history may have grown since.
+    pub entries: u32,
+    /// Where the order service, and the gateway, serve the entries by pages.
+    pub href: String,
+}
+
+impl WaybillRef {
+    /// The claim check for an order's history of so many entries.
+    pub fn new(order: OrderId, waybill: &Waybill, entries: u32) -> Self {
+        let json = waybill.json();
+        Self { digest: digest(json), length: json.len() as u64, entries, href: format!("/orders/{order}/history") }
+    }
+
+    /// Whether this array of entries is the one that is meant.
+    ///
+    /// # Errors
+    /// In what it differs, in words.
+    pub fn verify(&self, json: &str) -> Result<(), String> {
+        if json.len() as u64 != self.length {
+            return Err(format!("it is {} bytes long, and the event was told of {}", json.len(), self.length));
+        }
+        let found = digest(json);
+        if found == self.digest {
+            Ok(())
+        } else {
+            Err(format!("its digest is {found}, and the event was told of {}", self.digest))
+        }
+    }
+}
+
+fn digest(json: &str) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(json) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// A saga's whole history as JSON: what `GET /orders/{id}/history` lists. Written as it is, read by who knows its form.
@@ -162,3 +214,22 @@ macro_rules! snapshots {
 }
 
 snapshots!(Placed, Compensating, Confirmed, Rejected, Cancelled);
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_check_knows_its_history() {
+        let entries: Vec<Box<RawValue>> =
+            ["{\"sequence\":1}", "{\"sequence\":2}"].map(|entry| RawValue::from_string(entry.to_owned()).unwrap()).into();
+        let claim = WaybillRef::new(OrderId(Uuid::nil()), &Waybill::of(&entries).unwrap(), 2);
+        assert_eq!(claim.digest, "sha256:6023cb6559f9fa2237412500b07a9bfaf50cc1af2a5d06432c1841bd8bc8a26d");
+        assert_eq!((claim.length, claim.href.as_str()), (31, "/orders/00000000-0000-0000-0000-000000000000/history"));
+        assert_eq!(claim.verify(r#"[{"sequence":1},{"sequence":2}]"#), Ok(()));
+        assert!(claim.verify(r#"[{"sequence":1},{"sequence":3}]"#).unwrap_err().starts_with("its digest is sha256:"));
+        assert!(claim.verify("[]").unwrap_err().starts_with("it is 2 bytes long, and"));
+    }
+}

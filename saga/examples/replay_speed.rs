@@ -75,7 +75,7 @@ fn entries(order: &Order, inputs: Vec<Input<Order>>) -> Vec<Entry<Order>> {
         let Decision { verdict, state, messages } = decide(order, &before, &message);
         before = state.clone();
         let time = began + TimeDelta::milliseconds(i64::from(sequence) * 3);
-        Entry { sequence, time, message, decision: verdict, sent: messages, state }
+        Entry { sequence, time, message, decision: verdict, sent: messages, attempts: Default::default(), state }
     };
     (1..).zip(inputs).map(entry).collect()
 }

@@ -151,7 +151,8 @@ fn run(trip: &Trip, participants: &mut [Participant; 5]) -> Vec<Entry<Trip>> {
             inputs.extend(participants[step as usize].answer(command).map(Input::Answer));
         }
         state = next.clone();
-        history.push(Entry { sequence: history.len() as u32 + 1, time, message, decision: verdict, sent: messages, state: next });
+        let (sequence, attempts) = (history.len() as u32 + 1, Default::default());
+        history.push(Entry { sequence, time, message, decision: verdict, sent: messages, attempts, state: next });
     }
     history
 }

@@ -1,5 +1,7 @@
 //! `decide`: the only place where a saga advances.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{Action, Cause, Input, Kind, Message, Notice, Outcome, Phase, Plan, Progress, Stages, State, Verdict, Why};
@@ -45,6 +47,19 @@ pub fn decide<P: Plan>(plan: &P, state: &State<P>, input: &Input<P>) -> Decision
         Ok(()) => Decision { verdict: Verdict::Moved, state: turn.state, messages: turn.messages },
         Err(why) => Decision { verdict: Verdict::Ignored(why), state: state.clone(), messages: Vec::new() },
     }
+}
+
+/// The state after repetitions that no entry tells of: each of these commands sent so many times by now. `None`: one of them is not
+/// unanswered, or has been sent more often already, so that no repetitions lead there.
+pub(crate) fn repeat<P: Plan>(state: &State<P>, attempts: &BTreeMap<P::Step, u32>) -> Option<State<P>> {
+    let mut state = state.clone();
+    for (step, now) in attempts {
+        match state.steps.get_mut(step)? {
+            Progress::Asked(attempt) | Progress::Undoing(attempt) if *attempt <= *now => *attempt = *now,
+            _ => return None,
+        }
+    }
+    Some(state)
 }
 
 /// One decision in the making. A method that returns `Err` has decided that nothing changes.

@@ -34,7 +34,7 @@ mod waybill;
 
 pub use change::{Change, changes};
 pub use decide::{Decision, decide};
-pub use history::Entry;
+pub use history::{EACH_RECORDED, Entry, attempts, is_recorded, repetition};
 pub use input::{Action, Input, Verdict, Why};
 pub use plan::{Kind, Outcome, Patience, Plan, StepSpec, check, compensatable, pivot, retriable};
 pub use replay::{Divergence, Replay, Replayed, divergence, replay};

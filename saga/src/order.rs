@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use events::order::{Item, Snapshot, Status};
+use events::order::{Item, Snapshot, Status, WaybillRef};
 use events::product::Line;
 use events::{DecodeError, Message as _, Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
 use serde::de::Error as _;
@@ -149,12 +149,31 @@ impl Portable for Order {
 impl Waybill<Order> {
     /// The saga from the message that told its end: the broker alone is enough to replay it.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, Unreadable> {
-        let Some(waybill) = &snapshot.waybill else {
-            return Err(Unreadable::Malformed("only the event that tells how an order ended carries its history".to_owned()));
-        };
+        match (&snapshot.waybill, &snapshot.waybill_ref) {
+            (Some(waybill), _) => Self::of_entries(Order::asked_for(snapshot), waybill.json()),
+            (None, Some(claim)) => {
+                let why = format!("its history of {} bytes was too large for the event and is at {}", claim.length, claim.href);
+                Err(Unreadable::Malformed(why))
+            }
+            (None, None) => {
+                let why = "only the event that tells how an order ended carries its history";
+                Err(Unreadable::Malformed(why.to_owned()))
+            }
+        }
+    }
+
+    /// The saga from the message that told its end with a claim check, and the history that is claimed with it.
+    pub fn from_claim(snapshot: &Snapshot, claim: &WaybillRef, entries: &str) -> Result<Self, Unreadable> {
+        claim.verify(entries).map_err(|why| Unreadable::Malformed(format!("not the history that is meant: {why}")))?;
+        Self::of_entries(Order::asked_for(snapshot), entries)
+    }
+}
+
+impl Order {
+    /// What was asked for, as an event says it.
+    fn asked_for(snapshot: &Snapshot) -> Self {
         let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
-        let items = snapshot.items.iter().map(line).collect();
-        Self::of_entries(Order { id: snapshot.order_id, user_id: snapshot.user_id, items }, waybill.json())
+        Self { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
     }
 }
 

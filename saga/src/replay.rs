@@ -6,6 +6,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::decide::repeat;
+use crate::history::attempts;
 use crate::{Change, Decision, Entry, Plan, State, changes, decide};
 
 /// A history as this build sees it.
@@ -24,7 +26,7 @@ pub struct Replay<'a, P: Plan> {
 pub struct Replayed<'a, P: Plan> {
     /// The entry as it is recorded.
     pub entry: &'a Entry<P>,
-    /// Where the saga stood before.
+    /// Where the saga stood before, repetitions that have no entry included.
     pub before: State<P>,
     /// What this build decides: the verdict, where the saga stands afterwards, and the messages it would send.
     pub now: Decision<P>,
@@ -37,7 +39,7 @@ pub struct Replayed<'a, P: Plan> {
 pub struct Divergence {
     /// The entry's sequence.
     pub sequence: u32,
-    /// The field of the entry: `sequence`, `decision`, `sent`, or the part of the state: `state.steps.reserve_stock`.
+    /// The field of the entry: `sequence`, `attempts`, `decision`, `sent`, or the part of the state: `state.steps.reserve_stock`.
     pub field: String,
     /// What the history says.
     pub recorded: Value,
@@ -108,6 +110,11 @@ impl<'a, P: Plan> Fold<'a, P> {
         self.sequence += 1;
         if entry.sequence != self.sequence {
             return Err(diverged(entry, "sequence", json(&entry.sequence), json(&self.sequence)));
+        }
+        if !entry.attempts.is_empty() {
+            let repeated = repeat(&self.state, &entry.attempts);
+            let impossible = || diverged(entry, "attempts", json(&entry.attempts), json(&attempts(&self.state)));
+            self.state = repeated.ok_or_else(impossible)?;
         }
         Ok(decide(self.plan, &self.state, &entry.message))
     }

@@ -78,7 +78,7 @@ pub(crate) fn history<const N: usize>(inputs: [Input<Order>; N]) -> Vec<Entry<Or
         let time = format!("2026-01-02T03:04:{sequence:02}.5Z").parse().unwrap();
         let Decision { verdict, state: next, messages } = decide(&order(), &state, &message);
         state = next.clone();
-        Entry { sequence, time, message, decision: verdict, sent: messages, state: next }
+        Entry { sequence, time, message, decision: verdict, sent: messages, attempts: Default::default(), state: next }
     };
     (1..).zip(inputs).map(entry).collect()
 }

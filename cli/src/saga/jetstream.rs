@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use chassis::broker::Broker;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use events::order::{Event, Snapshot};
+use events::order::{Event, Snapshot, WaybillRef};
 use events::product::Line;
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER, event_subject};
 use events::{CloudEvent, Message, OrderId, split_batch};
@@ -14,15 +14,16 @@ use saga::order::{Answer, Order};
 use saga::{Decision, Entry, Input, Phase, State, Verdict, Waybill, Why, decide};
 use serde_json::value::RawValue;
 
-use super::source::Found;
+use super::source::{self, Found};
 use super::words;
 use crate::broker::{Reader, Stored, stream};
+use crate::client::Gateway;
 
 /// A reply may be stored before the event that says the order was placed: they are published side by side.
 const BEFORE: TimeDelta = TimeDelta::seconds(60);
 
-/// Reads the saga.
-pub async fn load(broker: &Broker, order: OrderId) -> anyhow::Result<Found> {
+/// Reads the saga. `service`: where a history is claimed that was too large for the broker.
+pub async fn load(broker: &Broker, order: OrderId, service: &Gateway) -> anyhow::Result<Found> {
     let events = stream(broker, "ORDER_EVENTS").await?;
     let mut last: Option<(Stored, Event)> = None;
     for word in ["confirmed", "rejected", "cancelled"] {
@@ -31,7 +32,12 @@ pub async fn load(broker: &Broker, order: OrderId) -> anyhow::Result<Found> {
     }
     let back = newest(&events, "compensating", order).await?;
     if let Some((stored, event)) = last {
-        let mut found = Found::whole(Waybill::from_snapshot(snapshot(&event))?);
+        let snapshot = snapshot(&event);
+        let waybill = match &snapshot.waybill_ref {
+            None => Waybill::from_snapshot(snapshot)?,
+            Some(claim) => claimed(snapshot, claim, service).await?,
+        };
+        let mut found = Found::whole(waybill);
         if let Some((later, _)) = back.filter(|(later, _)| later.sequence > stored.sequence) {
             found.gaps.push(format!("the order went back at {}, after this history was told", moment(later.time)));
         }
@@ -47,6 +53,16 @@ pub async fn load(broker: &Broker, order: OrderId) -> anyhow::Result<Found> {
         format!("the broker holds no event of the order {order}{since}")
     })?;
     from_streams(broker, placed, back).await
+}
+
+/// A saga whose history was too large for its last event: read where that says, and compared with the digest it gives. The path is made
+/// here, so that a message cannot send us anywhere else.
+async fn claimed(snapshot: &Snapshot, claim: &WaybillRef, service: &Gateway) -> anyhow::Result<Waybill<Order>> {
+    let (order, length) = (snapshot.order_id, claim.length);
+    let entries = source::entries_from_service(service, order, claim.entries).await.with_context(|| {
+        format!("the history of {length} bytes was too large for the broker, and the order service, which keeps it, cannot be asked for it")
+    })?;
+    Ok(Waybill::from_claim(snapshot, claim, &entries)?)
 }
 
 /// The newest event of one kind about an order.
@@ -132,7 +148,8 @@ impl Fold {
         match verdict {
             // As the order service does it, only what moves the saga is an entry.
             Verdict::Moved => {
-                self.entries.push(Entry { sequence: last + 1, time, message, decision: verdict, sent: messages, state })
+                let (sequence, attempts) = (last + 1, Default::default());
+                self.entries.push(Entry { sequence, time, message, decision: verdict, sent: messages, attempts, state });
             }
             Verdict::Ignored(Why::Repeated) => {}
             Verdict::Ignored(why) => self.gaps.push(format!(

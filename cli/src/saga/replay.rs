@@ -21,7 +21,8 @@ pub const EXAMPLES: &str = "Every entry is decided again and shown with the stat
 Nothing is sent: replay takes data and gives data.
 
 A history comes from the order service; with --from FILE from what `saga export` wrote (plain or gzip, - is stdin); with
---from nats from the broker's streams alone, where what cannot be known is reported as a gap.
+--from nats from the broker's streams alone, where what cannot be known is reported as a gap. A history too large for the broker
+is claimed from the order service, and compared with the digest that its last event gives.
 With --all every history is decided again, in parallel and streaming: the gate before a deployment.
 
 Exit status: 0 no divergence, 1 a divergence, or a history this build cannot read, or failed; 2 wrong usage.
@@ -78,7 +79,7 @@ impl Args {
         let found = match &self.from {
             None => Found::whole(source::from_service(&self.place.service()?, order).await?),
             Some(From::File(path)) => Found::whole(source::from_file(path, order).await?),
-            Some(From::Nats) => jetstream::load(&self.broker.connect().await?, order).await?,
+            Some(From::Nats) => jetstream::load(&self.broker.connect().await?, order, &self.place.service()?).await?,
         };
         one(&found, self.until, out)
     }

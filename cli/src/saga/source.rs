@@ -11,7 +11,7 @@ use saga::{Unreadable, Waybill};
 use serde_json::value::RawValue;
 
 use super::chunks;
-use crate::client::Gateway;
+use crate::client::{Gateway, Page};
 use crate::input::{Input, plain};
 
 /// Where from.
@@ -58,6 +58,21 @@ pub async fn line_from_service(service: &Gateway, order: OrderId) -> anyhow::Res
     let request = service.request(Method::GET, &format!("/sagas/{order}/waybill"));
     let answer = service.send::<Box<RawValue>>(request).await?;
     Ok(answer.body.get().to_owned())
+}
+
+/// The first entries of an order's history as the service serves them, as one JSON array.
+pub async fn entries_from_service(service: &Gateway, order: OrderId, count: u32) -> anyhow::Result<String> {
+    let (mut entries, mut cursor) = (Vec::<Box<RawValue>>::new(), None);
+    loop {
+        let query: Vec<(&str, String)> = cursor.into_iter().map(|cursor| ("cursor", cursor)).collect();
+        let page: Page<Box<RawValue>> = service.page(&format!("/orders/{order}/history"), &query).await?;
+        entries.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() || entries.len() >= count as usize {
+            entries.truncate(count as usize);
+            return Ok(serde_json::to_string(&entries)?);
+        }
+    }
 }
 
 /// A saga out of a file of exported ones.

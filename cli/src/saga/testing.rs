@@ -48,7 +48,7 @@ pub fn waybill(number: u128, inputs: impl IntoIterator<Item = (i64, Input<Order>
         let Decision { verdict, state, messages } = decide(&order, &before, &message);
         before = state.clone();
         let time = placed_at(number) + TimeDelta::milliseconds(after);
-        Entry { sequence, time, message, decision: verdict, sent: messages, state }
+        Entry { sequence, time, message, decision: verdict, sent: messages, attempts: Default::default(), state }
     });
     let entries = entries.collect();
     Waybill { order, entries }

@@ -55,6 +55,12 @@ impl Timeline {
 
     fn count(&mut self, entry: &Entry<Order>) {
         self.entries += 1;
+        // Those that have no entry of their own.
+        for (step, _, before) in self.before.outstanding() {
+            let unrecorded = entry.attempts.get(&step).map_or(0, |now| now.saturating_sub(before));
+            self.commands += unrecorded;
+            self.repeated += unrecorded;
+        }
         for message in &entry.sent {
             if let Message::Ask { attempt, .. } | Message::Undo { attempt, .. } = message {
                 self.commands += 1;

@@ -110,3 +110,53 @@ fn a_history_of_an_unknown_plan_diverges_at_once() {
     let divergence = divergence(&order(), &entries).unwrap();
     assert_eq!((divergence.field.as_str(), divergence.now.to_string().as_str()), ("decision", r#"{"ignored":"unknown_plan"}"#));
 }
+
+/// What the order service records of a command that is repeated so often before its answer comes.
+fn waited(repetitions: u32) -> Vec<Entry<Order>> {
+    let plan = order();
+    let (mut state, mut entries) = (State::new(), Vec::<Entry<Order>>::new());
+    let inputs = [Start, validated(), Expired(ReserveStock)].into_iter();
+    let inputs = inputs.chain(std::iter::repeat_n(Due(ReserveStock), repetitions as usize)).chain([released()]);
+    for message in inputs {
+        let decision = decide(&plan, &state, &message);
+        assert_eq!(decision.verdict, Verdict::Moved, "{message:?}");
+        let attempts = crate::attempts(&state);
+        state = decision.state.clone();
+        if crate::repetition(&message, &decision).is_some_and(|attempt| !crate::is_recorded(attempt)) {
+            continue;
+        }
+        let Decision { verdict, state, messages } = decision;
+        let sequence = entries.len() as u32 + 1;
+        entries.push(Entry { sequence, time: Default::default(), message, decision: verdict, sent: messages, attempts, state });
+    }
+    entries
+}
+
+#[test]
+fn a_command_repeated_for_a_day_or_a_year_leaves_a_short_history_that_replays() {
+    // A day and a year of one repetition a minute.
+    for (repetitions, entries) in [(7, 3 + 7 + 1), (1_440, 3 + 7 + 7 + 1), (525_600, 3 + 7 + 16 + 1)] {
+        let history = waited(repetitions);
+        assert_eq!(history.len(), entries);
+        assert_eq!(divergence(&order(), &history), None);
+        let last = history.last().unwrap();
+        assert_eq!(last.attempts, [(ReserveStock, repetitions + 1)].into());
+        assert_eq!(last.state.progress(ReserveStock), Some(&crate::Progress::Undone(repetitions + 1)));
+        let shown = replay(&order(), &history, None);
+        assert_eq!(shown.steps.last().unwrap().before.outstanding().next().unwrap().2, repetitions + 1);
+        let json = serde_json::to_string(&history).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Entry<Order>>>(&json).unwrap(), history);
+        assert!(json.len() < 10_000, "{} bytes", json.len());
+    }
+}
+
+#[test]
+fn repetitions_that_lead_nowhere_are_a_divergence() {
+    let mut history = waited(20);
+    let last = history.last_mut().unwrap();
+    last.attempts = [(ReserveStock, 3)].into();
+    let found = divergence(&order(), &history).unwrap();
+    assert_eq!(found.to_string(), r#"entry 12, attempts: recorded {"reserve_stock":3}, now {"reserve_stock":16}"#);
+    history.last_mut().unwrap().attempts.clear();
+    assert_eq!(divergence(&order(), &history).unwrap().field, "state.steps.reserve_stock");
+}

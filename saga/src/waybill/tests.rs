@@ -93,6 +93,7 @@ fn the_event_that_tells_the_end_is_enough() {
         reason: None,
         created_at: chrono::DateTime::UNIX_EPOCH,
         waybill: Some(events::order::Waybill::of(&raw).unwrap()),
+        waybill_ref: None,
     };
     // As it comes from the broker.
     let event = serde_json::to_string(&Event::from(Confirmed(snapshot.clone()))).unwrap();

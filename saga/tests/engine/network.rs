@@ -131,7 +131,15 @@ impl<P: Plan<Command: Clone>, X: Participants<P>> World<P, X> {
         self.commands.extend(messages.iter().filter_map(|message| state.command(&self.plan, message)));
         self.state = state.clone();
         let sequence = self.history.len() as u32 + 1;
-        self.history.push(Entry { sequence, time: DateTime::UNIX_EPOCH, message, decision: verdict, sent: messages, state });
+        self.history.push(Entry {
+            sequence,
+            time: DateTime::UNIX_EPOCH,
+            message,
+            decision: verdict,
+            sent: messages,
+            attempts: Default::default(),
+            state,
+        });
     }
 }
 

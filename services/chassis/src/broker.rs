@@ -1,6 +1,7 @@
 //! The broker: a connection that comes back, and publishing that counts only what was acknowledged.
 
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -20,6 +21,25 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages awaiting their acknowledgement at once, over all batches: beyond a thousand, publishing gains nothing.
 const MAX_UNACKNOWLEDGED: usize = 4096;
+
+/// What the broker takes in one message, its headers included: as the server said when it was connected to last, and until then what a
+/// nats-server takes at its own defaults. Made before there is a connection, for whoever makes messages.
+#[derive(Clone, Default)]
+pub struct PayloadMax(Arc<OnceLock<Client>>);
+
+impl PayloadMax {
+    const USUAL: usize = 1024 * 1024;
+
+    /// From now on as this broker says.
+    pub(crate) fn follow(&self, broker: &Broker) {
+        let _ = self.0.set(broker.client.clone());
+    }
+
+    /// In bytes.
+    pub fn get(&self) -> usize {
+        self.0.get().map_or(Self::USUAL, Client::max_payload)
+    }
+}
 
 /// A connection to the broker.
 #[derive(Clone)]

@@ -112,10 +112,16 @@ pub(crate) fn overloaded(handler: &'static str) {
     counter!("waybill_overloaded_total", "handler" => handler).increment(1);
 }
 
-/// How many sagas are in flight, and how many of them wait for too long.
-pub fn sagas(in_flight: i64, stuck: i64) {
+/// How many sagas are in flight, how many of them wait for too long, and how many are of a plan version this build does not know.
+pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64) {
     gauge!("waybill_sagas_in_flight").set(in_flight as f64);
     gauge!("waybill_sagas_stuck").set(stuck as f64);
+    gauge!("waybill_sagas_unknown_plan").set(unknown_plan as f64);
+}
+
+/// How many sagas that are due could not be decided, and wait to be tried again.
+pub fn set_aside(sagas: usize) {
+    gauge!("waybill_sagas_set_aside").set(sagas as f64);
 }
 
 /// An input changed nothing, and why: one of a closed set of words.

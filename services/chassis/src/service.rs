@@ -15,7 +15,7 @@ use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, PayloadMax};
 use crate::consumer::{Loop, Source};
 use crate::database::Database;
 use crate::group_commit::GroupCommit;
@@ -124,6 +124,11 @@ impl Service {
     /// The database, for reads.
     pub fn database(&self) -> Database {
         self.database.clone()
+    }
+
+    /// Has this follow what the broker takes in one message.
+    pub fn follow_payload_max(&self, max: &PayloadMax) {
+        max.follow(&self.broker);
     }
 
     /// What `/readyz` answers.

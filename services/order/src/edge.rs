@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
-use chassis::database::Database;
+use chassis::database::{Database, Reader};
 use chassis::http::{
     Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id, prefer_wait, trace,
 };
@@ -22,16 +22,16 @@ use events::product::Line;
 use events::{OrderId, ProductId, Quantity, UserId};
 use saga::order::Order;
 use saga::{Verdict, Why};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::advance::{Advance, Trigger};
 use crate::live;
+use crate::open::Outcome;
 use crate::place::{NewOrder, Place, Placing};
 use crate::store::{self, Filter};
-use crate::view::{Row, View};
+use crate::view::View;
 
 /// How often someone who waits looks for what another instance did.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -39,6 +39,8 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What the routes need.
 pub struct Edge {
     pub database: Database,
+    /// The same database by connections of their own, few, for what operators ask.
+    pub operators: Database,
     pub placing: GroupCommit<Place>,
     pub advance: Arc<Advance>,
     pub unit: UnitOfWork,
@@ -49,6 +51,7 @@ pub struct Edge {
 /// What can be asked of the routes.
 pub const QUERIES: Queries = &[
     ("/orders", &["user_id", "status", "limit", "cursor"]),
+    ("/orders/{id}/history", &["limit", "cursor"]),
     ("/sagas", &["status", "step", "older_than", "user_id", "stuck", "limit", "cursor"]),
     ("/sagas/waybills", &["since", "status", "limit"]),
 ];
@@ -134,7 +137,7 @@ async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): J
     Ok(response)
 }
 
-pub async fn find(database: &Database, id: OrderId) -> sqlx::Result<Option<Row>> {
+pub async fn find(database: &Database, id: OrderId) -> sqlx::Result<Option<View>> {
     database.read(|mut db| async move { store::get(&mut db, id).await }).await
 }
 
@@ -150,7 +153,7 @@ impl Edge {
             let (database, id) = (self.database.clone(), view.id);
             let look = tokio::spawn(async move { find(&database, id).await });
             match tokio::time::timeout_at(deadline, look).await {
-                Ok(Ok(Ok(row))) => view = row.map_or(view, |row| row.view()),
+                Ok(Ok(Ok(now))) => view = now.unwrap_or(view),
                 // The order is placed, whatever becomes of this look at it.
                 Ok(Ok(Err(error))) => tracing::debug!(order = %id, %error, "the order cannot be read; its client waits on"),
                 Ok(Err(_)) | Err(_) => return view,
@@ -178,40 +181,49 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
     let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
     let (after, count) = (page.after, page.rows());
-    let rows =
+    let views =
         edge.database.read(|mut db| async move { store::list(&mut db, Filter { user, status }, after, count).await }).await?;
-    page.page(rows.iter().map(|row| row.view()).collect(), |view| view.id.0)
+    page.page(views, |view| view.id.0)
 }
 
 async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {
-    let row = find(&edge.database, id).await?;
-    row.map(|row| Body(row.view())).ok_or_else(|| not_found(id))
+    find(&edge.database, id).await?.map(Body).ok_or_else(|| not_found(id))
 }
 
 pub fn not_found(id: OrderId) -> Problem {
     Problem::not_found(format!("there is no order {id}"))
 }
 
-#[derive(Serialize)]
-struct History {
-    items: Vec<Box<RawValue>>,
-}
+/// More than a page holds, so that it ends where it is full and not where reading did.
+const HISTORY_BYTES: i64 = 512 * 1024;
 
-async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<History>, Problem> {
-    let entries = edge.database.read(|mut db| async move { store::history(&mut db, &[id.0]).await }).await?;
-    if entries.is_empty() {
+/// A page of an order's history, oldest entry first; for an ordinary history the only one. The cursor is the sequence of the last entry before
+/// the page, as an id.
+async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, page: PageQuery) -> Result<Page, Problem> {
+    let page = page.largest();
+    let after = page.after.map_or(Ok(0), |cursor| u32::try_from(cursor.as_u128()));
+    let after = after.map_err(|_| Problem::malformed("`cursor` is not one this service gave"))?;
+    let rows = page.rows();
+    let read = |mut db: Reader| async move { store::history_page(&mut db, id, after, rows, HISTORY_BYTES).await };
+    let found = edge.database.read(read).await?.entries;
+    if found.is_empty() && find(&edge.database, id).await?.is_none() {
         return Err(not_found(id));
     }
-    Ok(Body(History { items: entries.into_iter().map(|(_, entry)| entry).collect() }))
+    Ok(page.page(found, |entry| Uuid::from_u128(entry.sequence.into()))?.plain_if_last())
 }
 
 async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
     let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
-    match moved.verdict {
-        Some(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
+    match moved.outcome {
+        Outcome::Decided(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
             let detail = format!("the order is {} and cannot be cancelled", moved.status.as_str());
             Err(Problem::conflict("too-late-to-cancel", detail))
         }
+        // Nothing was done. After a rollback it takes the other build.
+        Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)) => {
+            Err(Problem::unavailable("this build cannot continue the order, which was begun by a newer one; nothing was changed"))
+        }
+        Outcome::Unreadable(why) => Err(Problem::internal(&anyhow::anyhow!("order {id} cannot be read: {why}"))),
         // Moved; or it is going back already, and a second cancellation asks for nothing more.
         _ => Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response()),
     }

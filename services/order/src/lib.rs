@@ -1,11 +1,15 @@
 //! The order service: takes orders and carries each through its saga.
 //!
 //! The saga itself is in the `saga` crate; here are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
-//! what comes to orders under way, `tell` says what came of it, `sweeper` takes what is due, `store` has the statements.
+//! what comes to orders under way (`open` decides one of them), `tell` says what came of it, `sweeper` takes what is due, `store` has the
+//! statements.
 
 mod advance;
+mod aside;
 mod edge;
+mod export;
 mod live;
+mod open;
 mod place;
 mod plans;
 mod recent;
@@ -21,8 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
-use chassis::settings::{Secret, database_url, hidden, seconds};
+use chassis::database::Database;
+use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
 use chassis::{Parts, Recall, Running, Service, Source, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
@@ -32,8 +38,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, Trigger};
+use crate::aside::Aside;
 use crate::place::Place;
 use crate::recent::Recent;
+use crate::sweeper::Sweeper;
 use crate::waiting::Waiting;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
@@ -66,7 +74,60 @@ pub struct Settings {
 
     #[allow(missing_docs)]
     #[command(flatten)]
+    pub limit: HistoryLimit,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub operators: OperatorSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
     pub parts: Parts,
+}
+
+/// How long a history may grow. An ordinary one has three to twenty entries.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct HistoryLimit {
+    /// Entries of an order's history from which on repetitions are no longer recorded (they are sent all the same) and an operator's
+    /// `retry` is refused. What moves an order towards its end is recorded whatever its history's length. A history is read whole for
+    /// the order's last event and for its replay: the limit keeps that affordable.
+    #[arg(long, env = "WAYBILL_HISTORY_MAX_ENTRIES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(16..))]
+    pub history_max_entries: u32,
+
+    /// The same in bytes. A nats-server takes messages of 1 MiB at its own defaults, and an order's last event carries its history.
+    #[arg(long, env = "WAYBILL_HISTORY_MAX_BYTES", default_value_t = 768 * 1024, value_parser = clap::value_parser!(u64).range(65536..))]
+    pub history_max_bytes: u64,
+}
+
+impl HistoryLimit {
+    pub(crate) fn is_reached(&self, row: &view::Row) -> bool {
+        row.sequence >= self.history_max_entries || row.history_bytes >= self.history_max_bytes
+    }
+}
+
+/// What operators may take of the database.
+#[derive(Args, Clone, Debug)]
+pub struct OperatorSettings {
+    /// Connections for what operators ask: sagas, exports, the counts in /readyz. They have their own, so that no question of theirs
+    /// takes one from customers; who finds none free is answered 503.
+    #[arg(long, env = "WAYBILL_OPERATOR_CONNECTIONS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub operator_connections: u32,
+
+    /// Seconds a statement of an operator may run before the database ends it.
+    #[arg(long, env = "WAYBILL_OPERATOR_TIMEOUT", default_value = "10", value_parser = seconds)]
+    pub operator_timeout: Duration,
+}
+
+impl OperatorSettings {
+    /// The service's database, by connections of their own.
+    fn database(&self, url: &Secret, parts: &Parts) -> anyhow::Result<Database> {
+        let settings = DatabaseSettings {
+            database_connections: self.operator_connections,
+            statement_timeout: self.operator_timeout,
+            ..parts.database.clone()
+        };
+        Database::new(url, &settings, "waybill-order-operators")
+    }
 }
 
 /// How patient a saga is.
@@ -110,12 +171,6 @@ impl Timing {
             self.retry_first.as_secs_f64(),
             self.retry_max.as_secs_f64()
         );
-        ensure!(
-            self.step_deadline <= self.order_deadline,
-            "--step-deadline or WAYBILL_STEP_DEADLINE ({} s) is more than --order-deadline or WAYBILL_ORDER_DEADLINE ({} s)",
-            self.step_deadline.as_secs_f64(),
-            self.order_deadline.as_secs_f64()
-        );
         Ok(())
     }
 
@@ -140,9 +195,11 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     settings.timing.check()?;
     saga::verify::<saga::order::Order>()?;
-    let recall = Some(Box::new(tell::SayAgain) as Box<dyn Recall>);
+    let payload_max = PayloadMax::default();
+    let recall = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn Recall>);
     let service =
         Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
+    service.follow_payload_max(&payload_max);
     let recent = Arc::new(Recent::default());
     let clock = SteadyClock::default();
     service.spawn(clock.clone().run(service.database(), service.shutdown()));
@@ -150,6 +207,8 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         database: service.database(),
         clock: clock.clone(),
         timing: settings.timing,
+        limit: settings.limit,
+        payload_max,
         recent: recent.clone(),
         waiting: Waiting::default(),
     });
@@ -158,29 +217,29 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         Source::new(PRODUCT_REPLIES_CONSUMER, Trigger::from_product),
     ];
     service.consume(answers, advance.clone());
-    service.spawn(sweeper::run(
-        service.database(),
-        service.unit_of_work(),
-        advance.clone(),
-        settings.timing.sweep_every,
-        service.shutdown(),
-    ));
+    let aside = Arc::new(Aside::default());
+    let sweeper = Sweeper {
+        database: service.database(),
+        unit: service.unit_of_work(),
+        advance: advance.clone(),
+        aside: aside.clone(),
+        every: settings.timing.sweep_every,
+    };
+    service.spawn(sweeper.run(service.shutdown()));
+    let operators = settings.operators.database(&settings.database_url, &settings.parts)?;
     service.health().expect(plans::CHECK);
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
-    service.spawn(sweeper::count(
-        service.database(),
-        clock.clone(),
-        service.health(),
-        settings.timing.stuck_after,
-        service.shutdown(),
-    ));
+    let stuck_after = settings.timing.stuck_after;
+    let count = sweeper::Count { operators: operators.clone(), clock: clock.clone(), aside, stuck_after };
+    service.spawn(count.run(service.health(), service.shutdown()));
     let edge = Arc::new(edge::Edge {
         database: service.database(),
+        operators,
         placing: service.group_commit(Arc::new(Place { database: service.database(), clock, timing: settings.timing, recent })),
         advance,
         unit: service.unit_of_work(),
         shutdown: service.shutdown(),
-        stuck_after: settings.timing.stuck_after,
+        stuck_after,
     });
     service.run(http::Api::new(edge::router(edge.clone()).merge(sagas::router(edge)), edge::QUERIES)).await
 }

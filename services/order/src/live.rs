@@ -20,6 +20,10 @@ use crate::waiting::Place;
 /// Often enough for proxies that close a silent connection after half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Entries read at once, and the bytes beyond which they are sent first: a slow client holds no more than these in memory.
+const ENTRIES: i64 = 200;
+const BYTES: i64 = 256 * 1024;
+
 /// Where a client is in an order's history.
 struct Follower {
     edge: Arc<Edge>,
@@ -92,11 +96,11 @@ impl Follower {
         // First the order, then its history: what made it final is then among the entries.
         let (order, last) = (self.order, self.last);
         let read = |mut db: Reader| async move {
-            let row = store::get(&mut db, order).await?;
-            Ok((row, store::history_after(&mut db, order, last).await?))
+            let view = store::get(&mut db, order).await?;
+            Ok((view, store::history_page(&mut db, order, last, ENTRIES, BYTES).await?))
         };
-        let (row, entries) = self.edge.database.read(read).await?;
-        let entries = entries.into_iter().map(|(sequence, entry)| (sequence, String::from(Box::<str>::from(entry)))).collect();
-        Ok((entries, row.is_none_or(|row| row.status().is_final())))
+        let (view, store::HistoryPage { entries, more }) = self.edge.database.read(read).await?;
+        let entries = entries.into_iter().map(|entry| (entry.sequence, String::from(Box::<str>::from(entry.json)))).collect();
+        Ok((entries, !more && view.is_none_or(|view| view.status.is_final())))
     }
 }

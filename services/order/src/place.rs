@@ -1,6 +1,6 @@
 //! Places orders: what has queued up at the edge becomes rows, sagas, first history entries and commands, in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chassis::clock::SteadyClock;
@@ -59,18 +59,19 @@ impl Handler for Place {
         let mut outgoing = Outgoing::new(SOURCE, now);
         let (mut entries, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for new in batch {
-            if let Some(first) = new.key.as_ref().and_then(|key| first.get(key)) {
-                answers.push(if same(&first.order, &new.order) { Placing::Replayed(first.view()) } else { Placing::KeyReused });
+            if let Some((order, view)) = new.key.as_ref().and_then(|key| first.get(key)) {
+                answers.push(if same(order, &new.order) { Placing::Replayed(view.clone()) } else { Placing::KeyReused });
                 continue;
             }
             let begun = decide(&new.order, &State::new(), &Input::Start);
             let row = self.row(new, begun.state, now, steady);
-            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages)?;
+            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages, &BTreeMap::new())?;
             let history = vec![entry.whole.clone()];
             entries.push(entry);
-            say(&mut outgoing, &row, &history, &begun.messages)?;
+            // Small, whatever the broker takes: an order that begins has no history yet.
+            say(&mut outgoing, &row, &history, &begun.messages, usize::MAX)?;
             if let Some(key) = &new.key {
-                first.insert(key.clone(), row.clone());
+                first.insert(key.clone(), (row.order.clone(), row.view()));
             }
             answers.push(Placing::Placed(row.view(), Some(Box::new(Kept { row, history }))));
         }
@@ -99,6 +100,7 @@ impl Place {
             order: new.order.clone(),
             state,
             sequence: 1,
+            history_bytes: 0,
             prices: None,
             trace: new.trace.clone(),
             created_at: now,

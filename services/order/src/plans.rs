@@ -1,5 +1,7 @@
-//! What the plan versions mean: recorded by the build that used each first, compared by every build after it.
+//! What the plan versions mean: recorded by the build that used each first, compared by every build after it. And which of them this build
+//! does not know: after a rollback sagas may be in flight that only the build rolled back can continue.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::database::Database;
@@ -39,4 +41,89 @@ async fn compare(database: &Database) -> sqlx::Result<Result<(), String>> {
         }
     }
     Ok(Ok(()))
+}
+
+/// The plan versions this build knows, as a state's JSON names them.
+pub fn known() -> Vec<String> {
+    Order::VERSIONS.iter().map(|(version, _)| version.to_string()).collect()
+}
+
+/// Sagas in flight on one plan version.
+pub struct InFlightOf {
+    /// The version as the states name it; `None`: they name none.
+    pub plan: Option<String>,
+    pub in_flight: i64,
+    /// Those of them that have waited for too long.
+    pub stuck: i64,
+}
+
+/// Sagas in flight, counted.
+#[derive(Default)]
+pub struct Tally {
+    pub in_flight: i64,
+    /// Those that have waited for too long, and all that this build cannot continue.
+    pub stuck: i64,
+    /// By version: those that this build does not know.
+    unknown: BTreeMap<String, i64>,
+}
+
+impl Tally {
+    pub fn of(plans: Vec<InFlightOf>) -> Self {
+        let (known, mut tally) = (known(), Self::default());
+        for InFlightOf { plan, in_flight, stuck } in plans {
+            tally.in_flight += in_flight;
+            match plan {
+                Some(plan) if known.contains(&plan) => tally.stuck += stuck,
+                plan => {
+                    tally.stuck += in_flight;
+                    *tally.unknown.entry(plan.unwrap_or_else(|| "none".to_owned())).or_default() += in_flight;
+                }
+            }
+        }
+        tally
+    }
+
+    /// How many this build cannot continue.
+    pub fn unknown_plan(&self) -> i64 {
+        self.unknown.values().sum()
+    }
+
+    /// The note in `/readyz`. Not a check: orders are taken, and those of known versions go on.
+    pub fn words(&self, aside: usize) -> String {
+        let mut words = format!("{} in flight, {} stuck", self.in_flight, self.stuck);
+        for (version, count) in self.unknown.iter().take(8) {
+            words += &format!(
+                "; {count} of plan version {version}, which this build does not know: a build that does must go on with them"
+            );
+        }
+        if self.unknown.len() > 8 {
+            words += &format!("; and {} more unknown plan versions", self.unknown.len() - 8);
+        }
+        if aside > 0 {
+            words += &format!("; {aside} that could not be decided are set aside, and tried again");
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(plan: Option<&str>, in_flight: i64, stuck: i64) -> InFlightOf {
+        InFlightOf { plan: plan.map(str::to_owned), in_flight, stuck }
+    }
+
+    #[test]
+    fn sagas_of_an_unknown_version_are_stuck_and_named() {
+        let tally = Tally::of(vec![of(Some("1"), 10, 2), of(Some("99"), 3, 0), of(None, 1, 0)]);
+        assert_eq!((tally.in_flight, tally.stuck, tally.unknown_plan()), (14, 6, 4));
+        let words = tally.words(5);
+        assert!(words.starts_with("14 in flight, 6 stuck; 3 of plan version 99, which this build does not know"), "{words}");
+        assert!(
+            words.contains("; 1 of plan version none")
+                && words.ends_with("; 5 that could not be decided are set aside, and tried again")
+        );
+        assert_eq!(Tally::of(vec![of(Some("1"), 10, 2)]).words(0), "10 in flight, 2 stuck");
+    }
 }

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body as RawBody, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Reader;
@@ -16,15 +15,16 @@ use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, 
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Name, OrderId, UserId};
-use futures_util::StreamExt as _;
 use saga::order::{Order, Step};
-use saga::{Action, Direction, State as SagaState, Verdict, Why};
+use saga::{Action, Direction, Plan as _, State as SagaState, Verdict, Why};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::advance::Trigger;
-use crate::edge::{Edge, find, not_found};
+use crate::edge::{Edge, not_found};
+use crate::export::Export;
+use crate::open::Outcome;
 use crate::store::{self, InFlight, SagaFilter};
 
 pub fn router(edge: Arc<Edge>) -> Router {
@@ -46,11 +46,12 @@ struct View {
     plan: u32,
     /// What the plan version meant to the build that used it first.
     fingerprint: Option<String>,
-    state: SagaState<Order>,
+    /// As it is persisted: another build may have written it.
+    state: Box<RawValue>,
     waiting: Vec<Waiting>,
     waiting_since: Option<DateTime<Utc>>,
     due_at: Option<DateTime<Utc>>,
-    /// It has waited for longer than `--stuck-after`.
+    /// It has waited for longer than `--stuck-after`, or this build cannot continue it.
     stuck: bool,
     /// What it waits for, in words.
     cause: Option<String>,
@@ -68,34 +69,42 @@ struct Waiting {
 
 impl From<InFlight> for View {
     fn from(saga: InFlight) -> Self {
-        let cause = cause(&saga);
-        let InFlight { row, fingerprint, stuck, waiting_since, due_at, .. } = saga;
+        let plan = store::plan_of(&saga.state);
+        let state = serde_json::from_str::<SagaState<Order>>(saga.state.get());
+        let waiting: Vec<(Step, Direction, u32)> = state.as_ref().map(|state| state.outstanding().collect()).unwrap_or_default();
+        let cause = match (plan, &state) {
+            _ if saga.settled => None,
+            (Some(plan), _) if Order::stages(plan).is_none() => {
+                Some(format!("this build does not know plan version {plan}; a build that does must go on with it"))
+            }
+            (_, Err(error)) => Some(format!("this build cannot read its state: {error}")),
+            (_, Ok(_)) => waiting.first().map(|waiting| cause(waiting, &saga)),
+        };
         let direction = |direction| match direction {
             Direction::Act => "act",
             Direction::Undo => "undo",
         };
-        let waiting = |(step, way, attempts)| Waiting { step, direction: direction(way), attempts };
+        let waiting = waiting.into_iter().map(|(step, way, attempts)| Waiting { step, direction: direction(way), attempts });
         Self {
-            order_id: row.order.id,
-            user_id: row.order.user_id,
-            status: row.status(),
-            plan: row.state.plan_version(),
-            fingerprint,
-            waiting: row.state.outstanding().map(waiting).collect(),
-            waiting_since,
-            due_at,
-            stuck,
+            order_id: saga.id,
+            user_id: saga.user_id,
+            status: saga.status,
+            plan: plan.unwrap_or_default(),
+            fingerprint: saga.fingerprint,
+            waiting: waiting.collect(),
+            waiting_since: saga.waiting_since,
+            due_at: saga.due_at,
+            stuck: saga.stuck || (state.is_err() && !saga.settled),
             cause,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-            state: row.state,
+            created_at: saga.created_at,
+            updated_at: saga.updated_at,
+            state: saga.state,
         }
     }
 }
 
 /// What a saga waits for, in words.
-fn cause(saga: &InFlight) -> Option<String> {
-    let (step, direction, attempts) = saga.row.state.outstanding().next()?;
+fn cause((step, direction, attempts): &(Step, Direction, u32), saga: &InFlight) -> String {
     let whom = match step {
         Step::ValidateUser => "user",
         Step::ReserveStock => "product",
@@ -106,12 +115,26 @@ fn cause(saga: &InFlight) -> Option<String> {
         (Step::ReserveStock, Direction::Undo) => "give back the stock",
     };
     let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
-    let plural = if attempts == 1 { "" } else { "s" };
-    Some(format!(
+    let plural = if *attempts == 1 { "" } else { "s" };
+    format!(
         "waiting for the {whom} service to {what}{}, {attempts} attempt{plural}, last answer: {}",
         since.unwrap_or_default(),
         saga.last_answer.as_deref().unwrap_or("none")
-    ))
+    )
+}
+
+/// A question of an operator that was not answered. There are few connections for them, so that customers keep theirs.
+fn unanswered(error: sqlx::Error) -> Problem {
+    let cancelled = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014");
+    match error {
+        sqlx::Error::PoolTimedOut => Problem::unavailable(
+            "other operators' questions take every connection there is for them (WAYBILL_OPERATOR_CONNECTIONS); try again shortly",
+        ),
+        _ if cancelled => Problem::unavailable(
+            "the question takes longer than WAYBILL_OPERATOR_TIMEOUT allows: narrow it with `user_id`, or ask for sagas in flight only",
+        ),
+        error => error.into(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -125,7 +148,7 @@ struct ListQuery {
 }
 
 async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
-    let filter = &SagaFilter {
+    let filter = SagaFilter {
         status: status(query.status.as_deref())?,
         step: query.step.as_deref().map(step).transpose()?,
         older_than: query.older_than.map(older_than).transpose()?,
@@ -134,7 +157,7 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
         order: None,
         stuck_after: edge.stuck_after,
     };
-    let sagas = sagas(&edge, filter, page.after, page.rows()).await?;
+    let sagas = sagas(&edge, &filter, page.after, page.rows()).await?;
     page.page(sagas.into_iter().map(View::from).collect(), |view| view.order_id.0)
 }
 
@@ -161,33 +184,20 @@ async fn view(edge: &Edge, order: OrderId) -> Result<View, Problem> {
     found.into_iter().next().map(View::from).ok_or_else(|| not_found(order))
 }
 
-async fn sagas(edge: &Edge, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<InFlight>> {
+async fn sagas(edge: &Edge, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> Result<Vec<InFlight>, Problem> {
     let clock = &edge.advance.clock;
     let read = |mut db: Reader| async move {
         let steady = clock.now(&mut db).await?;
         store::sagas(&mut db, steady, filter, after, rows).await
     };
-    edge.database.read(read).await
+    edge.operators.read(read).await.map_err(unanswered)
 }
 
 /// A whole saga on one line: what `waybill saga export` writes and `saga::Waybill` reads.
-#[derive(Serialize)]
-struct Line<'a> {
-    saga: &'static str,
-    order: &'a Order,
-    entries: &'a [Box<RawValue>],
-}
-
-fn line(order: &Order, entries: &[Box<RawValue>]) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Line { saga: "order", order, entries })
-}
-
 async fn waybill(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
-    let row = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
-    let history = edge.database.read(|mut db| async move { store::history(&mut db, &[id.0]).await }).await?;
-    let entries: Vec<_> = history.into_iter().map(|(_, entry)| entry).collect();
-    let line = line(&row.order, &entries).map_err(|error| Problem::internal(&error.into()))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], line).into_response())
+    let order = edge.operators.read(|mut db| async move { store::exported(&mut db, id).await }).await;
+    let order = order.map_err(unanswered)?.ok_or_else(|| not_found(id))?;
+    Export::one(edge.operators.clone(), order).respond("application/json").await.map_err(unanswered)
 }
 
 #[derive(Deserialize)]
@@ -197,41 +207,11 @@ struct ExportQuery {
     limit: Option<usize>,
 }
 
-/// Every waybill, oldest first, a line each. Streams: neither side holds more than a page.
+/// Every waybill, oldest first, a line each.
 async fn export(State(edge): State<Arc<Edge>>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
-    const PAGE: usize = 200;
     let status = status(query.status.as_deref())?;
-    let begin = (edge.database.clone(), None, query.limit.unwrap_or(usize::MAX));
-    let pages = futures_util::stream::try_unfold(begin, move |(database, after, left)| async move {
-        if left == 0 {
-            return anyhow::Ok(None);
-        }
-        let rows = database
-            .read(|mut db| async move { store::oldest_first(&mut db, query.since, status, after, PAGE.min(left) as i64).await })
-            .await?;
-        let Some(last) = rows.last().map(|row| row.order.id) else {
-            return Ok(None);
-        };
-        let ids: &Vec<_> = &rows.iter().map(|row| row.order.id.0).collect();
-        let mut histories =
-            database.read(|mut db| async move { store::history(&mut db, ids).await }).await?.into_iter().peekable();
-        let mut lines = Vec::new();
-        for row in &rows {
-            let mut entries = Vec::new();
-            while let Some((_, entry)) = histories.next_if(|(id, _)| *id == row.order.id) {
-                entries.push(entry);
-            }
-            lines.extend_from_slice(&line(&row.order, &entries)?);
-            lines.push(b'\n');
-        }
-        Ok(Some((Bytes::from(lines), (database, Some(last.0), left - rows.len()))))
-    });
-    let pages = pages.inspect(|page| {
-        if let Err(error) = page {
-            tracing::warn!(error = format!("{error:#}"), "the export broke off");
-        }
-    });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], RawBody::from_stream(pages)).into_response())
+    let export = Export::all(edge.operators.clone(), query.since, status, query.limit.unwrap_or(usize::MAX));
+    export.respond("application/x-ndjson").await.map_err(unanswered)
 }
 
 #[derive(Deserialize)]
@@ -263,9 +243,17 @@ async fn act(
     };
     let trigger = Trigger::Operator { action, by: by.into(), reason: reason.into() };
     let moved = edge.unit.run_detached(&edge.advance, (id, trigger)).await?.ok_or_else(|| not_found(id))?;
-    match moved.verdict {
-        Some(Verdict::Ignored(why)) => Err(Problem::conflict("operator-refused", refusal(why, moved.status))),
-        _ => view(&edge, id).await.map(Body),
+    match moved.outcome {
+        Outcome::Decided(Verdict::Ignored(why)) => Err(Problem::conflict("operator-refused", refusal(why, moved.status))),
+        Outcome::HistoryFull => Err(Problem::conflict(
+            "history-full",
+            "the history of this order has reached its limit (WAYBILL_HISTORY_MAX_ENTRIES, WAYBILL_HISTORY_MAX_BYTES): its commands are \
+             sent again by their timers all the same; cancel, compensate and skip are still taken",
+        )),
+        Outcome::Unreadable(why) => {
+            Err(Problem::conflict("operator-refused", format!("this build cannot read the order's state: {why}")))
+        }
+        Outcome::Decided(Verdict::Moved) | Outcome::Nothing => view(&edge, id).await.map(Body),
     }
 }
 
@@ -274,11 +262,11 @@ async fn skipped(edge: &Edge, id: OrderId, named: Option<&str>) -> Result<Step, 
     if let Some(name) = named {
         return step(name);
     }
-    let row = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
-    let mut undoing = row.state.outstanding().filter(|(_, direction, _)| *direction == Direction::Undo);
+    let found = view(edge, id).await?;
+    let mut undoing = found.waiting.iter().filter(|waiting| waiting.direction == "undo");
     match (undoing.next(), undoing.next()) {
-        (Some((step, _, _)), None) => Ok(step),
-        (None, _) => Err(Problem::conflict("operator-refused", refusal(Why::NotUndoing, row.status()))),
+        (Some(waiting), None) => Ok(waiting.step),
+        (None, _) => Err(Problem::conflict("operator-refused", refusal(Why::NotUndoing, found.status))),
         _ => Err(Problem::conflict("operator-refused", "several compensations are under way: name one as `step`")),
     }
 }

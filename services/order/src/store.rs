@@ -3,8 +3,15 @@
 /// The columns a [`Row`] is read from.
 macro_rules! columns {
     () => {
-        "id, user_id, items, unit_prices, currency, state, sequence, traceparent, created_at, updated_at, \
+        "id, user_id, items, unit_prices, currency, status, state, sequence, history_bytes, traceparent, created_at, updated_at, \
          coalesce(began_at, created_at) as began_at, waiting_since, due_at"
+    };
+}
+
+/// The columns a [`View`] is read from.
+macro_rules! view_columns {
+    () => {
+        "id, user_id, items, unit_prices, currency, status, reason, created_at, updated_at"
     };
 }
 
@@ -16,56 +23,31 @@ macro_rules! append {
     };
 }
 
+mod history;
 mod operator;
+mod rows;
 
 use std::collections::HashMap;
 
+use chassis::Outgoing;
 use chassis::database::execute;
-use chassis::{Outgoing, Statement};
 use chrono::{DateTime, Utc};
 use events::order::Status;
-use events::product::Line;
-use events::{Currency, Money, OrderId, TraceParent, UserId};
+use events::{Money, OrderId, UserId};
 use saga::order::Order;
-use saga::{Input, Message, State, Verdict};
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use crate::recent::Kept;
-use crate::view::Row;
+use crate::view::{Row, View};
 
-pub use operator::{InFlight, SagaFilter, count, oldest_first, record_plan, sagas};
-
-impl FromRow<'_, PgRow> for Row {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let Json(items): Json<Vec<Line>> = row.try_get("items")?;
-        let Json(state): Json<State<Order>> = row.try_get("state")?;
-        let trace: &str = row.try_get("traceparent")?;
-        let prices = match (row.try_get::<Option<Vec<i64>>, _>("unit_prices")?, row.try_get::<Option<&str>, _>("currency")?) {
-            (Some(amounts), Some(code)) => {
-                let currency = Currency::from_code(code).ok_or_else(|| corrupt(format!("no currency: {code}")))?;
-                Some(amounts.into_iter().map(|amount| Money::new(amount, currency)).collect())
-            }
-            _ => None,
-        };
-        Ok(Self {
-            order: Order { id: OrderId(row.try_get("id")?), user_id: UserId(row.try_get("user_id")?), items },
-            state,
-            sequence: row.try_get::<i32, _>("sequence")?.unsigned_abs(),
-            prices,
-            trace: TraceParent::parse(trace).ok_or_else(|| corrupt(format!("no traceparent: {trace}")))?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            began_at: row.try_get("began_at")?,
-            waiting_since: row.try_get("waiting_since")?,
-            due_at: row.try_get("due_at")?,
-        })
-    }
-}
+pub use history::{HistoryPage, HistoryRow, history, history_page};
+use history::{entries_of, with_entries};
+pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};
+use rows::readable;
+pub use rows::{Unreadable, plan_of};
 
 fn corrupt(what: String) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
@@ -108,18 +90,19 @@ pub async fn insert(
     execute(statement, db).await
 }
 
-/// Orders by the keys they were placed with.
-pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashMap<String, Row>> {
-    let rows = sqlx::query(concat!("select ", columns!(), ", idempotency_key from orders where idempotency_key = any($1)"))
+/// Orders, as they were asked for and as they stand, by the keys they were placed with.
+pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashMap<String, (Order, View)>> {
+    let rows = sqlx::query(concat!("select ", view_columns!(), ", idempotency_key from orders where idempotency_key = any($1)"))
         .bind(keys)
         .fetch_all(db)
         .await?;
-    rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, Row::from_row(row)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get("idempotency_key")?, (rows::order(row)?, View::from_row(row)?)))).collect()
 }
 
-/// Orders alone.
-pub async fn rows(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(db).await
+/// Orders without their histories, to be decided; those that cannot be read beside those that can.
+pub async fn rows(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Result<Row, Unreadable>>> {
+    let rows = sqlx::query(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(db).await?;
+    rows.iter().map(readable).collect()
 }
 
 /// Orders with their whole waybills.
@@ -134,11 +117,7 @@ pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
     .bind(ids)
     .fetch_all(db)
     .await?;
-    let kept = |row: &PgRow| {
-        let (times, entries): (Vec<DateTime<Utc>>, Vec<String>) = (row.try_get("times")?, row.try_get("entries")?);
-        let entries = (1..).zip(times).zip(entries).map(|((sequence, at), entry)| whole_entry(sequence, at, &entry));
-        Ok(Kept { row: Row::from_row(row)?, history: entries.collect::<sqlx::Result<_>>()? })
-    };
+    let kept = |row: &PgRow| Ok(Kept { row: Row::from_row(row)?, history: entries_of(row)? });
     rows.iter().map(kept).collect()
 }
 
@@ -171,10 +150,12 @@ pub async fn write(
         "), moved as (\
              update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
                     settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
-                    waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at \
+                    waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at, \
+                    history_bytes = new.history_bytes \
              from unnest($10::uuid[], $11::int[], $12::int[], $13::text[], $14::text[], $15::jsonb[], $16::boolean[], $17::text[], \
-                         $18::bigint[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[]) \
-                  as new (id, was, sequence, state, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at) \
+                         $18::bigint[], $19::text[], $20::timestamptz[], $21::timestamptz[], $22::timestamptz[], $23::bigint[]) \
+                  as new (id, was, sequence, state, status, reason, settled, currency, total, prices, waiting_since, due_at, updated_at, \
+                          history_bytes) \
              where orders.id = new.id and orders.sequence = new.was returning 1) \
          select 1 / (count(*) = cardinality($10))::int from moved" // A division by zero undoes the statement.
     ));
@@ -191,7 +172,8 @@ pub async fn write(
         .bind(prices)
         .bind(moved.iter().map(|(row, _)| row.waiting_since).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
-        .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>());
+        .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
+        .bind(moved.iter().map(|(row, _)| row.history_bytes as i64).collect::<Vec<_>>());
     execute(statement, db).await
 }
 
@@ -201,103 +183,33 @@ fn array(prices: &[Money]) -> String {
     format!("{{{}}}", amounts.join(","))
 }
 
-/// One line of a waybill.
-pub struct HistoryRow {
-    order_id: OrderId,
-    sequence: u32,
-    /// The entry whole, as it is read back.
-    pub whole: Box<RawValue>,
-}
-
-impl HistoryRow {
-    /// The entry of a decision that left a row as it is.
-    pub fn new(
-        row: &Row,
-        at: DateTime<Utc>,
-        message: &Input<Order>,
-        decision: Verdict,
-        sent: &[Message<Order>],
-    ) -> serde_json::Result<Self> {
-        #[derive(Serialize)]
-        struct Entry<'a> {
-            sequence: u32,
-            time: String,
-            message: &'a Input<Order>,
-            decision: Verdict,
-            sent: &'a [Message<Order>],
-            state: &'a State<Order>,
-        }
-        let entry = Entry { sequence: row.sequence, time: entry_time(at), message, decision, sent, state: &row.state };
-        Ok(Self { order_id: row.order.id, sequence: row.sequence, whole: to_raw_value(&entry)? })
-    }
-
-    /// The entry without its sequence and time, which stand in columns of their own.
-    fn stored(&self) -> String {
-        let whole = self.whole.get();
-        format!("{{{}", &whole[whole.find(r#""message":"#).unwrap_or_default()..])
-    }
-}
-
-/// An entry with its sequence and time in front.
-fn whole_entry(sequence: u32, at: DateTime<Utc>, stored: &str) -> sqlx::Result<Box<RawValue>> {
-    let rest = stored.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
-    RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{}",{rest}"#, entry_time(at)))
-        .map_err(|error| corrupt(error.to_string()))
-}
-
-fn entry_time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-}
-
-/// Binds entries after the outbox row.
-fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'a> {
-    statement
-        .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
-        .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
-        .bind(now)
-}
-
-/// The waybills of orders: each entry whole, in order.
-pub async fn history(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
-    let rows = sqlx::query(
-        "select order_id, sequence, at, entry from order_history where order_id = any($1) order by order_id, sequence",
+/// Orders that are due by the steady clock, the longest due first, after one of them. Unlocked: the decision looks again. Those of plan
+/// versions that this build does not know are left alone.
+pub async fn due(
+    db: &mut PgConnection,
+    now: DateTime<Utc>,
+    known_plans: &[String],
+    after: Option<(DateTime<Utc>, OrderId)>,
+    limit: i64,
+) -> sqlx::Result<Vec<(DateTime<Utc>, OrderId)>> {
+    let rows: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+        "select due_at, id from orders \
+         where not settled and due_at <= $5 and ($2::timestamptz is null or (due_at, id) > ($2, $3)) and state->>'plan' = any($1) \
+         order by due_at, id limit $4",
     )
-    .bind(ids)
+    .bind(known_plans)
+    .bind(after.map(|(due, _)| due))
+    .bind(after.map(|(_, id)| id.0))
+    .bind(limit)
+    .bind(now)
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| Ok((OrderId(row.try_get("order_id")?), entry(row)?.1))).collect()
-}
-
-/// What was appended to an order's waybill after an entry.
-pub async fn history_after(db: &mut PgConnection, id: OrderId, after: u32) -> sqlx::Result<Vec<(u32, Box<RawValue>)>> {
-    let rows =
-        sqlx::query("select sequence, at, entry from order_history where order_id = $1 and sequence > $2 order by sequence")
-            .bind(id.0)
-            .bind(i64::from(after))
-            .fetch_all(db)
-            .await?;
-    rows.iter().map(entry).collect()
-}
-
-fn entry(row: &PgRow) -> sqlx::Result<(u32, Box<RawValue>)> {
-    let entry: &str = row.try_get("entry")?;
-    let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
-    Ok((sequence, whole_entry(sequence, row.try_get("at")?, entry)?))
-}
-
-/// Orders that are due by the steady clock, the oldest first. Unlocked: the decision looks again.
-pub async fn due(db: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar("select id from orders where not settled and due_at <= $1 order by id limit $2")
-        .bind(now)
-        .bind(limit)
-        .fetch_all(db)
-        .await
+    Ok(rows.into_iter().map(|(due, id)| (due, OrderId(id))).collect())
 }
 
 /// One order.
-pub async fn get(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<Row>> {
-    sqlx::query_as(concat!("select ", columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
+pub async fn get(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<View>> {
+    sqlx::query_as(concat!("select ", view_columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
 }
 
 /// Which orders to list.
@@ -308,11 +220,11 @@ pub struct Filter {
 }
 
 /// A page, newest first.
-pub async fn list(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Row>> {
+pub async fn list(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<View>> {
     // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
     sqlx::query_as(concat!(
         "select ",
-        columns!(),
+        view_columns!(),
         " from orders \
          where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
            and (not $4 or not settled) \

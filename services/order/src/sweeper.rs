@@ -3,82 +3,143 @@
 //! This alone covers lost commands, lost answers, crashed processes and a wiped broker.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::health::Health;
-use chassis::{UnitOfWork, metrics};
+use chassis::{Failure, UnitOfWork, metrics};
 use events::OrderId;
+use saga::Verdict;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, Trigger};
-use crate::store;
+use crate::aside::Aside;
+use crate::open::Outcome;
+use crate::{plans, store};
 
 /// Orders swept in one transaction: a batch.
-const SWEEP_MAX: i64 = 256;
+const SWEEP_MAX: usize = 256;
 
-/// Sweeps until shutdown.
-pub async fn run(database: Database, unit: UnitOfWork, advance: Arc<Advance>, every: Duration, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
-        let swept = sweep(&database, &unit, &advance).await.unwrap_or_else(|error| {
-            tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
-            0
-        });
-        if swept == SWEEP_MAX as usize {
-            continue; // There is more.
+/// Orders found by one look. To find the longest due among the unsettled each look reads all of them (there is no index on what changes at
+/// every step), so it brings many batches at once.
+const LOOK_MAX: i64 = 4096;
+
+/// Lets what is due decide.
+pub struct Sweeper {
+    pub database: Database,
+    pub unit: UnitOfWork,
+    pub advance: Arc<Advance>,
+    /// Those that failed, until they are tried again.
+    pub aside: Arc<Aside>,
+    /// How long to rest when nothing is due.
+    pub every: Duration,
+}
+
+impl Sweeper {
+    /// Sweeps until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.round(&shutdown).await {
+                tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                () = shutdown.cancelled() => {}
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            () = shutdown.cancelled() => {}
+    }
+
+    /// Everything that is due now, the longest due first. What fails steps aside, and the round goes on behind it.
+    async fn round(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let known = plans::known();
+        let mut after = None;
+        loop {
+            let (clock, known) = (&self.advance.clock, &known);
+            let look = |mut db: Reader| async move {
+                let now = clock.now(&mut db).await?;
+                store::due(&mut db, now, known, after, LOOK_MAX).await
+            };
+            let due = self.database.read(look).await?;
+            let now = Instant::now();
+            let ready: Vec<OrderId> = due.iter().map(|(_, id)| *id).filter(|id| self.aside.may_try(*id, now)).collect();
+            for batch in ready.chunks(SWEEP_MAX) {
+                if shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                self.sweep(batch).await?;
+            }
+            after = due.last().copied();
+            if due.len() < LOOK_MAX as usize {
+                return Ok(());
+            }
         }
+    }
+
+    /// One batch. Two instances may find the same orders; what one decides, the other cannot write, and then sees that nothing is due any
+    /// more.
+    async fn sweep(&self, orders: &[OrderId]) -> anyhow::Result<()> {
+        let items: Vec<(OrderId, Trigger)> = orders.iter().map(|id| (*id, Trigger::Timer)).collect();
+        let turn = self.unit.turn().await;
+        let items: Vec<&(OrderId, Trigger)> = items.iter().collect();
+        let results = self.unit.run(turn, &*self.advance, &items).await;
+        let results = results.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
+        for (id, result) in orders.iter().zip(results) {
+            let failure = match result {
+                Ok(Some(moved)) => match moved.outcome {
+                    Outcome::Decided(Verdict::Moved) | Outcome::Nothing => None,
+                    Outcome::Decided(Verdict::Ignored(why)) => Some(why.name().to_owned()),
+                    Outcome::HistoryFull => Some("its history is full".to_owned()),
+                    Outcome::Unreadable(why) => Some(why),
+                },
+                Ok(None) => None,
+                Err(Failure::Item(error)) => Some(format!("{error:#}")),
+                // The database is in trouble, or the order is locked: it is found again, and nothing is wrong with it.
+                Err(Failure::Outage(_)) => continue,
+            };
+            match failure {
+                None => self.aside.clear(*id),
+                Some(why) => {
+                    let wait = self.aside.put(*id, self.every, Instant::now());
+                    tracing::error!(order = %id, why, again_in = ?wait, "an order that is due could not be decided; it steps aside");
+                }
+            }
+        }
+        metrics::set_aside(self.aside.count(Instant::now()));
+        Ok(())
     }
 }
 
-/// Counts the sagas in flight and those that are stuck, for /metrics and /readyz, until shutdown.
-pub async fn count(database: Database, clock: SteadyClock, health: Health, stuck_after: Duration, shutdown: CancellationToken) {
-    const COUNT_EVERY: Duration = Duration::from_secs(5);
-    while !shutdown.is_cancelled() {
-        if let Ok((in_flight, stuck)) = counts(&database, &clock, stuck_after).await {
-            metrics::sagas(in_flight, stuck);
-            health.note("sagas", format!("{in_flight} in flight, {stuck} stuck"));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(COUNT_EVERY) => {}
-            () = shutdown.cancelled() => {}
-        }
-    }
+/// Counts the sagas in flight and those that are stuck, for /metrics and /readyz.
+pub struct Count {
+    /// The connections it may use.
+    pub operators: Database,
+    pub clock: SteadyClock,
+    pub aside: Arc<Aside>,
+    pub stuck_after: Duration,
 }
 
-async fn counts(database: &Database, clock: &SteadyClock, stuck_after: Duration) -> sqlx::Result<(i64, i64)> {
-    let count = |mut db: Reader| async move {
-        let now = clock.now(&mut db).await?;
-        store::count(&mut db, now, stuck_after).await
-    };
-    database.read(count).await
-}
+impl Count {
+    /// Counts until shutdown.
+    pub async fn run(self, health: Health, shutdown: CancellationToken) {
+        const COUNT_EVERY: Duration = Duration::from_secs(5);
+        while !shutdown.is_cancelled() {
+            if let Ok(tally) = self.tally().await {
+                metrics::sagas(tally.in_flight, tally.stuck, tally.unknown_plan());
+                health.note("sagas", tally.words(self.aside.count(Instant::now())));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(COUNT_EVERY) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+    }
 
-/// One batch. Two instances may find the same orders; what one decides, the other cannot write, and then sees that nothing is due any more.
-async fn sweep(database: &Database, unit: &UnitOfWork, advance: &Advance) -> anyhow::Result<usize> {
-    let clock = &advance.clock;
-    let look = |mut db: Reader| async move {
-        let now = clock.now(&mut db).await?;
-        store::due(&mut db, now, SWEEP_MAX).await
-    };
-    let due = database.read(look).await?;
-    if due.is_empty() {
-        return Ok(0);
+    async fn tally(&self) -> sqlx::Result<plans::Tally> {
+        let count = |mut db: Reader| async move {
+            let now = self.clock.now(&mut db).await?;
+            store::count(&mut db, now, self.stuck_after).await
+        };
+        Ok(plans::Tally::of(self.operators.read(count).await?))
     }
-    let items: Vec<(OrderId, Trigger)> = due.iter().map(|id| (OrderId(*id), Trigger::Timer)).collect();
-    let turn = unit.turn().await;
-    let results = unit
-        .run(turn, advance, &items.iter().collect::<Vec<_>>())
-        .await
-        .map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
-    let failed = results.iter().filter(|result| result.is_err()).count();
-    if failed > 0 {
-        tracing::error!(failed, "orders that are due could not be decided");
-    }
-    // What failed is found again: without progress, wait for the next look.
-    Ok(if failed == 0 { due.len() } else { 0 })
 }

@@ -6,9 +6,10 @@ mod fuzz;
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context as _;
+use chassis::broker::PayloadMax;
 use chassis::{Outgoing, Packet, Recall, Saying};
 use events::OrderId;
-use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Status, Waybill};
+use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use events::product;
 use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
 use futures_util::FutureExt as _;
@@ -23,8 +24,15 @@ use crate::recent::Kept;
 use crate::view::Row;
 use crate::{SOURCE, store};
 
-/// Says what one decision sends. The row is as the decision left it, the history ends with its entry.
-pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messages: &[Message<Order>]) -> anyhow::Result<()> {
+/// Says what one decision sends. The row is as the decision left it, the history ends with its entry. `payload_max`: what the broker takes
+/// in one message.
+pub fn say(
+    outgoing: &mut Outgoing,
+    row: &Row,
+    history: &[Box<RawValue>],
+    messages: &[Message<Order>],
+    payload_max: usize,
+) -> anyhow::Result<()> {
     let id = row.order.id;
     if !messages.is_empty() {
         outgoing.note(&Said { id, sequence: row.sequence }.note());
@@ -35,7 +43,7 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messag
             Message::Ask { step, attempt } => ("", step.name(), *attempt),
             Message::Undo { step, attempt } => ("undo_", step.name(), *attempt),
             Message::Tell(notice) => {
-                let event = event(*notice, row, history)?;
+                let event = event(*notice, row, history, payload_max)?;
                 let subject = event_subject("order", event.word(), &id);
                 // Its place in the history tells one from a namesake.
                 let event_id = format!("{id}/{}/{}", event.word(), row.sequence);
@@ -62,11 +70,29 @@ pub fn say(outgoing: &mut Outgoing, row: &Row, history: &[Box<RawValue>], messag
     Ok(())
 }
 
-fn event(notice: Notice, row: &Row, history: &[Box<RawValue>]) -> serde_json::Result<Event> {
-    let whole = || Waybill::of(history).map(|waybill| row.snapshot(Some(waybill)));
+/// Room for a message's subject and headers.
+const HEADERS: usize = 4 * 1024;
+
+/// Room for what an event says of its order beside the history, if that has as many lines as can be.
+const SNAPSHOT: usize = 64 * 1024;
+
+/// The event that tells an order's end: with its whole history or, where the broker would not take that, with a claim check.
+fn whole(row: &Row, history: &[Box<RawValue>], payload_max: usize) -> serde_json::Result<Snapshot> {
+    let (mut snapshot, waybill) = (row.snapshot(), Waybill::of(history)?);
+    let fits = |rest: usize| waybill.json().len() + rest + HEADERS <= payload_max;
+    if fits(SNAPSHOT) || fits(serde_json::to_vec(&snapshot)?.len()) {
+        snapshot.waybill = Some(waybill);
+    } else {
+        snapshot.waybill_ref = Some(WaybillRef::new(row.order.id, &waybill, row.sequence));
+    }
+    Ok(snapshot)
+}
+
+fn event(notice: Notice, row: &Row, history: &[Box<RawValue>], payload_max: usize) -> serde_json::Result<Event> {
+    let whole = || whole(row, history, payload_max);
     Ok(match (notice, row.status()) {
-        (Notice::Started, _) => Placed(row.snapshot(None)).into(),
-        (Notice::Compensating, _) => Compensating(row.snapshot(None)).into(),
+        (Notice::Started, _) => Placed(row.snapshot()).into(),
+        (Notice::Compensating, _) => Compensating(row.snapshot()).into(),
         (Notice::Completed, _) => Confirmed(whole()?).into(),
         (Notice::Compensated, Status::Cancelled) => Cancelled(whole()?).into(),
         (Notice::Compensated, _) => Rejected(whole()?).into(),
@@ -97,8 +123,8 @@ impl Said {
     }
 }
 
-/// Says again what entries said.
-pub struct SayAgain;
+/// Says again what entries said. With what the broker takes in one message.
+pub struct SayAgain(pub PayloadMax);
 
 impl Recall for SayAgain {
     fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [u8]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
@@ -110,7 +136,8 @@ impl Recall for SayAgain {
             let mut outgoing: Option<Outgoing> = None;
             for Said { id, sequence } in said {
                 let kept = orders.get(&id).with_context(|| format!("there is no order {id}"))?;
-                say_again(&mut outgoing, kept, sequence as usize).with_context(|| format!("entry {sequence} of order {id}"))?;
+                say_again(&mut outgoing, kept, sequence as usize, self.0.get())
+                    .with_context(|| format!("entry {sequence} of order {id}"))?;
             }
             Ok(outgoing.map(Outgoing::into_packets).unwrap_or_default())
         }
@@ -119,7 +146,7 @@ impl Recall for SayAgain {
 }
 
 /// What an entry of an order's history said, as it was said then. The entries of one transaction bear one time.
-fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize) -> anyhow::Result<()> {
+fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payload_max: usize) -> anyhow::Result<()> {
     let history = kept.history.get(..sequence).context("there is no such entry")?;
     let mut row = Row { prices: None, ..kept.row.clone() };
     let mut last = None;
@@ -131,7 +158,7 @@ fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize) -> a
         last = Some((entry.time, entry.sent));
     }
     let (time, sent) = last.context("entries count from 1")?;
-    say(outgoing.get_or_insert_with(|| Outgoing::new(SOURCE, time)), &row, history, &sent)
+    say(outgoing.get_or_insert_with(|| Outgoing::new(SOURCE, time)), &row, history, &sent, payload_max)
 }
 
 #[cfg(test)]
@@ -145,7 +172,7 @@ mod tests {
     use crate::store::HistoryRow;
 
     /// Carries an order through inputs, each decided at its own time, and returns it with what each entry said.
-    fn carried(inputs: Vec<Input<Order>>) -> (Kept, Vec<Vec<Packet>>) {
+    fn carried(inputs: Vec<Input<Order>>, payload_max: usize) -> (Kept, Vec<Vec<Packet>>) {
         let line = Line { product_id: ProductId(Uuid::from_u128(3)), quantity: Quantity::try_from(2).unwrap() };
         let order = Order { id: OrderId(Uuid::from_u128(1)), user_id: UserId(Uuid::from_u128(2)), items: vec![line] };
         let begun = chrono::DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap();
@@ -153,6 +180,7 @@ mod tests {
             order,
             state: State::new(),
             sequence: 0,
+            history_bytes: 0,
             prices: None,
             trace: TraceParent::from_random(7),
             created_at: begun,
@@ -168,16 +196,18 @@ mod tests {
             row.sequence += 1;
             row.state = decision.state;
             row.note_prices();
-            history.push(HistoryRow::new(&row, now, &input, decision.verdict, &decision.messages).unwrap().whole);
+            history.push(
+                HistoryRow::new(&row, now, &input, decision.verdict, &decision.messages, &Default::default()).unwrap().whole,
+            );
             let mut outgoing = Outgoing::new(SOURCE, now);
-            say(&mut outgoing, &row, &history, &decision.messages).unwrap();
+            say(&mut outgoing, &row, &history, &decision.messages, payload_max).unwrap();
             said.push(outgoing.into_packets());
         }
         (Kept { row, history }, said)
     }
 
-    #[test]
-    fn what_was_said_is_said_again_to_the_letter() {
+    /// Placed, confirmed, cancelled.
+    fn inputs() -> Vec<Input<Order>> {
         let order_id = OrderId(Uuid::from_u128(1));
         let validated = user::Validated { order_id, user_id: UserId(Uuid::from_u128(2)) };
         let price = product::PricedLine {
@@ -185,21 +215,47 @@ mod tests {
             unit_price: Money::new(250, Currency::from_code("EUR").unwrap()),
         };
         let reserved = product::Reserved { order_id, items: vec![price] };
-        let (kept, said) = carried(vec![
+        vec![
             Input::Start,
             Input::Answer(Answer::User(validated.into())),
             Input::Answer(Answer::Product(reserved.into())),
             Input::Cancel,
             Input::Answer(Answer::Product(product::Released { order_id }.into())),
-        ]);
-        let subjects: Vec<&str> = said.iter().flatten().map(|packet| packet.subject.as_str()).collect();
-        assert!(subjects.contains(&"commands.product.release") && subjects.len() >= 7, "{subjects:?}");
-        for (index, packets) in said.iter().enumerate() {
-            let mut outgoing = None;
-            say_again(&mut outgoing, &kept, index + 1).unwrap();
-            assert_eq!(&outgoing.unwrap().into_packets(), packets, "entry {}", index + 1);
+        ]
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_to_the_letter() {
+        // With room for each history, for the first end's alone, and for none.
+        for (payload_max, claims) in [(1 << 20, 0), (6_200, 1), (5_000, 2)] {
+            let (kept, said) = carried(inputs(), payload_max);
+            let subjects: Vec<&str> = said.iter().flatten().map(|packet| packet.subject.as_str()).collect();
+            assert!(subjects.contains(&"commands.product.release") && subjects.len() >= 7, "{subjects:?}");
+            let text = |packet: &Packet| String::from_utf8(packet.payload.to_vec()).unwrap();
+            let claimed = said.iter().flatten().filter(|packet| text(packet).contains("\"waybill_ref\":")).count();
+            assert_eq!(claimed, claims, "{:?}", said.iter().flatten().map(|packet| packet.payload.len()).collect::<Vec<_>>());
+            for (index, packets) in said.iter().enumerate() {
+                let mut outgoing = None;
+                say_again(&mut outgoing, &kept, index + 1, payload_max).unwrap();
+                assert_eq!(&outgoing.unwrap().into_packets(), packets, "entry {}", index + 1);
+                assert!(packets.iter().all(|packet| packet.payload.len() + HEADERS <= payload_max));
+            }
+            assert!(say_again(&mut None, &kept, 6, payload_max).is_err());
         }
-        assert!(say_again(&mut None, &kept, 6).is_err());
+    }
+
+    #[test]
+    fn a_claim_check_claims_the_history_as_it_was_told() {
+        let (kept, said) = carried(inputs(), 5_000);
+        let confirmed = said[2].iter().find(|packet| packet.subject.starts_with("events.order.confirmed.")).unwrap();
+        let snapshot: Snapshot = serde_json::from_slice(&confirmed.payload).unwrap();
+        let claim = snapshot.waybill_ref.as_ref().unwrap();
+        assert_eq!((claim.entries, snapshot.waybill.is_none()), (3, true));
+        let json = Waybill::of(&kept.history[..3]).unwrap();
+        let waybill = saga::Waybill::<Order>::from_claim(&snapshot, claim, json.json()).unwrap();
+        assert_eq!((waybill.divergence(), waybill.order), (None, kept.row.order.clone()));
+        let grown = Waybill::of(&kept.history).unwrap();
+        assert!(saga::Waybill::<Order>::from_claim(&snapshot, claim, grown.json()).is_err(), "it has grown since");
     }
 
     #[test]

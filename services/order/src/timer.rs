@@ -90,6 +90,7 @@ mod tests {
             order,
             state: State::new(),
             sequence: 0,
+            history_bytes: 0,
             prices: None,
             trace: TraceParent::from_random(7),
             created_at: of_day,

@@ -1,7 +1,7 @@
 //! An order as a row, and as its customer sees it.
 
 use chrono::{DateTime, Utc};
-use events::order::{Item, Snapshot, Status, Waybill};
+use events::order::{Item, Snapshot, Status};
 use events::{Money, OrderId, Reason, TraceParent, UserId};
 use saga::State;
 use saga::order::{Order, Output, Step};
@@ -16,6 +16,8 @@ pub struct Row {
     pub state: State<Order>,
     /// The sequence of its last history entry.
     pub sequence: u32,
+    /// The bytes of its history, the first entry apart.
+    pub history_bytes: u64,
     /// The prices its stock was reserved at; they stay when a confirmed order is cancelled.
     pub prices: Option<Vec<Money>>,
     /// The trace of the request that placed it.
@@ -47,6 +49,28 @@ pub struct View {
     updated_at: DateTime<Utc>,
 }
 
+impl View {
+    /// `times`: when it was placed, and when it last moved.
+    pub fn new(
+        order: &Order,
+        prices: Option<&[Money]>,
+        status: Status,
+        reason: Option<Reason>,
+        times: (DateTime<Utc>, DateTime<Utc>),
+    ) -> Self {
+        Self {
+            id: order.id,
+            user_id: order.user_id,
+            items: order.priced(prices),
+            total: prices.and_then(|prices| order.total(prices).ok().flatten()),
+            status,
+            reason,
+            created_at: times.0,
+            updated_at: times.1,
+        }
+    }
+}
+
 impl Row {
     /// Where it stands.
     pub fn status(&self) -> Status {
@@ -67,20 +91,12 @@ impl Row {
 
     /// As its customer sees it.
     pub fn view(&self) -> View {
-        View {
-            id: self.order.id,
-            user_id: self.order.user_id,
-            items: self.order.priced(self.prices.as_deref()),
-            total: self.total(),
-            status: self.status(),
-            reason: Order::reason(&self.state),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        }
+        let times = (self.created_at, self.updated_at);
+        View::new(&self.order, self.prices.as_deref(), self.status(), Order::reason(&self.state), times)
     }
 
-    /// As everyone is told of it.
-    pub fn snapshot(&self, waybill: Option<Waybill>) -> Snapshot {
+    /// As everyone is told of it, without its history.
+    pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             order_id: self.order.id,
             user_id: self.order.user_id,
@@ -89,7 +105,8 @@ impl Row {
             status: self.status(),
             reason: Order::reason(&self.state),
             created_at: self.created_at,
-            waybill,
+            waybill: None,
+            waybill_ref: None,
         }
     }
 }

@@ -27,6 +27,7 @@ fn back() -> Option<(Stored, Event)> {
         reason: Some(Reason::new(ReasonCode::TimedOut, "the product service did not answer in time")),
         created_at: DateTime::UNIX_EPOCH,
         waybill: None,
+        waybill_ref: None,
     };
     let (subject, time) = (String::new(), DateTime::UNIX_EPOCH);
     let stored = Stored { subject, sequence: 9, time, headers: Default::default(), payload: Default::default() };

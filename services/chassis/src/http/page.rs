@@ -26,6 +26,7 @@ pub struct PageQuery {
     pub limit: i64,
     /// The id after which the page begins.
     pub after: Option<Uuid>,
+    limit_given: bool,
     path: String,
     query: String,
 }
@@ -41,6 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Query(raw) = Query::<Raw>::from_request_parts(parts, state).await?;
+        let limit_given = raw.limit.is_some();
         let limit = raw.limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Problem::malformed(format!("`limit` must be 1 to {LIMIT_MAX}")));
@@ -52,11 +54,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
             }
         };
         let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await.expect("never refused");
-        Ok(Self { limit, after, path: uri.path().to_owned(), query: uri.query().unwrap_or_default().to_owned() })
+        Ok(Self { limit, after, limit_given, path: uri.path().to_owned(), query: uri.query().unwrap_or_default().to_owned() })
     }
 }
 
 impl PageQuery {
+    /// The same with as many items as a page may have where nothing is said.
+    pub fn largest(self) -> Self {
+        let limit = if self.limit_given { self.limit } else { LIMIT_MAX };
+        Self { limit, ..self }
+    }
+
     /// How many rows to read: one more than asked for, to know whether there is a next page.
     pub fn rows(&self) -> i64 {
         self.limit + 1
@@ -103,6 +111,17 @@ impl PageQuery {
 pub struct Page {
     body: Vec<u8>,
     link: Option<String>,
+}
+
+impl Page {
+    /// The same, silent about pages where no other comes after it: `{"items": [...]}`.
+    pub fn plain_if_last(mut self) -> Self {
+        if self.link.is_none() {
+            self.body.truncate(self.body.len() - r#","next_cursor":null}"#.len());
+            self.body.push(b'}');
+        }
+        self
+    }
 }
 
 impl IntoResponse for Page {

@@ -1,0 +1,146 @@
+//! Sagas as they are exported: one on each line, with its whole history. Streams: however many or long they are, neither side holds more
+//! than a few hundred entries at a time.
+
+use std::collections::VecDeque;
+
+use axum::body::{Body, Bytes};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use chassis::database::Database;
+use chrono::{DateTime, Utc};
+use events::OrderId;
+use events::order::Status;
+use futures_util::{StreamExt as _, stream};
+use saga::order::Order;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::store::{self, Exported};
+
+/// Orders looked up at once.
+const ORDERS: usize = 200;
+
+/// Entries read at once; the same bounds for a part of one long history.
+const ENTRIES: i64 = 500;
+
+/// Bytes of one long history read at once.
+const BYTES: i64 = 1 << 20;
+
+/// An export under way. A line is `{"saga":"order","order":{...},"entries":[...]}`; see [`saga::Waybill`].
+pub struct Export {
+    database: Database,
+    since: Option<DateTime<Utc>>,
+    status: Option<Status>,
+    after: Option<Uuid>,
+    /// How many orders are still to be looked up.
+    left: usize,
+    orders: VecDeque<Exported>,
+    /// The order whose line has begun, and the sequence of its last entry written.
+    open: Option<(OrderId, u32)>,
+}
+
+impl Export {
+    /// Every order placed since a moment, oldest first, at most so many.
+    pub fn all(database: Database, since: Option<DateTime<Utc>>, status: Option<Status>, limit: usize) -> Self {
+        Self { database, since, status, after: None, left: limit, orders: VecDeque::new(), open: None }
+    }
+
+    /// One order.
+    pub fn one(database: Database, order: Exported) -> Self {
+        Self { orders: [order].into(), ..Self::all(database, None, None, 0) }
+    }
+
+    /// The answer. What fails before anything is sent is an error; what fails later breaks the answer off.
+    pub async fn respond(mut self, content_type: &'static str) -> sqlx::Result<Response> {
+        let first = self.next().await?;
+        let rest = stream::try_unfold(self, |mut export| async move {
+            let piece = export.next().await;
+            if let Err(error) = &piece {
+                tracing::warn!(%error, "the export broke off");
+            }
+            Ok::<_, sqlx::Error>(piece?.map(|piece| (piece, export)))
+        });
+        let first = stream::iter(first.map(Ok));
+        Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(first.chain(rest))).into_response())
+    }
+
+    /// The next piece.
+    async fn next(&mut self) -> sqlx::Result<Option<Bytes>> {
+        if let Some((id, after)) = self.open {
+            return self.go_on(id, after, Vec::new()).await.map(Some);
+        }
+        if self.orders.is_empty() && self.left > 0 {
+            let rows = ORDERS.min(self.left);
+            let (since, status, after) = (self.since, self.status, self.after);
+            let found = self
+                .database
+                .read(|mut db| async move { store::oldest_first(&mut db, since, status, after, rows as i64).await })
+                .await?;
+            self.left = if found.len() < rows { 0 } else { self.left - rows };
+            self.after = found.last().map(|exported| exported.order.id.0);
+            self.orders = found.into();
+        }
+        match self.orders.front() {
+            None => Ok(None),
+            Some(first) if i64::from(first.entries) > ENTRIES => {
+                let order = self.orders.pop_front().expect("the front").order;
+                self.go_on(order.id, 0, head(&order)?).await.map(Some)
+            }
+            Some(_) => self.several().await.map(Some),
+        }
+    }
+
+    /// As many whole lines as are read at once.
+    async fn several(&mut self) -> sqlx::Result<Bytes> {
+        let (mut orders, mut entries) = (Vec::new(), 0);
+        while let Some(next) = self.orders.pop_front() {
+            entries += i64::from(next.entries);
+            if entries > ENTRIES {
+                self.orders.push_front(next);
+                break;
+            }
+            orders.push(next.order);
+        }
+        let ids = &orders.iter().map(|order| order.id.0).collect::<Vec<Uuid>>();
+        let histories = self.database.read(|mut db| async move { store::history(&mut db, ids).await }).await?;
+        let mut histories = histories.into_iter().peekable();
+        let mut piece = Vec::new();
+        for order in &orders {
+            piece.append(&mut head(order)?);
+            let mut first = true;
+            while let Some((_, entry)) = histories.next_if(|(id, _)| *id == order.id) {
+                push(&mut piece, &entry, std::mem::take(&mut first));
+            }
+            piece.extend_from_slice(TAIL);
+        }
+        Ok(piece.into())
+    }
+
+    /// The next part of a long line.
+    async fn go_on(&mut self, id: OrderId, after: u32, mut piece: Vec<u8>) -> sqlx::Result<Bytes> {
+        let page =
+            self.database.read(|mut db| async move { store::history_page(&mut db, id, after, ENTRIES, BYTES).await }).await?;
+        for entry in &page.entries {
+            push(&mut piece, &entry.json, entry.sequence == 1);
+        }
+        self.open = page.entries.last().filter(|_| page.more).map(|last| (id, last.sequence));
+        if self.open.is_none() {
+            piece.extend_from_slice(TAIL);
+        }
+        Ok(piece.into())
+    }
+}
+
+const TAIL: &[u8] = b"]}\n";
+
+fn head(order: &Order) -> sqlx::Result<Vec<u8>> {
+    let order = serde_json::to_string(order).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    Ok(format!(r#"{{"saga":"order","order":{order},"entries":["#).into_bytes())
+}
+
+fn push(piece: &mut Vec<u8>, entry: &RawValue, first: bool) {
+    if !first {
+        piece.push(b',');
+    }
+    piece.extend_from_slice(entry.get().as_bytes());
+}

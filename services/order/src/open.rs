@@ -1,0 +1,150 @@
+//! One order under decision: what comes to it is decided step by step, and gathered until the batch is written.
+
+use std::collections::VecDeque;
+
+use chassis::Outgoing;
+use chrono::{DateTime, Utc};
+use events::order::Status;
+use saga::order::Order;
+use saga::{Action, Input, Message, Notice, State, Verdict, attempts, decide, is_recorded, repetition};
+use serde_json::value::RawValue;
+
+use crate::advance::Trigger;
+use crate::store::HistoryRow;
+use crate::tell::say;
+use crate::view::Row;
+use crate::{HistoryLimit, Timing, timer};
+
+/// What all decisions of a batch share.
+pub struct Sitting<'a> {
+    /// The time of day.
+    pub now: DateTime<Utc>,
+    /// What timers go by.
+    pub steady: DateTime<Utc>,
+    pub timing: &'a Timing,
+    pub limit: &'a HistoryLimit,
+    /// What the broker takes in one message.
+    pub payload_max: usize,
+    pub outgoing: Outgoing,
+}
+
+/// What became of a trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to decide: a timer was not up after all.
+    Nothing,
+    /// The saga decided.
+    Decided(Verdict),
+    /// An operator's retry was refused, because the history has reached its limit.
+    HistoryFull,
+    /// This build cannot read the order's state, and left it alone.
+    Unreadable(String),
+}
+
+/// An order under decision.
+pub struct Open {
+    pub row: Row,
+    /// Its history, each entry as JSON; `None`: not read, because nothing here tells its end.
+    pub history: Option<Vec<Box<RawValue>>>,
+    /// Where the saga stood when the batch began.
+    pub before: State<Order>,
+    /// What is not yet written of its history.
+    pub entries: Vec<HistoryRow>,
+    /// Of each trigger.
+    pub outcomes: VecDeque<Outcome>,
+    /// Whether something is to be written.
+    pub moved: bool,
+    /// Whether its outcome is told now.
+    pub ended: bool,
+}
+
+impl Open {
+    pub fn new(row: Row, history: Option<Vec<Box<RawValue>>>) -> Self {
+        let before = row.state.clone();
+        Self { row, history, before, entries: Vec::new(), outcomes: VecDeque::new(), moved: false, ended: false }
+    }
+
+    /// Where the order stands.
+    pub fn status(&self) -> Status {
+        self.row.status()
+    }
+
+    /// Decides triggers one after the other. Returns whether one was a step forward; if none was, nothing is said.
+    pub fn decide_all(&mut self, triggers: &[&Trigger], sitting: &mut Sitting<'_>) -> anyhow::Result<bool> {
+        let mut forward = false;
+        for trigger in triggers {
+            let mut outcome = Outcome::Nothing;
+            for input in inputs(&self.row, trigger, sitting) {
+                outcome = self.decide(input, sitting)?;
+                forward |= outcome == Outcome::Decided(Verdict::Moved);
+            }
+            self.outcomes.push_back(outcome);
+        }
+        Ok(forward)
+    }
+
+    fn decide(&mut self, input: Input<Order>, sitting: &mut Sitting<'_>) -> anyhow::Result<Outcome> {
+        let Self { row, history, .. } = self;
+        let full = sitting.limit.is_reached(row);
+        // The one action that can be taken without end. The others lead a saga to its end, and must be possible whatever happened before.
+        if full && matches!(input, Input::Operator { action: Action::Retry, .. }) && row.state.outstanding().next().is_some() {
+            return Ok(Outcome::HistoryFull);
+        }
+        let decision = decide(&row.order, &row.state, &input);
+        // What changes nothing is not recorded: a history grows with what happens to a saga, not with what is asked of it.
+        if decision.verdict != Verdict::Moved {
+            return Ok(Outcome::Decided(decision.verdict));
+        }
+        self.moved = true;
+        row.updated_at = sitting.now;
+        let repeated = attempts(&row.state);
+        let recorded = repetition(&input, &decision).is_none_or(|attempt| is_recorded(attempt) && !full);
+        row.state = decision.state;
+        if recorded {
+            row.sequence += 1;
+            row.note_prices();
+            let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.messages, &repeated)?;
+            row.history_bytes += entry.whole.get().len() as u64;
+            if let Some(history) = history {
+                history.push(entry.whole.clone());
+            }
+            self.entries.push(entry);
+        }
+        let ends = is_end(&decision.messages);
+        anyhow::ensure!(!ends || history.is_some(), "the history of order {} was not read", row.order.id);
+        self.ended |= ends;
+        let history = history.as_deref().unwrap_or_default();
+        say(&mut sitting.outgoing, row, history, &decision.messages, sitting.payload_max)?;
+        Ok(Outcome::Decided(decision.verdict))
+    }
+}
+
+/// Whether these triggers tell the end of an order.
+pub fn ends(row: &Row, triggers: &[&Trigger], sitting: &Sitting<'_>) -> bool {
+    let mut row = row.clone();
+    triggers.iter().any(|trigger| {
+        inputs(&row, trigger, sitting).iter().any(|input| {
+            let decision = decide(&row.order, &row.state, input);
+            row.state = decision.state;
+            is_end(&decision.messages)
+        })
+    })
+}
+
+/// What a trigger says to a saga: nothing, where a timer is not up after all.
+fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Order>> {
+    match trigger {
+        Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
+        Trigger::Cancel => vec![Input::Cancel],
+        Trigger::Operator { action, by, reason } => {
+            vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
+        }
+        // Looked at again: another instance may have been first.
+        Trigger::Timer => timer::inputs(row, sitting.steady, sitting.timing),
+    }
+}
+
+/// Whether a decision tells the end of an order.
+fn is_end(messages: &[Message<Order>]) -> bool {
+    messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)))
+}

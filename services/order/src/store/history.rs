@@ -1,0 +1,138 @@
+//! Histories: their entries as they are appended, and read back whole or by pages.
+
+use chassis::Statement;
+use chrono::{DateTime, Utc};
+use events::OrderId;
+use saga::order::{Order, Step};
+use saga::{Input, Message, State, Verdict};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+use super::corrupt;
+use crate::view::Row;
+
+/// One line of a waybill.
+pub struct HistoryRow {
+    order_id: OrderId,
+    sequence: u32,
+    /// The entry whole, as it is read back.
+    pub whole: Box<RawValue>,
+}
+
+impl HistoryRow {
+    /// The entry of a decision that left a row as it is. `attempts`: see [`saga::Entry`].
+    pub fn new(
+        row: &Row,
+        at: DateTime<Utc>,
+        message: &Input<Order>,
+        decision: Verdict,
+        sent: &[Message<Order>],
+        attempts: &BTreeMap<Step, u32>,
+    ) -> serde_json::Result<Self> {
+        #[derive(Serialize)]
+        struct Entry<'a> {
+            sequence: u32,
+            time: String,
+            message: &'a Input<Order>,
+            decision: Verdict,
+            sent: &'a [Message<Order>],
+            #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+            attempts: &'a BTreeMap<Step, u32>,
+            state: &'a State<Order>,
+        }
+        let (sequence, time, state) = (row.sequence, entry_time(at), &row.state);
+        let entry = Entry { sequence, time, message, decision, sent, attempts, state };
+        Ok(Self { order_id: row.order.id, sequence, whole: to_raw_value(&entry)? })
+    }
+
+    /// The entry without its sequence and time, which stand in columns of their own.
+    fn stored(&self) -> String {
+        let whole = self.whole.get();
+        format!("{{{}", &whole[whole.find(r#""message":"#).unwrap_or_default()..])
+    }
+}
+
+/// An entry with its sequence and time in front.
+fn whole_entry(sequence: u32, at: DateTime<Utc>, stored: &str) -> sqlx::Result<Box<RawValue>> {
+    let rest = stored.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
+    RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{}",{rest}"#, entry_time(at)))
+        .map_err(|error| corrupt(error.to_string()))
+}
+
+fn entry_time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+/// Binds entries after the outbox row.
+pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'a> {
+    statement
+        .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
+        .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
+        .bind(now)
+}
+
+/// The waybills of orders, each whole and in order. For few, and where the whole is needed: nothing bounds their length.
+pub async fn history(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
+    let rows = sqlx::query(
+        "select order_id, sequence, at, entry from order_history where order_id = any($1) order by order_id, sequence",
+    )
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((OrderId(row.try_get("order_id")?), entry(row)?.json))).collect()
+}
+
+/// An entry as it is served.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub struct Served {
+    #[serde(skip)]
+    pub sequence: u32,
+    pub json: Box<RawValue>,
+}
+
+/// A part of an order's waybill.
+pub struct HistoryPage {
+    pub entries: Vec<Served>,
+    /// Whether there are more after them.
+    pub more: bool,
+}
+
+/// The entries after one, at most so many, and no more once they have reached so many bytes.
+pub async fn history_page(db: &mut PgConnection, id: OrderId, after: u32, entries: i64, bytes: i64) -> sqlx::Result<HistoryPage> {
+    // The length of a stored text is known without reading it.
+    let rows = sqlx::query(
+        "select sequence, at, entry, found from (\
+             select sequence, at, entry, count(*) over () as found, \
+                    sum(octet_length(entry)) over (order by sequence) - octet_length(entry) as before \
+             from (select sequence, at, entry from order_history where order_id = $1 and sequence > $2 order by sequence limit $3 + 1) \
+                  as next) as counted \
+         where before < $4 order by sequence limit $3",
+    )
+    .bind(id.0)
+    .bind(i64::from(after))
+    .bind(entries)
+    .bind(bytes)
+    .fetch_all(db)
+    .await?;
+    let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
+    let entries = rows.iter().map(entry).collect::<sqlx::Result<Vec<_>>>()?;
+    Ok(HistoryPage { more: found > entries.len() as i64, entries })
+}
+
+/// The entries of one order, as columns of its row.
+pub(super) fn entries_of(row: &PgRow) -> sqlx::Result<Vec<Box<RawValue>>> {
+    let (times, entries): (Vec<DateTime<Utc>>, Vec<String>) = (row.try_get("times")?, row.try_get("entries")?);
+    (1..).zip(times).zip(entries).map(|((sequence, at), entry)| whole_entry(sequence, at, &entry)).collect()
+}
+
+fn entry(row: &PgRow) -> sqlx::Result<Served> {
+    let entry: &str = row.try_get("entry")?;
+    let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
+    Ok(Served { sequence, json: whole_entry(sequence, row.try_get("at")?, entry)? })
+}

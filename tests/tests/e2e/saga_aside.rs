@@ -1,0 +1,180 @@
+//! Sagas that this build cannot decide: of a plan it does not know, or with a state it cannot read. They hold up no other, are not asked
+//! again and again, and go on when they can.
+
+use std::time::Duration;
+
+use events::OrderId;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tests::{Service, System, eventually};
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(25);
+
+async fn attempts(system: &System, order: OrderId, at_least: u64) {
+    let door = system.door(Service::Order);
+    eventually(SOON, || async {
+        let saga = door.get(&format!("/sagas/{order}")).await.expect(200);
+        if saga["waiting"][0]["attempts"].as_u64() >= Some(at_least) { Ok(()) } else { Err(saga) }
+    })
+    .await;
+}
+
+/// What the order service's `/readyz` notes of its sagas, once it says this.
+async fn noted(system: &System, what: &str) -> String {
+    let door = system.door(Service::Order);
+    eventually(SOON, || async {
+        let ready = door.get("/readyz").await.expect(200);
+        let note = ready["notes"]["sagas"].as_str().unwrap_or_default().to_owned();
+        if note.contains(what) { Ok(note) } else { Err(note) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_was_rolled_back_says_which_sagas_it_cannot_continue_and_leaves_them_alone() {
+    let system = System::builder().impatient().never_giving_up().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    system.stop(Service::Product).await;
+    let (newer, own) = (system.submit(user, &[(product, 1)]).await, system.submit(user, &[(product, 1)]).await);
+    system.wait_entries(newer, 2).await;
+    system.wait_entries(own, 2).await;
+    system.stop(Service::Order).await;
+    let began: (Value,) =
+        sqlx::query_as("select state from orders where id = $1").bind(newer.0).fetch_one(&system.order_db).await.unwrap();
+    // As a newer build left it, with a step that this one has no word for.
+    let state = json!({"plan": 99, "phase": "running", "steps": {"pay": {"asked": 1}}});
+    let put = async |state: &Value| {
+        sqlx::query("update orders set state = $2, due_at = now() where id = $1")
+            .bind(newer.0)
+            .bind(sqlx::types::Json(state))
+            .execute(&system.order_db)
+            .await
+            .unwrap();
+    };
+    put(&state).await;
+    system.start(Service::Order).await;
+    let before: (i32, chrono::DateTime<chrono::Utc>) = row(&system, newer).await;
+
+    // Its own go on meanwhile, repetition after repetition.
+    attempts(&system, own, 6).await;
+    assert_eq!(row(&system, newer).await, before, "it is left alone");
+    assert_eq!(system.history(newer).await.len(), 2);
+    let note = noted(&system, "plan version 99").await;
+    assert!(note.starts_with("2 in flight") && note.contains("1 of plan version 99, which this build does not know"), "{note}");
+    let door = system.door(Service::Order);
+    let metrics = door.get("/metrics").await.text;
+    assert!(metrics.lines().any(|line| line == "waybill_sagas_unknown_plan 1"), "{metrics}");
+    let stuck = door.get("/sagas?stuck=true").await.expect(200);
+    let found: Vec<&Value> = stuck["items"].as_array().unwrap().iter().filter(|saga| saga["order_id"] == json!(newer)).collect();
+    let [saga] = found.as_slice() else { panic!("{stuck:#}") };
+    assert_eq!((&saga["stuck"], &saga["plan"], &saga["state"]), (&json!(true), &json!(99), &state));
+    assert!(saga["cause"].as_str().unwrap().contains("does not know plan version 99"), "{saga:#}");
+
+    // To its customer it is an order like any other; only to cancel it takes the other build.
+    assert_eq!(system.order(newer).await["status"], "pending");
+    system.cancel(newer).await.problem(503, "unavailable");
+    let act = json!({"by": "ann", "reason": "why not"});
+    let refused = door.post(&format!("/sagas/{newer}/retry"), &act).await.problem(409, "operator-refused");
+    assert!(refused["detail"].as_str().unwrap().contains("does not know the plan version"), "{refused:#}");
+    system.say(events::streams::PRODUCT_REPLIES, &[crate::words::reserved(newer, product, 100)]).await;
+    let placed = system.submit(user, &[(product, 1)]).await;
+    eventually(SOON, || async { if system.ignored("unknown_plan").await >= 3 { Ok(()) } else { Err("not yet") } }).await;
+    assert_eq!(row(&system, newer).await, before);
+
+    // The right build is back.
+    put(&began.0).await;
+    attempts(&system, newer, 2).await;
+    noted(&system, "3 in flight").await;
+    system.start(Service::Product).await;
+    for order in [newer, own, placed] {
+        assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    }
+    assert_eq!(system.audit().await.confirmed, 3);
+}
+
+async fn row(system: &System, order: OrderId) -> (i32, chrono::DateTime<chrono::Utc>) {
+    let row = sqlx::query_as("select sequence, updated_at from orders where id = $1").bind(order.0);
+    row.fetch_one(&system.order_db).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_sagas_that_cannot_be_read_hold_up_none_behind_them() {
+    const POISONED: usize = 600;
+    let system = System::builder().impatient().never_giving_up().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5_000, 100).await);
+    system.stop(Service::Product).await;
+    let poisoned = system.submit_many(POISONED, user, &[(product, 1)]).await;
+    for order in &poisoned {
+        system.wait_entries(*order, 2).await;
+    }
+    let ids: Vec<Uuid> = poisoned.iter().map(|order| order.0).collect();
+    // Not while it is at work: what it is about to write would mend one of them.
+    system.stop(Service::Order).await;
+    // More than two batches of them, and more than one of a batch of replies, all due long before anybody else.
+    sqlx::query("create table kept as select id, state from orders").execute(&system.order_db).await.unwrap();
+    let poison = "update orders set state = '{\"plan\":1,\"phase\":{\"resting\":{}},\"steps\":{}}', due_at = now() - interval '1 hour' where id = any($1)";
+    sqlx::query(poison).bind(&ids).execute(&system.order_db).await.unwrap();
+    system.start(Service::Order).await;
+
+    let good = system.submit_many(5, user, &[(product, 1)]).await;
+    for order in &good {
+        attempts(&system, *order, 4).await;
+    }
+    let note = noted(&system, "could not be decided").await;
+    assert!(note.contains(&format!("{POISONED} that could not be decided are set aside")), "{note}");
+    // Set aside, each with a wait that grows: tried a few times, not at every look.
+    let tried = system.ignored("unreadable").await;
+    assert!((POISONED as u64..POISONED as u64 * 12).contains(&tried), "{tried}");
+
+    // Lists with them in it are answered, for customers and for operators.
+    let door = system.door(Service::Order);
+    let page = door.get(&format!("/orders?user_id={user}&limit=200&status=pending")).await.expect(200);
+    assert_eq!(page["items"].as_array().unwrap().len(), 200);
+    assert_eq!(system.order(poisoned[0]).await["status"], "pending");
+    let saga = door.get(&format!("/sagas/{}", poisoned[0])).await.expect(200);
+    assert!(saga["cause"].as_str().unwrap().contains("cannot read its state") && saga["stuck"] == true, "{saga:#}");
+    let export = door.get("/sagas/waybills").await;
+    assert_eq!(export.text.lines().count(), POISONED + 5);
+
+    // Mended, they go on like the others.
+    let mend = "update orders set state = kept.state from kept where kept.id = orders.id and orders.id = any($1)";
+    sqlx::query(mend).bind(&ids).execute(&system.order_db).await.unwrap();
+    system.start(Service::Product).await;
+    let ends = join_all(poisoned.iter().chain(&good).map(|order| system.wait_final(*order))).await;
+    assert!(ends.iter().all(|order| order["status"] == "confirmed"));
+    assert_eq!(system.audit().await.confirmed, POISONED + 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_ask_takes_no_connection_from_customers() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_final(order).await;
+    // Every question of an operator waits for this lock; nothing that customers ask does.
+    let mut lock = system.order_db.begin().await.unwrap();
+    sqlx::query("lock table plans in access exclusive mode").execute(&mut *lock).await.unwrap();
+    let door = system.door(Service::Order);
+    let ask = || async { door.get("/sagas?status=confirmed").await };
+    let questions = join_all((0..20).map(|_| ask()));
+    let customers = async {
+        let mut served = 0;
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let reads = join_all((0..10).map(|_| system.order(order))).await;
+            served += reads.len();
+        }
+        served
+    };
+    let (answers, served) = tokio::join!(questions, customers);
+    assert_eq!(served, 400, "customers are served meanwhile");
+    let busy = answers.iter().filter(|answer| answer.text.contains("WAYBILL_OPERATOR_CONNECTIONS")).count();
+    assert!(busy >= 15, "{:?}", answers.iter().map(|answer| &answer.text).collect::<Vec<_>>());
+    for answer in &answers {
+        answer.problem(503, "unavailable");
+    }
+    lock.rollback().await.unwrap();
+    door.get("/sagas?status=confirmed").await.expect(200);
+    system.audit().await;
+}
