@@ -12,6 +12,8 @@ pub struct Stream {
     pub subjects: &'static [&'static str],
     /// What it holds, shown by `nats stream ls`.
     pub description: &'static str,
+    /// The service that publishes to it; empty where every reader does.
+    pub producer: &'static str,
 }
 
 /// A durable pull consumer.
@@ -45,26 +47,49 @@ pub const PRODUCT_REPLIES_CONSUMER: Consumer = Consumer { stream: "PRODUCT_REPLI
 
 /// Every stream.
 pub const STREAMS: [Stream; 8] = [
-    Stream { name: "USER_COMMANDS", subjects: &["commands.user.*"], description: "Batches of commands to the user service" },
-    Stream { name: "USER_REPLIES", subjects: &["replies.user"], description: "Batches of the user service's answers" },
+    Stream {
+        name: "USER_COMMANDS",
+        subjects: &["commands.user.*"],
+        description: "Batches of commands to the user service",
+        producer: "order",
+    },
+    Stream {
+        name: "USER_REPLIES",
+        subjects: &["replies.user"],
+        description: "Batches of the user service's answers",
+        producer: "user",
+    },
     Stream {
         name: "PRODUCT_COMMANDS",
         subjects: &["commands.product.*"],
         description: "Batches of commands to the product service",
+        producer: "order",
     },
-    Stream { name: "PRODUCT_REPLIES", subjects: &["replies.product"], description: "Batches of the product service's answers" },
+    Stream {
+        name: "PRODUCT_REPLIES",
+        subjects: &["replies.product"],
+        description: "Batches of the product service's answers",
+        producer: "product",
+    },
     Stream {
         name: "ORDER_EVENTS",
         subjects: &["events.order.*.*"],
         description: "What became of every order, one message an event",
+        producer: "order",
     },
-    Stream { name: "USER_EVENTS", subjects: &["events.user.*.*"], description: "Users created and updated" },
+    Stream { name: "USER_EVENTS", subjects: &["events.user.*.*"], description: "Users created and updated", producer: "user" },
     Stream {
         name: "PRODUCT_EVENTS",
         subjects: &["events.product.*.*"],
         description: "Products created, stock delivered and written off",
+        producer: "product",
     },
-    Stream { name: DEAD_LETTERS, subjects: &["dead.>"], description: "Events that could not be handled, as they were" },
+    Stream {
+        name: DEAD_LETTERS,
+        subjects: &["dead.>"],
+        description: "Events that could not be handled, as they were",
+        producer: "",
+    },
 ];
 
 /// Every durable consumer.

@@ -5,6 +5,8 @@ use std::sync::{Arc, RwLock};
 
 use serde::Serialize;
 
+use crate::topology::Drift;
+
 /// What `/readyz` answers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Readiness {
@@ -25,6 +27,7 @@ pub struct Health(Arc<RwLock<Inner>>);
 struct Inner {
     checks: BTreeMap<&'static str, Result<(), String>>,
     notes: BTreeMap<&'static str, String>,
+    drifts: BTreeMap<&'static str, Drift>,
 }
 
 impl Health {
@@ -48,14 +51,41 @@ impl Health {
         self.0.write().expect("health is never poisoned").notes.insert(name, what);
     }
 
+    /// Reports that a stream, or a consumer of it, is not as it must be, or is again. It shows as the check, or the note, of that name.
+    pub(crate) fn drifted(&self, name: &'static str, drift: Option<Drift>) {
+        let drifts = &mut self.0.write().expect("health is never poisoned").drifts;
+        if drifts.get(name) == drift.as_ref() {
+            return;
+        }
+        match drift {
+            Some(drift) => {
+                tracing::warn!(check = name, why = drift.what, "the topology is not as it must be");
+                drifts.insert(name, drift);
+            }
+            None => {
+                tracing::info!(check = name, "the topology is as it must be");
+                drifts.remove(name);
+            }
+        }
+    }
+
     /// Everything there is to say.
     pub fn readiness(&self) -> Readiness {
         let inner = self.0.read().expect("health is never poisoned");
-        let checks = &inner.checks;
+        let (mut checks, mut notes) = (inner.checks.clone(), inner.notes.clone());
+        for (name, drift) in &inner.drifts {
+            if drift.fatal {
+                // Where it cannot be read at all, that is what counts.
+                let state = checks.entry(name).or_insert(Ok(()));
+                *state = state.clone().and(Err(drift.what.clone()));
+            } else {
+                notes.insert(name, drift.what.clone());
+            }
+        }
         Readiness {
-            notes: inner.notes.clone(),
+            notes,
             ready: checks.values().all(Result::is_ok),
-            checks: checks.iter().map(|(name, state)| (*name, state.clone().err().unwrap_or_else(|| "ok".to_owned()))).collect(),
+            checks: checks.into_iter().map(|(name, state)| (name, state.err().unwrap_or_else(|| "ok".to_owned()))).collect(),
         }
     }
 }

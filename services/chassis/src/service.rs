@@ -24,6 +24,7 @@ use crate::http;
 use crate::outbox::{Outbox, Recall};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, Secret};
 use crate::telemetry;
+use crate::topology;
 use crate::unit_of_work::{Handler, UnitOfWork};
 use crate::writers::Writers;
 
@@ -115,6 +116,8 @@ impl Service {
         });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
+        let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
+        service.tasks.spawn(async move { topology::watch(name, &broker, &health, &stop).await });
         let (relay, stop) = (outbox, service.stop_relay.clone());
         service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");

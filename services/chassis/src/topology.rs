@@ -2,16 +2,23 @@
 //!
 //! Only the provisioner has the right to change them; services bind to what is there.
 
+mod drift;
+mod put;
+mod watch;
+
 use std::time::Duration;
 
-use anyhow::Context;
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::consumer::{AckPolicy, IntoConsumerConfig as _, pull};
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self};
+use async_nats::jetstream::{self, ErrorCode};
 use clap::Args;
-use events::streams::{self, CONSUMERS, STREAMS};
+use events::streams;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use watch::{Drift, watch};
 
 use crate::settings::{one_to, seconds_from};
 
@@ -59,49 +66,29 @@ fn max_age(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes(pub Vec<String>);
 
-/// Creates what is missing and updates what differs; leaves everything else alone. Safe to run at any time, by several at once.
+/// Creates what is missing and puts back what differs; leaves everything else alone. Safe to run at any time, by several at once.
+///
+/// # Errors
+/// Where the broker does not answer, or something cannot be put back; everything that can be has been by then.
 pub async fn ensure(jetstream: &jetstream::Context, settings: &TopologySettings) -> anyhow::Result<Changes> {
-    let mut changes = Changes::default();
-    for stream in &STREAMS {
-        let wanted = stream_config(stream, settings);
-        let what = match jetstream.get_stream(stream.name).await {
-            Ok(found) if stream_matches(&found.cached_info().config, &wanted) => continue,
-            Ok(_) => "updated",
-            Err(error) if is_missing(&error) => "created",
-            Err(error) => return Err(error).context(format!("the stream {} cannot be read", stream.name)),
-        };
-        jetstream
-            .create_or_update_stream(wanted)
-            .await
-            .with_context(|| format!("the stream {} cannot be made or changed", stream.name))?;
-        changes.0.push(format!("stream {} {what}", stream.name));
-    }
-    for consumer in &CONSUMERS {
-        let wanted = consumer_config(consumer);
-        let found = jetstream.get_consumer_from_stream::<pull::Config, _, _>(consumer.name, consumer.stream).await;
-        let what = match found {
-            Ok(found) if consumer_matches(&found.cached_info().config, &wanted) => continue,
-            Ok(_) => "updated",
-            Err(_) => "created",
-        };
-        jetstream
-            .create_consumer_on_stream(wanted, consumer.stream)
-            .await
-            .with_context(|| format!("the consumer {} of {} cannot be made or changed", consumer.name, consumer.stream))?;
-        changes.0.push(format!("consumer {} of {} {what}", consumer.name, consumer.stream));
-    }
-    Ok(changes)
+    let put = put::all(jetstream, settings, &mut put::Refused::default()).await?;
+    ensure!(put.impossible.is_empty(), "{}", put.impossible.join("; "));
+    Ok(Changes(put.changes))
 }
 
 /// Keeps the topology until shutdown: what vanishes or is changed is put back within seconds.
 pub async fn keep(jetstream: &jetstream::Context, settings: &TopologySettings, shutdown: &CancellationToken) {
     let mut failing = false;
+    let mut refused = put::Refused::default();
     while !shutdown.is_cancelled() {
-        match ensure(jetstream, settings).await {
-            Ok(changes) => {
+        match put::all(jetstream, settings, &mut refused).await {
+            Ok(put) => {
                 failing = false;
-                for change in changes.0 {
+                for change in put.changes {
                     tracing::info!("{change}");
+                }
+                for what in put.impossible {
+                    tracing::warn!("{what}");
                 }
             }
             Err(error) if !failing => {
@@ -115,6 +102,39 @@ pub async fn keep(jetstream: &jetstream::Context, settings: &TopologySettings, s
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// What the broker says of a stream or consumer.
+enum Info {
+    /// Its configuration, as the broker writes it: nothing is lost that this build does not know.
+    Found(Value),
+    Missing,
+}
+
+async fn info(jetstream: &jetstream::Context, subject: &str) -> anyhow::Result<Info> {
+    match request(jetstream, subject, &json!({})).await? {
+        Ok(mut info) => Ok(Info::Found(info["config"].take())),
+        Err(error) if [ErrorCode::STREAM_NOT_FOUND, ErrorCode::CONSUMER_NOT_FOUND].contains(&error.error_code()) => {
+            Ok(Info::Missing)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A request of the broker's API: its answer, or its refusal.
+async fn request(jetstream: &jetstream::Context, subject: &str, body: &Value) -> anyhow::Result<Result<Value, jetstream::Error>> {
+    match jetstream.request(subject.to_owned(), body).await.with_context(|| format!("the broker does not answer {subject}"))? {
+        Response::Ok(answer) => Ok(Ok(answer)),
+        Response::Err { error } => Ok(Err(error)),
+    }
+}
+
+fn stream_json(stream: &streams::Stream, settings: &TopologySettings) -> Value {
+    serde_json::to_value(stream_config(stream, settings)).expect("a configuration is JSON")
+}
+
+fn consumer_json(consumer: &streams::Consumer) -> Value {
+    serde_json::to_value(consumer_config(consumer).into_consumer_config()).expect("a configuration is JSON")
 }
 
 fn stream_config(stream: &streams::Stream, settings: &TopologySettings) -> Config {
@@ -134,17 +154,9 @@ fn stream_config(stream: &streams::Stream, settings: &TopologySettings) -> Confi
     }
 }
 
-fn stream_matches(found: &Config, wanted: &Config) -> bool {
-    found.subjects == wanted.subjects
-        && found.description == wanted.description
-        && found.num_replicas == wanted.num_replicas
-        && found.max_bytes == wanted.max_bytes
-        && found.max_age == wanted.max_age
-        && found.duplicate_window == wanted.duplicate_window
-}
-
 fn consumer_config(consumer: &streams::Consumer) -> pull::Config {
     pull::Config {
+        name: Some(consumer.name.to_owned()),
         durable_name: Some(consumer.name.to_owned()),
         description: Some(format!("the {} service", consumer.name)),
         ack_policy: AckPolicy::Explicit,
@@ -152,17 +164,8 @@ fn consumer_config(consumer: &streams::Consumer) -> pull::Config {
         // Never given up: what cannot be handled goes to the dead letters by our hand.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
+        // The broker's own default, said aloud.
+        max_waiting: 512,
         ..Default::default()
     }
-}
-
-fn consumer_matches(found: &jetstream::consumer::Config, wanted: &pull::Config) -> bool {
-    found.ack_wait == wanted.ack_wait
-        && found.max_deliver == wanted.max_deliver
-        && found.max_ack_pending == wanted.max_ack_pending
-        && found.description == wanted.description
-}
-
-fn is_missing(error: &jetstream::context::GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND)
 }

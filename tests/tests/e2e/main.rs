@@ -38,6 +38,7 @@ mod samples;
 mod settings;
 mod shape;
 mod smoke;
+mod topology;
 mod trickle;
 mod up;
 mod words;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use chassis::broker::Broker;
 use chassis::topology::{self, TopologySettings};
-use events::streams::{CONSUMERS, STREAMS};
+use events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tests::deployed::{Deployed, environment, nats_server};
 use tests::{System, eventually};
@@ -119,6 +119,41 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     system.audit().await;
 }
 
+/// Whether a service reads or writes the stream, so that it may see how it is made.
+fn concerns(service: &str, stream: &str) -> bool {
+    let reads = CONSUMERS.iter().any(|consumer| consumer.stream == stream && consumer.name == service);
+    reads || stream == DEAD_LETTERS || PRODUCERS.iter().any(|(name, _, producer)| *name == stream && *producer == service)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provisioner_puts_back_and_each_service_sees_what_concerns_it() {
+    let server = Deployed::start().await;
+    let provisioner = server.broker("provision").await;
+    let settings = TopologySettings::default();
+    topology::ensure(provisioner.jetstream(), &settings).await.unwrap();
+    for user in ["user", "product", "order"] {
+        let broker = server.broker(user).await;
+        for stream in STREAMS.iter().filter(|stream| concerns(user, stream.name)) {
+            broker.jetstream().get_stream(stream.name).await.unwrap_or_else(|error| panic!("{user}, {}: {error}", stream.name));
+        }
+    }
+    // What can be changed only by making it anew.
+    let operator = server.broker("operator").await;
+    for consumer in &CONSUMERS {
+        let stream = operator.jetstream().get_stream(consumer.stream).await.unwrap();
+        stream.delete_consumer(consumer.name).await.unwrap();
+        let config = pull::Config {
+            durable_name: Some(consumer.name.to_owned()),
+            deliver_policy: DeliverPolicy::New,
+            ..Default::default()
+        };
+        stream.create_consumer(config).await.unwrap();
+    }
+    let changes = topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0;
+    assert!(changes.len() == CONSUMERS.len() && changes.iter().all(|change| change.contains("made anew")), "{changes:?}");
+    assert!(topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_says_what_another_says() {
     let server = Deployed::start().await;
@@ -184,12 +219,14 @@ async fn nobody_hears_or_takes_what_is_for_another() {
             ("$JS.API.STREAM.DELETE.ORDER_EVENTS".into(), ""),
             ("$JS.API.STREAM.MSG.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
             ("$JS.API.DIRECT.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
-            ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""),
+            ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.spy".into(), ""),
         ];
         if user != "provision" {
+            requests.push(("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""));
             let spy = r#"{"stream_name":"USER_COMMANDS","config":{"name":"spy","ack_policy":"none"}}"#;
             requests.push(("$JS.API.CONSUMER.CREATE.USER_COMMANDS.spy".into(), spy));
-            requests.push(("$JS.API.STREAM.INFO.USER_COMMANDS".into(), ""));
+            let foreign = STREAMS.iter().filter(|stream| !concerns(user, stream.name));
+            requests.extend(foreign.map(|stream| (format!("$JS.API.STREAM.INFO.{}", stream.name), "")));
         }
         for consumer in CONSUMERS.iter().filter(|consumer| consumer.name != user) {
             requests.push((format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name), "1"));

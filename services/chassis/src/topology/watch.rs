@@ -1,0 +1,140 @@
+//! What a service sees of the topology. It has no right to change it; it says in `/readyz` what is not as it must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::drift::{Difference, differences, list};
+use super::{Info, TopologySettings, consumer_json, info, stream_json};
+use crate::broker::Broker;
+use crate::health::Health;
+
+/// How often a service looks. What differs twice in a row is said: a provisioner puts back what it can within a second.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a stream is left alone whose state the broker does not tell: an older configuration of its rights forbids it.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(300);
+
+/// What whoever deployed the streams may choose; the services need none of it.
+const CHOSEN: [&str; 10] = [
+    "num_replicas",
+    "max_bytes",
+    "max_age",
+    "duplicate_window",
+    "placement",
+    "compression",
+    "description",
+    "metadata",
+    "max_consumers",
+    "persist_mode",
+];
+
+/// With these otherwise than they must be, a stream refuses, loses or hides messages, or never acknowledges one.
+const NEEDED: [&str; 9] = [
+    "subjects",
+    "sealed",
+    "mirror",
+    "no_ack",
+    "discard",
+    "max_msgs",
+    "max_msgs_per_subject",
+    "max_msg_size",
+    "subject_transform",
+];
+
+/// Compares what the service depends on with how it would be made, until shutdown.
+pub(crate) async fn watch(service: &'static str, broker: &Broker, health: &Health, shutdown: &CancellationToken) {
+    let mut forbidden: BTreeMap<&'static str, Instant> = BTreeMap::new();
+    let mut before = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = shutdown.cancelled() => return,
+        }
+        if !broker.is_connected() {
+            continue;
+        }
+        let mut now = BTreeSet::new();
+        for (name, seen) in look(service, broker, &mut forbidden).await {
+            let Some(drift) = seen else {
+                health.drifted(name, None);
+                continue;
+            };
+            if before.contains(name) {
+                health.drifted(name, Some(drift));
+            }
+            now.insert(name);
+        }
+        before = now;
+    }
+}
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drift {
+    /// What it is.
+    pub what: String,
+    /// Whether the service cannot work with it.
+    pub fatal: bool,
+}
+
+/// Each stream that could be looked at, and what is wrong with it or its consumer.
+async fn look(
+    service: &'static str,
+    broker: &Broker,
+    forbidden: &mut BTreeMap<&'static str, Instant>,
+) -> BTreeMap<&'static str, Option<Drift>> {
+    let mut seen = BTreeMap::new();
+    for stream in &STREAMS {
+        let consumer = CONSUMERS.iter().find(|consumer| consumer.stream == stream.name && consumer.name == service);
+        let concerned = consumer.is_some() || stream.producer == service || stream.name == DEAD_LETTERS;
+        if !concerned {
+            continue;
+        }
+        let mut drift = None;
+        if forbidden.get(stream.name).is_none_or(|until| *until < Instant::now()) {
+            match info(broker.jetstream(), &format!("STREAM.INFO.{}", stream.name)).await {
+                Ok(Info::Found(config)) => {
+                    drift = of_stream(stream.name, &config, &stream_json(stream, &TopologySettings::default()));
+                }
+                Ok(Info::Missing) => drift = Some(Drift { what: format!("the stream {} is missing", stream.name), fatal: true }),
+                Err(_) => {
+                    forbidden.insert(stream.name, Instant::now() + FORBIDDEN_FOR);
+                }
+            }
+        }
+        if let Some(consumer) = consumer {
+            // A missing one is said by the loop that wants to read it.
+            if let Ok(Info::Found(config)) =
+                info(broker.jetstream(), &format!("CONSUMER.INFO.{}.{}", consumer.stream, consumer.name)).await
+            {
+                drift = of_consumer(consumer.name, stream.name, &config, &consumer_json(consumer)).or(drift);
+            }
+        }
+        seen.insert(stream.name, drift);
+    }
+    seen
+}
+
+fn of_stream(name: &str, found: &Value, wanted: &Value) -> Option<Drift> {
+    let mut differences = differences(found, wanted);
+    differences.retain(|difference| !CHOSEN.contains(&&*difference.property));
+    let fatal = differences.iter().any(|difference| NEEDED.contains(&&*difference.property));
+    said(format!("the stream {name}"), &differences, fatal)
+}
+
+fn of_consumer(name: &str, stream: &str, found: &Value, wanted: &Value) -> Option<Drift> {
+    let mut differences = differences(found, wanted);
+    differences.retain(|difference| !["description", "metadata", "num_replicas"].contains(&&*difference.property));
+    let fatal = differences.iter().any(Difference::is_known);
+    said(format!("the consumer {name} of {stream}"), &differences, fatal)
+}
+
+fn said(whose: String, differences: &[Difference], fatal: bool) -> Option<Drift> {
+    let what = || format!("{whose} has {}; `waybill provision` puts back what it can", list(differences));
+    (!differences.is_empty()).then(|| Drift { what: what(), fatal })
+}
