@@ -53,7 +53,7 @@ impl Sweeper {
     /// Everything that is due now, the longest due first. What fails steps aside, and the round goes on behind it.
     async fn round(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let known = plans::known();
-        let mut after = None;
+        let (mut after, mut failed) = (None, 0);
         loop {
             let (clock, known) = (&self.advance.clock, &known);
             let look = |mut db: Reader| async move {
@@ -67,7 +67,19 @@ impl Sweeper {
                 if shutdown.is_cancelled() {
                     return Ok(());
                 }
-                self.sweep(batch).await?;
+                match self.sweep(batch).await {
+                    Ok(()) => failed = 0,
+                    // It may be this batch's own trouble, a lock or a row that takes too long: those behind have their turn all the same.
+                    Err(error) if failed == 0 => {
+                        failed += 1;
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            orders = batch.len(),
+                            "orders that are due could not be swept"
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             after = due.last().copied();
             if due.len() < LOOK_MAX as usize {
