@@ -127,7 +127,6 @@ async fn what_is_wrong_is_named_before_anything_starts_and_without_its_password(
         ("user", "USER_DATABASE_URL", "postgres://u:p@h/d?passwrod=hunter2", "`passwrod`"),
         ("gateway", "WAYBILL_ORDER_URL", "http://u:hunter2@h", "WAYBILL_ORDER_URL"),
         ("order", "WAYBILL_RETRY_FIRST", "90", "WAYBILL_RETRY_MAX (60 s)"),
-        ("order", "WAYBILL_STEP_DEADLINE", "901", "WAYBILL_ORDER_DEADLINE (900 s)"),
         ("order", "WAYBILL_QUEUE_MAX", "0", "--queue-max"),
         ("order", "WAYBILL_LOG", "xml", "WAYBILL_LOG"),
         ("order", "RUST_LOG", "a=b=c", "RUST_LOG"),
