@@ -1,5 +1,9 @@
 //! The headers of a dead letter: why an event could not be handled, where it came from and how often it was tried.
 
+/// The type of a dead letter as a CloudEvent. Its data is what could not be handled: an event, several of one message as an array, or a whole
+/// message.
+pub const TYPE: &str = "waybill.dead_letter.v1";
+
 /// Why it could not be handled.
 pub const REASON: &str = "Waybill-Reason";
 /// The stream it came from.
@@ -10,7 +14,8 @@ pub const CONSUMER: &str = "Waybill-Consumer";
 pub const SUBJECT: &str = "Waybill-Subject";
 /// Its message's sequence in the stream it came from.
 pub const SEQUENCE: &str = "Waybill-Sequence";
-/// The event's place in its message, from 0; absent where the letter is the whole message.
+/// The event's place in its message, from 0; of several events each place, separated by commas. Absent where the letter is the whole
+/// message.
 pub const INDEX: &str = "Waybill-Index";
 /// How often it was delivered, over all its lives.
 pub const DELIVERIES: &str = "Waybill-Deliveries";

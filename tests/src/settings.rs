@@ -94,6 +94,11 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
         seconds("http-timeout", parts.http.http_timeout),
         format!("--batch-max={}", parts.batch.batch_max),
         format!("--queue-max={}", parts.batch.queue_max),
+        seconds("lock-timeout", parts.database.lock_timeout),
+        seconds("busy-retry", parts.batch.busy_retry),
+        seconds("busy-timeout", parts.batch.busy_timeout),
+        format!("--aside-max={}", parts.batch.aside_max),
+        format!("--dead-letters-per-second={}", parts.batch.dead_letters_per_second),
     ];
     (flags, vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())])
 }

@@ -152,6 +152,7 @@ fn packed(letter: &Letter) -> Result<Packet, String> {
     ];
     let payload = match letter.index {
         Some(_) => Bytes::from([b"[", letter.payload.as_ref(), b"]"].concat()),
+        // Several events are an array already, a batch of their own; a message that is bad as a whole goes back as it was.
         None => letter.payload.clone(),
     };
     Ok(Packet { subject: letter.subject.clone(), headers, payload })
@@ -191,6 +192,13 @@ mod tests {
         assert_eq!((packet.subject.as_str(), packet.payload.as_ref()), ("replies.product", b"[{\"a\":1}]".as_slice()));
         assert!(packet.headers.contains(&(REDRIVES.into(), "2".to_owned())), "{packet:?}");
         assert!(packet.headers.contains(&(DELIVERIES.into(), "3".to_owned())), "{packet:?}");
+    }
+
+    #[test]
+    fn several_events_go_back_as_one_batch() {
+        let mut several = letter(&[(SUBJECT, "replies.product"), (INDEX, "0,3")]);
+        several.payload = "[{\"a\":1},{\"b\":2}]".into();
+        assert_eq!(packed(&several).unwrap().payload.as_ref(), b"[{\"a\":1},{\"b\":2}]");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::OrderId;
 use events::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use events::{OrderId, split_batch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -28,8 +28,10 @@ pub struct Letter {
     pub subject: String,
     /// Its message's sequence in that stream.
     pub source_sequence: Option<u64>,
-    /// The event's place in its message; `None`: it is the whole message.
+    /// The event's place in its message; `None`: it is several events, or the whole message.
     pub index: Option<usize>,
+    /// The places of its events in their message; none where it is the whole message.
+    pub indices: Vec<usize>,
     /// Why it could not be handled.
     pub reason: String,
     /// How often it was delivered, over all its lives.
@@ -60,7 +62,10 @@ impl From<Stored> for Letter {
         let text = |name: &str| stored.header(name).map(str::to_owned);
         // A service can publish under its own subject only, so this is the broker's word; the headers are the service's.
         let mut place = stored.subject.split('.').skip(1).map(str::to_owned);
-        let peek: Peek = serde_json::from_slice(&stored.payload).unwrap_or_default();
+        let peek = |json: &[u8]| serde_json::from_slice::<Peek>(json).ok();
+        let several = || split_batch(&stored.payload).ok()?.into_iter().find_map(|event| peek(event.get().as_bytes()));
+        let peek = peek(&stored.payload).or_else(several).unwrap_or_default();
+        let indices: Vec<usize> = text(INDEX).iter().flat_map(|text| text.split(',')).flat_map(str::parse).collect();
         Self {
             sequence: stored.sequence,
             time: stored.time,
@@ -68,7 +73,8 @@ impl From<Stored> for Letter {
             consumer: place.next().or_else(|| text(CONSUMER)).unwrap_or_default(),
             subject: text(SUBJECT).unwrap_or_default(),
             source_sequence: text(SEQUENCE).and_then(|text| text.parse().ok()),
-            index: text(INDEX).and_then(|text| text.parse().ok()),
+            index: (indices.len() == 1).then(|| indices[0]),
+            indices,
             reason: text(REASON).unwrap_or_default(),
             deliveries: text(DELIVERIES).and_then(|text| text.parse().ok()).unwrap_or_default(),
             redrives: text(REDRIVES).and_then(|text| text.parse().ok()).unwrap_or_default(),
@@ -120,9 +126,11 @@ impl Tabular for Letter {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let place = match self.index {
-            Some(index) => format!("event {} of its message", index + 1),
-            None => "the whole message".to_owned(),
+        let places: Vec<String> = self.indices.iter().map(|index| (index + 1).to_string()).collect();
+        let place = match places.as_slice() {
+            [] => "the whole message".to_owned(),
+            [only] => format!("event {only} of its message"),
+            [rest @ .., last] => format!("events {} and {last} of its message", rest.join(", ")),
         };
         let mut pairs = vec![
             ("sequence", self.sequence.to_string()),
@@ -186,9 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_of_several_events_tells_of_the_first_that_can_be_read() {
+        let order = "01920000-0000-7000-8000-000000000003";
+        let events = format!(r#"[7,{{"type":"waybill.product.lost.v9","subject":"{order}"}},null]"#);
+        let letter = Letter::from(stored(&[(INDEX, "1,2,4")], &events));
+        assert_eq!((letter.index, letter.indices.as_slice()), (None, [1, 2, 4].as_slice()));
+        assert_eq!(letter.event_type.as_deref(), Some("waybill.product.lost.v9"));
+        let text = crate::output::pairs(&letter.details());
+        assert!(text.contains("events 2, 3 and 5 of its message") && text.contains(order), "{text}");
+    }
+
+    #[test]
     fn what_is_no_event_is_shown_without_moving_the_cursor() {
         let letter = Letter::from(stored(&[], "\u{1b}[2Jgarbage"));
-        assert_eq!((letter.index, letter.order_id, letter.deliveries), (None, None, 0));
+        assert_eq!((letter.index, letter.indices.len(), letter.order_id, letter.deliveries), (None, 0, None, 0));
         assert_eq!(letter.pretty(), " [2Jgarbage");
     }
 }

@@ -256,7 +256,10 @@ impl Pools {
         let reading = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
         // The statements of a batch all find rows by their keys: planned once, without a look at the values. Left to choose, Postgres would
         // scan the whole of a table that was small when the plan was made (240 instead of 79 us an order), or plan each batch anew.
+        let lock_timeout = settings.lock_timeout.as_millis().max(1).to_string();
         let writing = options.clone().options([
+            // A row that somebody holds for longer is gone around.
+            ("lock_timeout", lock_timeout.as_str()),
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),

@@ -8,17 +8,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics;
 use crate::settings::BatchSettings;
-use crate::unit_of_work::{Failure, Handler, UnitOfWork};
+use crate::unit_of_work::{Busy, Failure, Handler, UnitOfWork};
 use crate::writers::Turn;
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {
     queue: mpsc::Sender<Waiting<H>>,
+    busy: Busy,
 }
 
 struct Waiting<H: Handler> {
     item: H::Item,
-    answer: oneshot::Sender<Result<H::Answer, Failure>>,
+    answer: oneshot::Sender<Result<H::Answer, Undone<H>>>,
+}
+
+/// Why a request was not carried out, and the request.
+struct Undone<H: Handler> {
+    failure: Failure,
+    item: H::Item,
 }
 
 /// The queue is full: the client should come again later.
@@ -27,7 +34,7 @@ pub struct Overloaded;
 
 impl<H: Handler> Clone for GroupCommit<H> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { queue: self.queue.clone(), busy: self.busy }
     }
 }
 
@@ -39,7 +46,8 @@ impl<H: Handler> GroupCommit<H> {
         settings: &BatchSettings,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + use<H>) {
-        let BatchSettings { batch_max, queue_max } = *settings;
+        let BatchSettings { batch_max, queue_max, .. } = *settings;
+        let busy = unit.busy();
         let (queue, mut waiting) = mpsc::channel::<Waiting<H>>(queue_max);
         let work = async move {
             let mut batch = Vec::with_capacity(batch_max);
@@ -59,17 +67,30 @@ impl<H: Handler> GroupCommit<H> {
                 run(&unit, turn, &*handler, &mut batch).await;
             }
         };
-        (Self { queue }, work)
+        (Self { queue, busy }, work)
     }
 
-    /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it.
-    pub async fn submit(&self, item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
-        let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Waiting { item, answer }).map_err(|_| {
-            metrics::overloaded(H::NAME);
-            Overloaded
-        })?;
-        Ok(answered.await.unwrap_or_else(|_| Err(Failure::Outage(anyhow!("the service is stopping")))))
+    /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it. A request held
+    /// up by a row that somebody else holds leaves its batch, and queues again until its time is up.
+    pub async fn submit(&self, mut item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
+        let mut waits = self.busy.waits();
+        loop {
+            let (answer, answered) = oneshot::channel();
+            self.queue.try_send(Waiting { item, answer }).map_err(|_| {
+                metrics::overloaded(H::NAME);
+                Overloaded
+            })?;
+            let undone = match answered.await {
+                Ok(Ok(answer)) => return Ok(Ok(answer)),
+                Ok(Err(undone)) => undone,
+                Err(_) => return Ok(Err(Failure::Outage(anyhow!("the service is stopping")))),
+            };
+            match waits.next() {
+                Some(wait) if matches!(undone.failure, Failure::Busy(_)) => tokio::time::sleep(wait).await,
+                _ => return Ok(Err(undone.failure)),
+            }
+            item = undone.item;
+        }
     }
 }
 
@@ -77,15 +98,15 @@ async fn run<H: Handler>(unit: &UnitOfWork, turn: Turn, handler: &H, batch: &mut
     let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
     match unit.run(turn, handler, &items).await {
         Ok(results) => {
-            for (waiting, result) in batch.drain(..).zip(results) {
-                let _ = waiting.answer.send(result);
+            for (Waiting { item, answer }, result) in batch.drain(..).zip(results) {
+                let _ = answer.send(result.map_err(|failure| Undone { failure, item }));
             }
         }
         Err(failure) => {
             let reason = format!("{:#}", failure.error());
             tracing::warn!(reason, requests = batch.len(), "not committed");
-            for waiting in batch.drain(..) {
-                let _ = waiting.answer.send(Err(Failure::Outage(anyhow!(reason.clone()))));
+            for Waiting { item, answer } in batch.drain(..) {
+                let _ = answer.send(Err(Undone { failure: Failure::Outage(anyhow!(reason.clone())), item }));
             }
         }
     }

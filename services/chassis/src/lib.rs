@@ -13,6 +13,7 @@ mod dead_letter;
 pub mod environment;
 mod group_commit;
 pub mod health;
+mod held;
 pub mod http;
 pub mod meaning;
 pub mod metrics;

@@ -133,3 +133,23 @@ pub fn ignored(reason: &'static str) {
 pub fn ended(status: &'static str) {
     counter!("waybill_orders_ended_total", "status" => status).increment(1);
 }
+
+/// Events that wait for rows somebody else holds.
+pub(crate) fn events_set_aside(handler: &'static str, events: usize) {
+    gauge!("waybill_events_set_aside", "handler" => handler).set(events as f64);
+}
+
+/// An event could not be set aside: there were too many.
+pub(crate) fn not_set_aside(handler: &'static str) {
+    counter!("waybill_events_not_set_aside_total", "handler" => handler).increment(1);
+}
+
+/// Dead letters were stored.
+pub(crate) fn buried(stream: &'static str, letters: usize) {
+    counter!("waybill_dead_letters_total", "stream" => stream).increment(letters as u64);
+}
+
+/// A dead letter was let go, because there were too many of its kind.
+pub(crate) fn not_buried(stream: &'static str, kind: &'static str) {
+    counter!("waybill_dead_letters_let_go_total", "stream" => stream, "reason" => kind).increment(1);
+}

@@ -94,7 +94,7 @@ impl Service {
             name,
             listener,
             settings: settings.clone(),
-            unit: UnitOfWork::new(Writers::new(database.clone(), settings.database.writers), outbox.clone()),
+            unit: UnitOfWork::new(Writers::new(database.clone(), settings.database.writers), outbox.clone(), &settings.batch),
             database,
             broker,
             health,
@@ -167,7 +167,7 @@ impl Service {
             unit: self.unit.clone(),
             broker: self.broker.clone(),
             health: self.health.clone(),
-            batch_max: self.settings.batch.batch_max,
+            settings: self.settings.batch.clone(),
         };
         self.spawn(consumer_loop.run(self.shutdown.clone()));
     }

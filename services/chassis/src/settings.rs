@@ -58,6 +58,11 @@ pub struct DatabaseSettings {
     /// Seconds a statement may run before the database ends it. A bound on how long a lock or a bad plan can hold up a batch.
     #[arg(long, env = "WAYBILL_STATEMENT_TIMEOUT", default_value = "10", value_parser = within_a_day)]
     pub statement_timeout: Duration,
+
+    /// Seconds a batch waits for a row that somebody else holds, before it goes on without what needs that row. Longer than another
+    /// instance's batch takes, commit and all; what waits meanwhile is everybody.
+    #[arg(long, env = "WAYBILL_LOCK_TIMEOUT", default_value = "0.3", value_parser = seconds)]
+    pub lock_timeout: Duration,
 }
 
 /// The HTTP edge.
@@ -119,6 +124,25 @@ pub struct BatchSettings {
     /// Requests that may wait for the next transaction; the ones beyond are answered 503 with Retry-After at once.
     #[arg(long, env = "WAYBILL_QUEUE_MAX", default_value_t = 2048, value_parser = one_to(1_000_000))]
     pub queue_max: usize,
+
+    /// Seconds after which what needs a row that somebody else holds is tried again; each further wait is twice as long, up to ten times
+    /// this. Shorter carries it on sooner once the row is free; each try is one more look at that row.
+    #[arg(long, env = "WAYBILL_BUSY_RETRY", default_value = "0.1", value_parser = seconds)]
+    pub busy_retry: Duration,
+
+    /// Seconds a request waits for a row that somebody else holds before it is answered 503. Less than a client's own patience.
+    #[arg(long, env = "WAYBILL_BUSY_TIMEOUT", default_value = "5", value_parser = seconds)]
+    pub busy_timeout: Duration,
+
+    /// Events set aside because somebody else holds a row they need. The ones beyond are left to their sagas, which ask again by
+    /// themselves, only later. Bounds memory: some hundred bytes each.
+    #[arg(long, env = "WAYBILL_ASIDE_MAX", default_value_t = 8192)]
+    pub aside_max: usize,
+
+    /// Dead letters stored a second, of each consumer and each reason; for a moment five times as many. What is beyond is counted and let go,
+    /// so that a flood of bad messages neither fills the broker's disk nor drives out what was stored before.
+    #[arg(long, env = "WAYBILL_DEAD_LETTERS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub dead_letters_per_second: u32,
 }
 
 /// Text that never shows in a log: an address that may hold a password.

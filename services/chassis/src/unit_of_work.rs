@@ -1,5 +1,7 @@
 //! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
 
+mod around_locks;
+
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -8,11 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use sqlx::{Executor, PgConnection};
+use uuid::Uuid;
 
+use crate::held::Held;
 use crate::meaning::Meaning;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
+use crate::settings::BatchSettings;
 use crate::writers::{Turn, Writers};
 
 /// A function from a transaction and a batch to a batch: the answers, one for each item in order, and what to say.
@@ -37,6 +42,17 @@ pub trait Handler: Send + Sync + 'static {
         batch: &[&Self::Item],
     ) -> impl Future<Output = anyhow::Result<Handled<Self::Answer>>> + Send;
 
+    /// The rows an item needs to itself. While somebody else is known to hold one of them, the item is not tried.
+    fn rows(&self, _: &Self::Item) -> Vec<Uuid> {
+        Vec::new()
+    }
+
+    /// For each item, those of its rows that somebody else holds; an item with none is not held up by a row. Asked after a batch has met a
+    /// lock, outside of any transaction; must not wait for one.
+    fn held(&self, _: &mut PgConnection, items: &[&Self::Item]) -> impl Future<Output = anyhow::Result<Vec<Vec<Uuid>>>> + Send {
+        around_locks::nothing(items.len())
+    }
+
     /// Called after the commit, with the items and their answers: to wake who waits in this process, to keep what is needed again. Must
     /// not block.
     fn committed(&self, _: &[&Self::Item], _: &mut [Self::Answer]) {}
@@ -60,6 +76,8 @@ pub struct Conflict;
 pub enum Failure {
     /// The database is in trouble; the same work may succeed later.
     Outage(anyhow::Error),
+    /// Somebody else holds a row that this item needs: it may be done later, and nothing else waits for it.
+    Busy(anyhow::Error),
     /// This item fails on its own; trying again would not help.
     Item(anyhow::Error),
 }
@@ -72,15 +90,36 @@ impl Failure {
     pub(crate) fn of(error: anyhow::Error) -> Self {
         match Meaning::of_any(&error) {
             Meaning::Own => Self::Item(error),
+            Meaning::Busy => Self::Busy(error),
             // Tried again as often as makes sense, and none of it this item's fault.
-            Meaning::Conflict | Meaning::Busy | Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
+            Meaning::Conflict | Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
         }
     }
 
     /// The error behind it.
     pub fn error(&self) -> &anyhow::Error {
-        let (Self::Outage(error) | Self::Item(error)) = self;
+        let (Self::Outage(error) | Self::Busy(error) | Self::Item(error)) = self;
         error
+    }
+}
+
+/// How long what needs a row that somebody else holds waits for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Busy {
+    retry: Duration,
+    timeout: Duration,
+}
+
+impl Busy {
+    /// The wait after so many tries: each twice as long as the one before, up to ten times the first.
+    pub(crate) fn wait(self, tries: u32) -> Duration {
+        self.retry.saturating_mul(1 << tries.min(4)).min(self.retry.saturating_mul(10))
+    }
+
+    /// The waits of a request, until its time is up.
+    pub(crate) fn waits(self) -> impl Iterator<Item = Duration> {
+        let deadline = Instant::now() + self.timeout;
+        (0..).map(move |tries| self.wait(tries)).take_while(move |wait| Instant::now() + *wait <= deadline)
     }
 }
 
@@ -89,11 +128,19 @@ impl Failure {
 pub struct UnitOfWork {
     writers: Arc<Writers>,
     outbox: Outbox,
+    held: Arc<Held>,
+    busy: Busy,
 }
 
 impl UnitOfWork {
-    pub(crate) fn new(writers: Writers, outbox: Outbox) -> Self {
-        Self { writers: Arc::new(writers), outbox }
+    pub(crate) fn new(writers: Writers, outbox: Outbox, settings: &BatchSettings) -> Self {
+        let busy = Busy { retry: settings.busy_retry, timeout: settings.busy_timeout };
+        Self { writers: Arc::new(writers), outbox, held: Arc::new(Held::new(busy.retry)), busy }
+    }
+
+    /// How long what is held up waits.
+    pub(crate) fn busy(&self) -> Busy {
+        self.busy
     }
 
     /// Lets go of the kept connections, so that the database can be closed.
@@ -106,7 +153,8 @@ impl UnitOfWork {
         self.writers.turn().await
     }
 
-    /// Does a batch in one transaction. If it fails, its items are tried one by one, so that one that cannot be done stops no other.
+    /// Does a batch in one transaction. Where somebody else holds a row, it goes on without the items that need it. If it fails, its items
+    /// are tried one by one, so that one that cannot be done stops no other.
     ///
     /// `Err`: the database is in trouble, and nothing was done. Run it in a task of its own: dropped half way it would waste a connection.
     pub async fn run<H: Handler>(
@@ -115,23 +163,22 @@ impl UnitOfWork {
         handler: &H,
         items: &[&H::Item],
     ) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
+        if !self.held.is_empty() {
+            return self.around_locks(Some(turn), handler, items, false).await;
+        }
         match self.attempt(turn, handler, items).await {
-            Ok(answers) => return Ok(answers.into_iter().map(Ok).collect()),
-            Err(failure @ Failure::Outage(_)) => return Err(failure),
-            Err(failure) if items.len() == 1 => return Ok(vec![Err(failure)]),
+            Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
+            Err(failure @ Failure::Outage(_)) => Err(failure),
+            Err(Failure::Busy(error)) => {
+                tracing::info!(handler = H::NAME, reason = format!("{error:#}"), "a batch met a lock; going on around it");
+                self.around_locks(None, handler, items, true).await
+            }
+            Err(failure) if items.len() == 1 => Ok(vec![Err(failure)]),
             Err(failure) => {
-                tracing::warn!(error = ?failure.error(), items = items.len(), "a batch failed; trying its items alone")
+                tracing::warn!(error = ?failure.error(), items = items.len(), "a batch failed; trying its items alone");
+                Ok(self.one_by_one(None, handler, items).await)
             }
         }
-        let mut results = Vec::with_capacity(items.len());
-        for &item in items {
-            results.push(match self.attempt(self.turn().await, handler, &[item]).await {
-                Ok(mut answers) => answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer"))),
-                // Those before it are committed: they must not be reported as undone.
-                Err(failure) => Err(failure),
-            });
-        }
-        Ok(results)
     }
 
     /// One item, alone, in a task of its own: a client that disconnects cannot leave a transaction half done.
@@ -141,10 +188,19 @@ impl UnitOfWork {
         work.await.unwrap_or_else(|error| Err(Failure::Item(anyhow!(error))))
     }
 
-    /// One item, alone.
-    pub async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
-        let mut answers = self.attempt(self.turn().await, handler, &[item]).await?;
-        answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer")))
+    /// One item, alone. Where somebody else holds a row that it needs, it waits for its time without a turn.
+    async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
+        let mut waits = self.busy.waits();
+        loop {
+            let mut results = self.run(self.turn().await, handler, &[item]).await?;
+            match results.pop().unwrap_or_else(|| Err(Failure::Item(anyhow!("the handler gave no answer")))) {
+                Err(Failure::Busy(error)) => match waits.next() {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(Failure::Busy(error)),
+                },
+                done => return done,
+            }
+        }
     }
 
     async fn attempt<H: Handler>(&self, turn: Turn, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {

@@ -214,6 +214,16 @@ impl Handler for Advance {
         Ok(Handled { answers: batch.iter().map(|item| orders.moved(item)).collect(), outgoing: sitting.outgoing })
     }
 
+    fn rows(&self, (id, _): &Self::Item) -> Vec<Uuid> {
+        vec![id.0]
+    }
+
+    async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+        let ids: Vec<Uuid> = batch.iter().map(|(id, _)| id.0).collect();
+        let held = store::held(db, &ids).await?;
+        Ok(ids.into_iter().map(|id| if held.contains(&id) { vec![id] } else { Vec::new() }).collect())
+    }
+
     /// Keeps what will move again, wakes who waits, and counts what ended.
     fn committed(&self, batch: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));

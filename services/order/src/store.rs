@@ -27,7 +27,7 @@ mod history;
 mod operator;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chassis::Outgoing;
 use chassis::database::execute;
@@ -175,6 +175,18 @@ pub async fn write(
         .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.history_bytes as i64).collect::<Vec<_>>());
     execute(statement, db).await
+}
+
+/// Which of these orders somebody else holds, without waiting for them.
+pub async fn held(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let held: Vec<Uuid> = sqlx::query_scalar(
+        "with free as (select id from orders where id = any($1) order by id for update skip locked) \
+         select id from orders where id = any($1) and id not in (select id from free)",
+    )
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    Ok(held.into_iter().collect())
 }
 
 /// An array of prices as Postgres writes one: `unnest` would flatten arrays within an array.

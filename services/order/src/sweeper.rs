@@ -107,7 +107,7 @@ impl Sweeper {
                 Ok(None) => None,
                 Err(Failure::Item(error)) => Some(format!("{error:#}")),
                 // The database is in trouble, or the order is locked: it is found again, and nothing is wrong with it.
-                Err(Failure::Outage(_)) => continue,
+                Err(Failure::Outage(_) | Failure::Busy(_)) => continue,
             };
             match failure {
                 None => self.aside.clear(*id),

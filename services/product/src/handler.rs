@@ -34,6 +34,14 @@ impl Handler for Commands {
         store::write(tx, &mut outgoing, false, &change).await?;
         Ok(Handled { answers: vec![(); batch.len()], outgoing })
     }
+
+    fn rows(&self, event: &Self::Item) -> Vec<Uuid> {
+        rows(&ask(&event.message))
+    }
+
+    async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+        held(db, &batch.iter().map(|event| ask(&event.message)).collect::<Vec<_>>()).await
+    }
 }
 
 /// What a command asks, and about which reservation: the order's own.
@@ -68,13 +76,13 @@ async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow:
     }
     // What a release gives back is known only from its reservation.
     if asks.iter().any(|(_, ask)| *ask == Ask::Release) {
-        products.extend(held_products(&store::standing(&mut *tx, &ids).await?));
+        products.extend(held_products(store::standing(&mut *tx, &ids).await?.values()));
     }
     let products: Vec<Uuid> = products.into_iter().collect();
     let locked = store::lock_stock(tx, &products).await?;
     // Read after the locks: whoever decided about these products before us has committed, and is seen.
     let before = store::standing(&mut *tx, &ids).await?;
-    if held_products(&before).any(|product| products.binary_search(&product).is_err()) {
+    if held_products(before.values()).any(|product| products.binary_search(&product).is_err()) {
         return Err(Conflict.into());
     }
     let mut shelf = Shelf { products: locked.clone(), standing: before.clone() };
@@ -82,8 +90,37 @@ async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow:
     Ok((change(&locked, &before, shelf), standings))
 }
 
-fn held_products(standing: &BTreeMap<ReservationId, Standing>) -> impl Iterator<Item = Uuid> {
-    standing.values().flat_map(|standing| {
+/// The rows a command is known to need: what a release gives back is known only from its reservation.
+fn rows((id, ask): &(ReservationId, Ask)) -> Vec<Uuid> {
+    match ask {
+        Ask::Reserve(lines) => lines.iter().map(|line| line.product_id.0).collect(),
+        Ask::Release => vec![id.0],
+    }
+}
+
+/// Of each command the rows that somebody else holds.
+async fn held(db: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+    let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect();
+    let standing = store::standing(&mut *db, &ids).await?;
+    let products = |(id, ask): &(ReservationId, Ask)| match ask {
+        Ask::Release => held_products(standing.get(id)).collect(),
+        Ask::Reserve(_) => rows(&(*id, ask.clone())),
+    };
+    let needed: Vec<Vec<Uuid>> = asks.iter().map(products).collect();
+    let locked = store::held(db, &needed.concat(), &ids).await?;
+    let held = asks.iter().zip(needed).map(|((id, ask), products)| {
+        let mut held: Vec<Uuid> = products.into_iter().filter(|product| locked.contains(product)).collect();
+        // By its own id the release is known again.
+        if *ask == Ask::Release && (!held.is_empty() || locked.contains(&id.0)) {
+            held.push(id.0);
+        }
+        held
+    });
+    Ok(held.collect())
+}
+
+fn held_products<'a>(standing: impl IntoIterator<Item = &'a Standing>) -> impl Iterator<Item = Uuid> {
+    standing.into_iter().flat_map(|standing| {
         match standing {
             Standing::Reserved(held) => held.as_slice(),
             _ => &[],
@@ -149,6 +186,14 @@ impl Handler for Direct {
         let mut standings = standings.into_iter().map(Once::Now);
         let answers = answers.into_iter().filter_map(|earlier| earlier.or_else(|| standings.next())).collect();
         Ok(Handled { answers, outgoing })
+    }
+
+    fn rows(&self, item: &Self::Item) -> Vec<Uuid> {
+        rows(&(item.id, item.ask.clone()))
+    }
+
+    async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+        held(db, &batch.iter().map(|item| (item.id, item.ask.clone())).collect::<Vec<_>>()).await
     }
 }
 
@@ -261,5 +306,15 @@ impl Handler for ChangeStock {
             }));
         }
         Ok(Handled { answers, outgoing })
+    }
+
+    fn rows(&self, delta: &Delta) -> Vec<Uuid> {
+        vec![delta.product.0]
+    }
+
+    async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+        let ids: Vec<Uuid> = batch.iter().map(|delta| delta.product.0).collect();
+        let held = store::held(db, &ids, &[]).await?;
+        Ok(ids.into_iter().map(|id| if held.contains(&id) { vec![id] } else { Vec::new() }).collect())
     }
 }

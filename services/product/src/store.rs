@@ -1,6 +1,6 @@
 //! Every statement of the product service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chassis::Outgoing;
 use chassis::database::execute;
@@ -135,6 +135,28 @@ pub async fn lock_stock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTr
         Ok((ProductId(row.try_get("id")?), stock))
     };
     rows.iter().map(stock).collect()
+}
+
+/// Which of these products and reservations somebody else holds, without waiting for them.
+pub async fn held(db: &mut PgConnection, products: &[Uuid], reservations: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let mut held: HashSet<Uuid> = sqlx::query_scalar(
+        "with free as (select id from products where id = any($1) order by id for update skip locked) \
+         select id from products where id = any($1) and id not in (select id from free)",
+    )
+    .bind(products)
+    .fetch_all(&mut *db)
+    .await?
+    .into_iter()
+    .collect();
+    let reservations: Vec<Uuid> = sqlx::query_scalar(
+        "with free as (select id from reservations where id = any($1) order by id for update skip locked) \
+         select id from reservations where id = any($1) and id not in (select id from free)",
+    )
+    .bind(reservations)
+    .fetch_all(db)
+    .await?;
+    held.extend(reservations);
+    Ok(held)
 }
 
 /// What stands about reservations.

@@ -141,6 +141,16 @@ impl Handler for Update {
         }
         Ok(Handled { answers, outgoing })
     }
+
+    fn rows(&self, change: &Change) -> Vec<Uuid> {
+        vec![change.id.0]
+    }
+
+    async fn held(&self, db: &mut PgConnection, batch: &[&Change]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+        let ids: Vec<Uuid> = batch.iter().map(|change| change.id.0).collect();
+        let held = store::held(db, &ids).await?;
+        Ok(ids.into_iter().map(|id| if held.contains(&id) { vec![id] } else { Vec::new() }).collect())
+    }
 }
 
 #[cfg(test)]

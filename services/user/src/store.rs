@@ -1,5 +1,7 @@
 //! Every statement of the user service.
 
+use std::collections::HashSet;
+
 use events::UserId;
 use events::user::User;
 use serde_json::Value;
@@ -72,6 +74,18 @@ pub async fn update(tx: &mut PgConnection, change: &Change) -> sqlx::Result<Opti
 /// Which of these users there are, and whether each is active.
 pub async fn activity(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, bool)>> {
     sqlx::query_as("select id, active from users where id = any($1)").bind(ids).fetch_all(tx).await
+}
+
+/// Which of these users somebody else holds, without waiting for them.
+pub async fn held(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let held: Vec<Uuid> = sqlx::query_scalar(
+        "with free as (select id from users where id = any($1) order by id for update skip locked) \
+         select id from users where id = any($1) and id not in (select id from free)",
+    )
+    .bind(ids)
+    .fetch_all(db)
+    .await?;
+    Ok(held.into_iter().collect())
 }
 
 /// One user.

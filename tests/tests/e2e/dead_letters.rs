@@ -5,6 +5,7 @@ use std::time::Duration;
 use events::streams::{CONSUMERS, Consumer};
 use serde_json::{Value, json};
 use tests::{Said, System, eventually};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Waits until so many letters are there, and returns them.
@@ -71,7 +72,7 @@ async fn garbage_is_buried_whole_by_every_consumer_and_orders_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_event_among_good_ones_is_buried_alone() {
+async fn bad_events_among_good_ones_are_buried_together_and_alone() {
     let system = System::new().await;
     let (first, last) = (Uuid::now_v7(), Uuid::now_v7());
     let mut unknown = validate(Uuid::now_v7());
@@ -81,22 +82,33 @@ async fn a_bad_event_among_good_ones_is_buried_alone() {
     let mut added = validate(last);
     added["added"] = json!({ "later": true });
     added["data"]["added"] = json!([1, 2]);
-    let bad = [json!({ "no": "event" }), unknown, misshapen, json!(7), json!(null)];
+    let bad = [json!({ "no": "event" }), unknown.clone(), misshapen, json!(7), json!(null)];
     let mut batch = vec![validate(first)];
     batch.extend(bad.clone());
     batch.push(added);
     let sequence = say(&system, events::streams::VALIDATE, serde_json::to_vec(&batch).unwrap()).await;
 
-    let buried = letters(&system, bad.len()).await;
-    assert_eq!(buried.len(), bad.len(), "{buried:#?}");
-    for (letter, (index, event)) in buried.iter().zip(bad.iter().enumerate()) {
+    let alone = say(&system, events::streams::VALIDATE, serde_json::to_vec(&json!([unknown])).unwrap()).await;
+
+    let buried = letters(&system, 2).await;
+    assert_eq!(buried.len(), 2, "{buried:#?}");
+    for (letter, (sequence, index)) in buried.iter().zip([(sequence, "1,2,3,4,5"), (alone, "0")]) {
         assert_eq!(letter.subject, "dead.USER_COMMANDS.user");
-        assert_eq!(&letter.json(), event, "as it was");
         assert_eq!(letter.header("Waybill-Sequence"), sequence.to_string());
-        assert_eq!(letter.header("Waybill-Index"), (index + 1).to_string());
+        assert_eq!(letter.header("Waybill-Index"), index);
         assert_eq!(letter.header("Waybill-Deliveries"), "1");
         assert!(!letter.header("Waybill-Reason").is_empty());
+        // A CloudEvent like everything else.
+        assert_eq!((letter.header("ce-specversion"), letter.header("ce-type")), ("1.0", "waybill.dead_letter.v1"));
+        assert_eq!(
+            (letter.header("ce-source"), letter.header("ce-subject")),
+            ("/waybill/user", &*format!("USER_COMMANDS/{sequence}"))
+        );
+        assert_eq!(letter.header("ce-id"), letter.header("Nats-Msg-Id"));
+        chrono::DateTime::parse_from_rfc3339(letter.header("ce-time")).expect("a time");
     }
+    assert_eq!(buried[0].json(), json!(bad), "as they were");
+    assert_eq!(buried[1].json(), unknown, "as it was");
     assert!(buried[1].header("Waybill-Reason").contains("waybill.user.validate.v9"), "{:?}", buried[1]);
     // The good ones were answered, also the one with fields nobody knows.
     let answered = eventually(Duration::from_secs(10), || async {
@@ -107,4 +119,70 @@ async fn a_bad_event_among_good_ones_is_buried_alone() {
     let subjects: Vec<&Value> = answered.iter().map(|answer| &answer["subject"]).collect();
     assert_eq!(subjects, [&json!(first), &json!(last)]);
     assert!(answered.iter().all(|answer| answer["type"] == "waybill.user.refused.v1"), "{answered:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_bad_messages_delays_no_order_and_is_counted() {
+    const ORDERS: usize = 25;
+    let system = System::builder()
+        .settings(|settings| {
+            settings.order.timing.retry_first = Duration::from_secs(60);
+            settings.product.parts.batch.dead_letters_per_second = 5;
+        })
+        .start()
+        .await;
+    let (user, product) = (system.create_user(true).await, system.create_product(1000, 100).await);
+    let mut spoilt = validate(Uuid::now_v7());
+    spoilt["type"] = json!("waybill.product.lost.v1");
+    let bad: [bytes::Bytes; 3] = [
+        serde_json::to_vec(&vec![spoilt.clone(); 32]).unwrap().into(),
+        serde_json::to_vec(&vec![json!(7); 1_000]).unwrap().into(),
+        "not a batch".into(),
+    ];
+    let (nats, stop) = (system.nats().clone(), CancellationToken::new());
+    let until = stop.clone();
+    let flood = tokio::spawn(async move {
+        let mut sent = 0;
+        while !until.is_cancelled() {
+            for _ in 0..8 {
+                nats.publish(events::streams::RESERVE, bad[sent % 3].clone()).await.expect("sent");
+                sent += 1;
+            }
+            nats.flush().await.expect("sent");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        sent
+    });
+    // Orders pass while it lasts, and no timer of theirs helps them.
+    for _ in 0..ORDERS {
+        let order = system.submit(user, &[(product, 1)]).await;
+        assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    }
+    stop.cancel();
+    let sent: usize = flood.await.expect("no panic");
+    assert!(sent > 200, "{sent} bad messages are no flood");
+    // One message with a good event among bad ones, behind all of them.
+    let mut good = validate(Uuid::now_v7());
+    good["type"] = json!("waybill.product.release.v1");
+    let sequence = system.say(events::streams::RELEASE, &[json!(7), good.clone(), spoilt]).await;
+    let answered = eventually(Duration::from_secs(30), || async {
+        let answers = system.events_of("PRODUCT_REPLIES", good["data"]["order_id"].as_str().expect("an id")).await;
+        if answers.is_empty() { Err("no answer") } else { Ok(answers) }
+    })
+    .await;
+    assert_eq!(answered[0]["type"], "waybill.product.released.v1");
+    system.handled(events::streams::PRODUCT_COMMANDS_CONSUMER, sequence).await;
+    let letters = system.said("DEAD_LETTERS").await;
+    // Of each of two kinds 25 that are saved up, and 5 a second.
+    assert!((50..2 * (25 + 5 * 60)).contains(&letters.len()), "{} letters", letters.len());
+    let metrics = system.door(tests::Service::Product).get("/metrics").await.text;
+    let let_go: f64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("waybill_dead_letters_let_go_total") && line.contains("PRODUCT_COMMANDS"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    // Each is stored or counted; the last message has a letter of its own.
+    assert_eq!(let_go as usize + letters.len(), sent + 1, "{let_go} let go, {} stored", letters.len());
+    assert!(let_go > 0.0, "none was let go: no limit was tried");
+    system.audit().await;
 }

@@ -25,6 +25,7 @@ mod http_products;
 mod http_users;
 mod http_waiting;
 mod load;
+mod locks;
 mod messages;
 mod nats_conf;
 mod saga_aside;

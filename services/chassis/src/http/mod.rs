@@ -36,6 +36,9 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Outage(_) => Self::unavailable("the database does not answer; nothing was lost, try again shortly"),
+            Failure::Busy(_) => {
+                Self::unavailable("somebody else is at work on this for too long; nothing was changed, try again shortly")
+            }
             Failure::Item(error) => Self::internal(&error),
         }
     }

@@ -1,0 +1,110 @@
+//! A message as a consumer receives it: its events read, and what of it cannot be read.
+
+use async_nats::jetstream::{AckKind, Message as Delivery};
+use bytes::Bytes;
+use events::{BATCH_MAX_EVENTS, split_batch};
+
+use super::Source;
+use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};
+use crate::unit_of_work::Failure;
+
+/// Deliveries after which an event that fails alone is a dead letter.
+const MAX_DELIVERIES: i64 = 3;
+
+/// A delivered message.
+pub(super) struct Received<T> {
+    pub delivery: Delivery,
+    pub origin: Origin,
+    /// Its good events, each with its place in the message.
+    pub events: Vec<(usize, T)>,
+    /// What is bad about it.
+    pub letter: Option<DeadLetter>,
+}
+
+/// What is to become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its events are handled, set aside, or part of its dead letter.
+    Done,
+    /// It is to come again.
+    Again,
+}
+
+impl<T> Received<T> {
+    /// Reads a message's events. Those that cannot be read spoil none of the others.
+    pub(super) fn read(source: &Source<T>, delivery: Delivery) -> anyhow::Result<Self> {
+        let info = delivery.info().map_err(anyhow::Error::from_boxed)?;
+        let origin = Origin::of(source.consumer, &delivery.subject, &info, delivery.headers.as_ref());
+        let mut received = Self { delivery, origin, events: Vec::new(), letter: None };
+        let payload = received.delivery.payload.clone();
+        match split_batch(&payload) {
+            // Nobody of ours sends so many: it is not worth reading each to say what is wrong with it.
+            Ok(batch) if batch.len() > BATCH_MAX_EVENTS => {
+                let reason = format!("not a batch: it has {} events, and may have {BATCH_MAX_EVENTS}", batch.len());
+                received.letter = Some(DeadLetter::whole(payload, reason));
+            }
+            Ok(batch) => {
+                for (index, json) in batch.into_iter().enumerate() {
+                    match (source.read)(json) {
+                        Ok(event) => received.events.push((index, event)),
+                        Err(error) => {
+                            let payload = payload.slice_ref(json.get().as_bytes());
+                            received.bad(Kind::Unreadable, BadEvent { index, payload }, || error.to_string());
+                        }
+                    }
+                }
+            }
+            Err(error) => received.letter = Some(DeadLetter::whole(payload, format!("not a batch: {error}"))),
+        }
+        Ok(received)
+    }
+
+    fn bad(&mut self, kind: Kind, event: BadEvent, reason: impl FnOnce() -> String) {
+        match &mut self.letter {
+            Some(letter) => letter.add(event),
+            None => self.letter = Some(DeadLetter::event(kind, event, reason())),
+        }
+    }
+
+    /// Judges a message by what became of its events, in their order. An event that fails for good joins the message's dead letter; the
+    /// indices of those that are held up are returned.
+    pub(super) fn judge<A>(&mut self, results: Vec<Result<A, Failure>>) -> (Verdict, Vec<usize>) {
+        let (mut failed, mut busy) = (Vec::new(), Vec::new());
+        for (place, result) in results.into_iter().enumerate() {
+            let index = self.events[place].0;
+            match result {
+                Ok(_) => {}
+                Err(Failure::Busy(_)) => busy.push(place),
+                Err(Failure::Item(error)) if self.origin.deliveries() >= MAX_DELIVERIES => failed.push((index, error)),
+                Err(failure) => {
+                    tracing::warn!(message = %self.origin, index, error = ?failure.error(), "failed; trying again");
+                    return (Verdict::Again, Vec::new());
+                }
+            }
+        }
+        for (index, error) in failed {
+            let payload = part(&self.delivery.payload, index);
+            self.bad(Kind::Failed, BadEvent { index, payload }, || format!("the handler failed: {error:#}"));
+        }
+        (Verdict::Done, busy)
+    }
+}
+
+/// One event of a batch, as it came.
+fn part(payload: &Bytes, index: usize) -> Bytes {
+    let parts = split_batch(payload).unwrap_or_default();
+    parts.get(index).map_or_else(|| payload.clone(), |part| payload.slice_ref(part.get().as_bytes()))
+}
+
+/// Once more, later: a bare NAK would come back at once, thousands of times a second.
+pub(crate) fn again(deliveries: i64) -> AckKind {
+    let seconds = (1 << deliveries.clamp(0, 5)).min(30);
+    AckKind::Nak(Some(std::time::Duration::from_secs(seconds)))
+}
+
+/// Tells the broker. If that fails the message comes again, to the same effect.
+pub(crate) async fn settle(delivery: &Delivery, verdict: AckKind) {
+    if let Err(error) = delivery.ack_with(verdict).await {
+        tracing::debug!(%error, "not acknowledged; it will come again");
+    }
+}
