@@ -309,7 +309,7 @@ async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
 pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection) -> anyhow::Result<()> {
     match statement.execute(connection).await {
         Err(error) if lost_race(&error) => Err(Conflict.into()),
-        done => Ok(done.map(drop)?),
+        done => done.map(drop).map_err(crate::unsure::of_statement),
     }
 }
 

@@ -106,7 +106,7 @@ async fn run<H: Handler>(unit: &UnitOfWork, turn: Turn, handler: &H, batch: &mut
             let reason = format!("{:#}", failure.error());
             tracing::warn!(reason, requests = batch.len(), "not committed");
             for Waiting { item, answer } in batch.drain(..) {
-                let _ = answer.send(Err(Undone { failure: Failure::Outage(anyhow!(reason.clone())), item }));
+                let _ = answer.send(Err(Undone { failure: failure.copy(), item }));
             }
         }
     }

@@ -24,6 +24,7 @@ pub mod settings;
 pub mod telemetry;
 pub mod topology;
 mod unit_of_work;
+mod unsure;
 mod writers;
 
 pub use consumer::Source;

@@ -18,6 +18,7 @@ use crate::metrics;
 use crate::outbox::Outbox;
 use crate::outgoing::Outgoing;
 use crate::settings::BatchSettings;
+use crate::unsure::{self, Unsure};
 use crate::writers::{Turn, Writers};
 
 /// A function from a transaction and a batch to a batch: the answers, one for each item in order, and what to say.
@@ -74,7 +75,7 @@ pub struct Conflict;
 /// Why a batch, or one item of it, was not done.
 #[derive(Debug)]
 pub enum Failure {
-    /// The database is in trouble; the same work may succeed later.
+    /// The database is in trouble; the same work may succeed later. Nothing was done, unless the error is [`Unsure`].
     Outage(anyhow::Error),
     /// Somebody else holds a row that this item needs: it may be done later, and nothing else waits for it.
     Busy(anyhow::Error),
@@ -94,6 +95,12 @@ impl Failure {
             // Tried again as often as makes sense, and none of it this item's fault.
             Meaning::Conflict | Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
         }
+    }
+
+    /// The same of another item of the batch.
+    pub(crate) fn copy(&self) -> Self {
+        let error = anyhow!("{:#}", self.error());
+        Self::Outage(if self.error().is::<Unsure>() { error.context(Unsure) } else { error })
     }
 
     /// The error behind it.
@@ -245,7 +252,8 @@ impl UnitOfWork {
             Err(_) => {
                 // Closed, not released: nobody knows what it is at.
                 writer.close();
-                return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())).context("the database does not answer");
+                let silent = sqlx::Error::Io(io::ErrorKind::TimedOut.into());
+                return Err(unsure::of_commit(silent)).context("the database does not answer");
             }
         };
         self.writers.keep(writer);
@@ -265,14 +273,14 @@ async fn write<H: Handler>(
     items: &[&H::Item],
 ) -> anyhow::Result<Handled<H::Answer>> {
     if H::ONE_STATEMENT {
-        return handle(connection, handler, items).await;
+        return handle(connection, handler, items).await.map_err(unsure::of_one_statement);
     }
     connection.execute("begin").await?;
     let handled = handle(connection, handler, items).await;
     if handled.is_ok() {
         // The next batch begins while this one waits for the disk.
         drop(turn.lock().expect("the turn is never poisoned").take());
-        connection.execute("commit").await?;
+        connection.execute("commit").await.map_err(unsure::of_commit)?;
     } else if let Err(error) = connection.execute("rollback").await {
         // The connection is gone, and the transaction with it; what failed first says why.
         tracing::debug!(%error, "no rollback");

@@ -1,9 +1,11 @@
 //! Answers that are lost after the work is done: nothing is done twice, and nobody is told to try again what may have been done.
 
+use std::time::Duration;
+
 use clap::Parser;
 use reqwest::Method;
 use serde_json::json;
-use tests::{Answer, Door, Proxy, Service, System, answer, order_body};
+use tests::{Answer, Door, Proxy, Service, System, answer, eventually, order_body};
 use tokio_util::sync::CancellationToken;
 
 /// A gateway whose lines to the product and the order service can be cut.
@@ -102,4 +104,56 @@ async fn a_delivery_whose_answer_is_lost_is_counted_once() {
     assert!(refused.problem(400, "malformed")["detail"].as_str().unwrap().contains("`Idempotency-Key`"));
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.confirmed), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_said_to_be_perhaps_done() {
+    let system = System::builder().linked().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(0, 100).await);
+    let (orders, products) = (system.door(Service::Order), system.door(Service::Product));
+    let body = order_body(user, &[(product, 1)]);
+    let count = async |which: &'static str| -> i64 { sqlx::query_scalar(which).fetch_one(&system.order_db).await.unwrap() };
+    let (mut unsure, mut committed) = (0, 0);
+    for _ in 0..12 {
+        // Nothing else is written when the line is cut.
+        eventually(Duration::from_secs(20), || async {
+            match count("select count(*) from orders where not settled").await {
+                0 => Ok(()),
+                open => Err(open),
+            }
+        })
+        .await;
+        let before = count("select count(*) from orders").await;
+        system.links(Service::Order).database.cut_at_next_reply();
+        let answer = post(&orders, "/orders", None, &body).await;
+        let new = count("select count(*) from orders").await - before;
+        match answer.status {
+            502 => assert!(perhaps(&answer).contains("same Idempotency-Key"), "{answer:#?}"),
+            // Cut before anything was written.
+            503 => assert_eq!(new, 0, "what was said not to have happened had: {:#}", answer.problem(503, "unavailable")),
+            _ => assert_eq!((answer.status, new), (202, 1), "cut on another connection"),
+        }
+        unsure += usize::from(answer.status == 502);
+        committed += usize::from(answer.status == 502 && new == 1);
+    }
+    assert!(committed > 0, "of {unsure} in doubt none was committed");
+    let mut refused = 0;
+    for _ in 0..12 {
+        let before = system.stock(product).await.0;
+        system.links(Service::Product).database.cut_at_next_reply();
+        let answer = post(&products, &format!("/products/{product}/stock"), None, &json!({ "delta": 1 })).await;
+        let after = eventually(Duration::from_secs(10), || async {
+            let shown = products.get(&format!("/products/{product}")).await;
+            if shown.status == 200 { Ok(shown.json()["stock"].as_i64().unwrap()) } else { Err(shown) }
+        })
+        .await;
+        match answer.status {
+            503 => assert_eq!(after, before, "{answer:#?}"),
+            502 => drop(perhaps(&answer)),
+            _ => assert_eq!(answer.expect(200)["stock"], after),
+        }
+        refused += usize::from(answer.status != 200);
+    }
+    assert!(refused > 0, "no cut met a change of stock");
+    system.audit().await;
 }

@@ -25,6 +25,7 @@ pub use url::{Id, Query, parse_id};
 
 use crate::group_commit::Overloaded;
 use crate::unit_of_work::Failure;
+use crate::unsure::Unsure;
 
 impl From<Overloaded> for Problem {
     fn from(_: Overloaded) -> Self {
@@ -35,7 +36,11 @@ impl From<Overloaded> for Problem {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Outage(_) => Self::unavailable("the database does not answer; nothing was lost, try again shortly"),
+            Failure::Outage(error) if error.is::<Unsure>() => Self::broken_off(
+                "the database broke off; the request may have been carried out or not; \
+                 repeating it with the same Idempotency-Key, if it bore one, is safe",
+            ),
+            Failure::Outage(_) => Self::unavailable("the database does not answer; nothing was done, try again shortly"),
             Failure::Busy(_) => {
                 Self::unavailable("somebody else is at work on this for too long; nothing was changed, try again shortly")
             }
