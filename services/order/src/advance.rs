@@ -29,8 +29,8 @@ pub enum Trigger {
     Answer(Answer),
     /// The sweeper found it due.
     Timer,
-    /// The customer cancels.
-    Cancel,
+    /// The customer cancels, perhaps with an Idempotency-Key.
+    Cancel(Option<String>),
     /// An operator takes a hand in it.
     Operator { action: Action<Step>, by: String, reason: String },
 }
@@ -137,14 +137,16 @@ impl Advance {
 
     async fn write(&self, db: &mut PgConnection, sitting: &mut Sitting<'_>, orders: &mut Orders) -> anyhow::Result<()> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<(&Row, u32)>) = (Vec::new(), Vec::new());
+        let mut cancelled = Vec::new();
         for open in orders.open.values_mut().filter(|open| open.moved) {
             timer::wind(&mut open.row, &open.before, sitting.steady, sitting.timing);
             let was = open.row.sequence - open.entries.len() as u32;
             entries.append(&mut open.entries);
             rows.push((&open.row, was));
+            cancelled.extend(open.cancelled_with.as_deref().map(|key| (key, open.row.order.id)));
         }
         if !rows.is_empty() {
-            store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries).await?;
+            store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries, &cancelled).await?;
         }
         Ok(())
     }
@@ -185,7 +187,7 @@ impl Orders {
             return None;
         };
         let outcome = open.outcomes.pop_front().unwrap_or(Outcome::Nothing);
-        let view = matches!(trigger, Trigger::Cancel).then(|| open.row.view());
+        let view = matches!(trigger, Trigger::Cancel(_)).then(|| open.row.view());
         let mut moved = Moved { id, status: open.status(), view, outcome, ended: false, kept: None };
         if open.outcomes.is_empty() {
             moved.ended = open.ended;

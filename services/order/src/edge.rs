@@ -212,19 +212,39 @@ async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, page: PageQ
     Ok(page.page(found, |entry| Uuid::from_u128(entry.sequence.into()))?.plain_if_last())
 }
 
-async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
-    let moved = edge.unit.run_detached(&edge.advance, (id, Trigger::Cancel)).await?.ok_or_else(|| not_found(id))?;
+async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
+    let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
+    if let Some(key) = &key {
+        let earlier = edge.database.read(|mut db| async move { store::cancelled(&mut db, key).await }).await?;
+        match earlier {
+            Some(order) if order != id => return Err(IdempotencyKey::reused()),
+            Some(_) => {
+                let view = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
+                return Ok((StatusCode::ACCEPTED, IdempotencyKey::REPLAYED, Body(view)).into_response());
+            }
+            None => {}
+        }
+    }
+    let trigger = Trigger::Cancel(key.clone());
+    let moved = edge.unit.run_detached(&edge.advance, (id, trigger)).await?.ok_or_else(|| not_found(id))?;
     match moved.outcome {
         Outcome::Decided(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
             let detail = format!("the order is {} and cannot be cancelled", moved.status.as_str());
-            Err(Problem::conflict("too-late-to-cancel", detail))
+            return Err(Problem::conflict("too-late-to-cancel", detail));
         }
         // Nothing was done. After a rollback it takes the other build.
         Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)) => {
-            Err(Problem::unavailable("this build cannot continue the order, which was begun by a newer one; nothing was changed"))
+            let detail = "this build cannot continue the order, which was begun by a newer one; nothing was changed";
+            return Err(Problem::unavailable(detail));
         }
-        Outcome::Unreadable(why) => Err(Problem::internal(&anyhow::anyhow!("order {id} cannot be read: {why}"))),
-        // Moved; or it is going back already, and a second cancellation asks for nothing more.
-        _ => Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response()),
+        Outcome::Unreadable(why) => return Err(Problem::internal(&anyhow::anyhow!("order {id} cannot be read: {why}"))),
+        Outcome::Decided(Verdict::Moved) => {}
+        // It is going back already, and a second cancellation asks for nothing more. Its key is kept for the same answer.
+        _ => {
+            if let Some(key) = &key {
+                edge.database.read(|mut db| async move { store::keep_cancelled(&mut db, key, id).await }).await?;
+            }
+        }
     }
+    Ok((StatusCode::ACCEPTED, Body(moved.view)).into_response())
 }

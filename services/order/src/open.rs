@@ -56,12 +56,23 @@ pub struct Open {
     pub moved: bool,
     /// Whether its outcome is told now.
     pub ended: bool,
+    /// The key of the cancellation that moved it.
+    pub cancelled_with: Option<String>,
 }
 
 impl Open {
     pub fn new(row: Row, history: Option<Vec<Box<RawValue>>>) -> Self {
         let before = row.state.clone();
-        Self { row, history, before, entries: Vec::new(), outcomes: VecDeque::new(), moved: false, ended: false }
+        Self {
+            row,
+            history,
+            before,
+            entries: Vec::new(),
+            outcomes: VecDeque::new(),
+            moved: false,
+            ended: false,
+            cancelled_with: None,
+        }
     }
 
     /// Where the order stands.
@@ -77,6 +88,11 @@ impl Open {
             for input in inputs(&self.row, trigger, sitting) {
                 outcome = self.decide(input, sitting)?;
                 forward |= outcome == Outcome::Decided(Verdict::Moved);
+            }
+            if let Trigger::Cancel(Some(key)) = trigger
+                && outcome == Outcome::Decided(Verdict::Moved)
+            {
+                self.cancelled_with = Some(key.clone());
             }
             self.outcomes.push_back(outcome);
         }
@@ -135,7 +151,7 @@ pub fn ends(row: &Row, triggers: &[&Trigger], sitting: &Sitting<'_>) -> bool {
 fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Order>> {
     match trigger {
         Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
-        Trigger::Cancel => vec![Input::Cancel],
+        Trigger::Cancel(_) => vec![Input::Cancel],
         Trigger::Operator { action, by, reason } => {
             vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
         }

@@ -23,6 +23,7 @@ macro_rules! append {
     };
 }
 
+mod cancellations;
 mod history;
 mod operator;
 mod rows;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 use crate::recent::Kept;
 use crate::view::{Row, View};
 
+pub use cancellations::{cancelled, keep_cancelled};
 pub use history::{HistoryPage, HistoryRow, history, history_page};
 use history::{entries_of, with_entries};
 pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};
@@ -124,13 +126,14 @@ pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
 /// Writes orders after their decisions, with what was appended to their waybills, and what is said of them.
 ///
 /// Each comes with the sequence it was decided at. The rows need no locks: where one of them stands elsewhere by now, somebody was first, and
-/// nothing of all this is written.
+/// nothing of all this is written. `cancelled`: the keys of cancellations among them.
 pub async fn write(
     db: &mut PgConnection,
     outgoing: &mut Outgoing,
     now: DateTime<Utc>,
     moved: &[(&Row, u32)],
     entries: &[HistoryRow],
+    cancelled: &[(&str, OrderId)],
 ) -> anyhow::Result<()> {
     let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut totals, mut reasons) = (Vec::new(), Vec::new());
@@ -142,12 +145,17 @@ pub async fn write(
         totals.push(total.map(|total| total.amount));
         reasons.push(Order::reason(&row.state).map(Json));
     }
-    let statement = outgoing.statement(concat!(
+    // Few batches have a key to keep; the others are not to pay for it.
+    macro_rules! sql {
+        ($keys:literal) => {
+            concat!(
         "with told as (",
         chassis::outbox!(),
         "), appended as (",
         append!(),
-        "), moved as (\
+        ")",
+        $keys,
+        ", moved as (\
              update orders set state = new.state::json, sequence = new.sequence, status = new.status, reason = new.reason, \
                     settled = new.settled, currency = new.currency, total = new.total, unit_prices = new.prices::bigint[], \
                     waiting_since = new.waiting_since, due_at = new.due_at, updated_at = new.updated_at, \
@@ -158,7 +166,15 @@ pub async fn write(
                           history_bytes) \
              where orders.id = new.id and orders.sequence = new.was returning 1) \
          select 1 / (count(*) = cardinality($10))::int from moved" // A division by zero undoes the statement.
-    ));
+            )
+        };
+    }
+    let statement = match cancelled {
+        [] => outgoing.statement(sql!("")),
+        _ => outgoing.statement(sql!(
+            ", keyed as (insert into cancellations (idempotency_key, order_id) select * from unnest($24::text[], $25::uuid[]))"
+        )),
+    };
     let statement = with_entries(statement, now, entries)
         .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
         .bind(moved.iter().map(|(_, was)| *was as i32).collect::<Vec<_>>())
@@ -174,6 +190,12 @@ pub async fn write(
         .bind(moved.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.history_bytes as i64).collect::<Vec<_>>());
+    let statement = match cancelled {
+        [] => statement,
+        _ => statement
+            .bind(cancelled.iter().map(|(key, _)| *key).collect::<Vec<_>>())
+            .bind(cancelled.iter().map(|(_, order)| order.0).collect::<Vec<_>>()),
+    };
     execute(statement, db).await
 }
 

@@ -99,11 +99,32 @@ async fn a_delivery_whose_answer_is_lost_is_counted_once() {
     assert_eq!(placed.header("idempotency-replayed"), "true");
     let id: events::OrderId = placed.expect(202)["id"].as_str().unwrap().parse().unwrap();
     system.wait_final(id).await;
+    let cancel = format!("/orders/{id}/cancel");
+    gateway.order.cut_at_next_reply();
+    let cancelled = post(&gateway.door, &cancel, Some("cancel-1"), &json!({})).await;
+    cancelled.expect(202);
+    assert_eq!(cancelled.header("idempotency-replayed"), "true");
+    eventually(Duration::from_secs(20), || async {
+        let order = system.door(Service::Order).get(&format!("/orders/{id}")).await.expect(200);
+        if order["status"] == "cancelled" { Ok(()) } else { Err(order) }
+    })
+    .await;
+    // Final by now; the same request is answered as it was.
+    let again = post(&gateway.door, &cancel, Some("cancel-1"), &json!({})).await;
+    assert_eq!((again.expect(202)["status"].clone(), again.header("idempotency-replayed")), (json!("cancelled"), "true"));
+    post(&gateway.door, &cancel, Some("cancel-2"), &json!({})).await.problem(409, "too-late-to-cancel");
+    post(&gateway.door, &cancel, None, &json!({})).await.problem(409, "too-late-to-cancel");
+    let other = system.submit(user, &[(product, 1)]).await;
+    let elsewhere = post(&gateway.door, &format!("/orders/{other}/cancel"), Some("cancel-1"), &json!({})).await;
+    elsewhere.problem(422, "idempotency-key-reused");
+    post(&gateway.door, &cancel, Some(&"x".repeat(201)), &json!({})).await.problem(400, "malformed");
+    assert_eq!(gateway.order.cuts(), 2);
+
     let operator = format!("/sagas/{id}/retry");
     let refused = post(&system.door(Service::Order), &operator, Some("k"), &json!({ "by": "me", "reason": "x" })).await;
     assert!(refused.problem(400, "malformed")["detail"].as_str().unwrap().contains("`Idempotency-Key`"));
     let audit = system.audit().await;
-    assert_eq!((audit.orders, audit.confirmed), (1, 1));
+    assert_eq!((audit.orders, audit.cancelled, audit.confirmed), (2, 1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,14 @@ impl Problem {
         Self::new(StatusCode::BAD_GATEWAY, "broken-off", "The answer did not come", detail)
     }
 
+    /// The problem of a look at what was done: nobody is told to try again what has happened.
+    pub fn after_the_fact(self) -> Self {
+        match self.status {
+            503 => Self::broken_off("what was asked is done, but it cannot be read now; look again shortly"),
+            _ => self,
+        }
+    }
+
     /// 503, with Retry-After.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again shortly", detail)
