@@ -23,3 +23,5 @@ pub const DELIVERIES: &str = "Waybill-Deliveries";
 pub const REDRIVES: &str = "Waybill-Redrives";
 /// The bytes it had, where only its beginning is kept.
 pub const TRUNCATED: &str = "Waybill-Truncated";
+/// What begins the headers of a message that the broker did not take, before each one's own name: it goes back with them.
+pub const HEADER: &str = "Waybill-Header-";

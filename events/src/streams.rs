@@ -72,7 +72,7 @@ pub const STREAMS: [Stream; 8] = [
         producer: "product",
     },
     Stream {
-        name: "ORDER_EVENTS",
+        name: ORDER_EVENTS,
         subjects: &["events.order.*.*"],
         description: "What became of every order, one message an event",
         producer: "order",
@@ -98,6 +98,12 @@ pub const CONSUMERS: [Consumer; 4] =
 
 /// The stream of dead letters.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+/// The stream of what became of every order.
+pub const ORDER_EVENTS: &str = "ORDER_EVENTS";
+
+/// What dead letters of an outbox name as their stream: they reached none. The consumer they name is the service.
+pub const OUTBOX: &str = "OUTBOX";
 
 impl Consumer {
     /// Where what this consumer could not handle is kept.

@@ -88,6 +88,8 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
     let flags = vec![
         format!("--publish-in-flight={}", parts.broker.publish_in_flight),
         seconds("relay-after", parts.broker.relay_after),
+        format!("--outbox-attempts={}", parts.outbox.outbox_attempts),
+        seconds("outbox-stale-after", parts.outbox.outbox_stale_after),
         format!("--database-connections={}", parts.database.database_connections),
         seconds("statement-timeout", parts.database.statement_timeout),
         seconds("http-header-timeout", parts.http.http_header_timeout),

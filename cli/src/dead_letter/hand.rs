@@ -10,7 +10,7 @@ use chassis::Packet;
 use chassis::broker::Broker;
 use events::BATCH_CONTENT_TYPE;
 use events::dead_letter::{DELIVERIES, REDRIVES};
-use events::streams::{DEAD_LETTERS, STREAMS};
+use events::streams::{self, DEAD_LETTERS, OUTBOX, STREAMS};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -141,9 +141,24 @@ fn packed(letter: &Letter) -> Result<Packet, String> {
         return Err("only its beginning was kept".to_owned());
     }
     // A letter's headers are a service's word. Sending it to a stream it did not come from would lend that service our rights.
-    let home = STREAMS.iter().find(|stream| stream.name == letter.stream);
-    if !home.is_some_and(|home| home.subjects.iter().any(|pattern| matches(pattern, &letter.subject))) {
-        return Err(format!("`{}` is no subject of the stream {}", letter.subject, letter.stream));
+    let unpublished = letter.stream == OUTBOX;
+    let is_home = |stream: &&streams::Stream| {
+        let its_own = if unpublished {
+            !stream.producer.is_empty() && stream.producer == letter.consumer
+        } else {
+            stream.name == letter.stream
+        };
+        its_own && stream.subjects.iter().any(|pattern| matches(pattern, &letter.subject))
+    };
+    if !STREAMS.iter().any(|stream| is_home(&stream)) {
+        let whose =
+            if unpublished { format!("that the {} service publishes to", letter.consumer) } else { letter.stream.clone() };
+        return Err(format!("`{}` is no subject of the stream {whose}", letter.subject.escape_debug()));
+    }
+    if unpublished {
+        // It reached nobody: it goes out as it was.
+        let headers = letter.headers.iter().map(|(name, value)| (name.clone().into(), value.clone())).collect();
+        return Ok(Packet { subject: letter.subject.clone(), headers, payload: letter.payload.clone() });
     }
     let headers: Vec<(Cow<'static, str>, String)> = vec![
         ("Content-Type".into(), BATCH_CONTENT_TYPE.into()),
@@ -213,6 +228,44 @@ mod tests {
             assert!(packed(&letter(&[(SUBJECT, subject)])).is_err(), "{subject}");
         }
         assert!(packed(&letter(&[(SUBJECT, "replies.product"), (TRUNCATED, "1000000")])).is_err());
+    }
+
+    #[test]
+    fn a_message_the_broker_did_not_take_goes_out_as_it_was_and_only_where_its_service_publishes() {
+        let unpublished = |service: &str, subject: &str| {
+            let mut headers = HeaderMap::new();
+            [
+                (SUBJECT, subject),
+                ("Waybill-Header-ce-id", "7"),
+                ("Waybill-Header-ce-subject", "8"),
+                ("ce-id", "dead-1"),
+                ("Nats-Msg-Id", "dead-1"),
+            ]
+            .iter()
+            .for_each(|(name, value)| headers.insert(*name, *value));
+            let stored = Stored {
+                subject: format!("dead.OUTBOX.{service}"),
+                sequence: 7,
+                time: chrono::DateTime::UNIX_EPOCH,
+                headers,
+                payload: "{\"a\":1}".into(),
+            };
+            packed(&stored.into())
+        };
+        let mut packet = unpublished("order", "events.order.confirmed.7").unwrap();
+        packet.headers.sort();
+        assert_eq!((packet.subject.as_str(), packet.payload.as_ref()), ("events.order.confirmed.7", b"{\"a\":1}".as_slice()));
+        assert_eq!(packet.headers, [("ce-id".into(), "7".to_owned()), ("ce-subject".into(), "8".to_owned())]);
+        assert!(unpublished("user", "replies.user").is_ok() && unpublished("order", "commands.product.release").is_ok());
+        for (service, subject) in [
+            ("user", "commands.product.release"),
+            ("product", "replies.user"),
+            ("nobody", "replies.user"),
+            ("order", "dead.OUTBOX.order"),
+            ("order", ""),
+        ] {
+            assert!(unpublished(service, subject).is_err(), "{service} {subject}");
+        }
     }
 
     #[test]

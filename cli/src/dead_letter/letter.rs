@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
 use events::{OrderId, split_batch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,6 +44,9 @@ pub struct Letter {
     pub event_type: Option<String>,
     /// The order it is about.
     pub order_id: Option<OrderId>,
+    /// The headers a message had that the broker did not take: it goes back with them.
+    #[serde(skip)]
+    pub headers: Vec<(String, String)>,
     /// The event, or the message.
     #[serde(skip)]
     pub payload: Bytes,
@@ -79,11 +82,22 @@ impl From<Stored> for Letter {
             deliveries: text(DELIVERIES).and_then(|text| text.parse().ok()).unwrap_or_default(),
             redrives: text(REDRIVES).and_then(|text| text.parse().ok()).unwrap_or_default(),
             truncated: text(TRUNCATED).and_then(|text| text.parse().ok()),
-            event_type: peek.r#type,
-            order_id: peek.subject.and_then(|subject| subject.parse().ok()),
+            // An event for everyone says it in its headers.
+            event_type: peek.r#type.or_else(|| text(&format!("{HEADER}ce-type"))),
+            order_id: peek.subject.or_else(|| text(&format!("{HEADER}ce-subject"))).and_then(|subject| subject.parse().ok()),
+            headers: own_headers(&stored),
             payload: stored.payload,
         }
     }
+}
+
+/// The headers the message had.
+fn own_headers(stored: &Stored) -> Vec<(String, String)> {
+    let own = stored.headers.iter().filter_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        Some((name.strip_prefix(HEADER)?.to_owned(), values.first()?.as_str().to_owned()))
+    });
+    own.collect()
 }
 
 impl Letter {
@@ -104,7 +118,7 @@ impl Letter {
 
     /// The same without what it says: a long list of them stays small.
     pub fn without_payload(self) -> Self {
-        Self { payload: Bytes::new(), ..self }
+        Self { payload: Bytes::new(), headers: Vec::new(), ..self }
     }
 }
 

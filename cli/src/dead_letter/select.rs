@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::stream::Stream;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::PossibleValuesParser;
-use events::streams::CONSUMERS;
+use events::streams::{CONSUMERS, OUTBOX};
 
 use super::letter::{self, Letter};
 use crate::age;
@@ -17,7 +17,7 @@ use crate::output::table;
 /// A part of all letters.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Filter {
-    /// Only those from this stream.
+    /// Only those from this stream; OUTBOX for messages that the broker did not take.
     #[arg(long, value_parser = streams())]
     stream: Option<String>,
     /// Only those whose reason holds this text, in any case of letters.
@@ -29,7 +29,7 @@ pub struct Filter {
 }
 
 fn streams() -> PossibleValuesParser {
-    PossibleValuesParser::new(CONSUMERS.map(|consumer| consumer.stream))
+    PossibleValuesParser::new(CONSUMERS.map(|consumer| consumer.stream).into_iter().chain([OUTBOX]))
 }
 
 /// Letters by their sequences, or all that pass a filter.

@@ -1,26 +1,32 @@
 //! The broker: a connection that comes back, and publishing that counts only what was acknowledged.
 
 use std::borrow::Cow;
+use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use async_nats::connection::State;
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderName, ServerAddr};
-use futures_util::future::try_join_all;
 use percent_encoding::percent_decode_str;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::outgoing::Packet;
 use crate::settings::BrokerSettings;
+use crate::unpublished::Unpublished;
 
 /// How long an acknowledgement may take before the publish counts as failed. It may still have happened.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
+const BROKEN: &str = "the connection broke before it was acknowledged";
+
 /// Messages awaiting their acknowledgement at once, over all batches: beyond a thousand, publishing gains nothing.
-const MAX_UNACKNOWLEDGED: usize = 4096;
+const MAX_UNACKNOWLEDGED: u32 = 4096;
 
 /// What the broker takes in one message, its headers included: as the server said when it was connected to last, and until then what a
 /// nats-server takes at its own defaults. Made before there is a connection, for whoever makes messages.
@@ -46,6 +52,9 @@ impl PayloadMax {
 pub struct Broker {
     client: Client,
     jetstream: jetstream::Context,
+    unacknowledged: Arc<Semaphore>,
+    /// Whether the connection stands; each change wakes whoever follows it.
+    connected: watch::Receiver<bool>,
 }
 
 impl Broker {
@@ -54,6 +63,7 @@ impl Broker {
         const FORM: &str = "the broker's address is not of the form nats://user:password@host:port";
         let servers = settings.nats_url.expose().split(',').map(|server| server.trim().parse());
         let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>().context(FORM)?;
+        let (changed, connected) = watch::channel(false);
         let client = credentials(&servers)
             .name(name)
             // Answers come to subjects nobody else may read: each service's rights end at its own prefix (nats.conf).
@@ -64,13 +74,20 @@ impl Broker {
             .ping_interval(Duration::from_secs(5))
             .connection_timeout(Duration::from_secs(5))
             .reconnect_delay_callback(|attempts| Duration::from_millis((50 << attempts.min(5)).min(1000)))
-            .event_callback(|event| async move {
+            .event_callback(move |event| {
                 match event {
-                    Event::Connected => tracing::info!("connected to the broker"),
-                    Event::Disconnected => tracing::warn!("the broker is gone; reconnecting"),
+                    Event::Connected => {
+                        tracing::info!("connected to the broker");
+                        changed.send_replace(true);
+                    }
+                    Event::Disconnected => {
+                        tracing::warn!("the broker is gone; reconnecting");
+                        changed.send_replace(false);
+                    }
                     Event::Closed | Event::Draining => tracing::debug!(%event, "broker"),
                     other => tracing::warn!(event = %other, "broker"),
                 }
+                std::future::ready(())
             })
             .connect(bare(&servers)?)
             .await
@@ -78,10 +95,12 @@ impl Broker {
         let jetstream = ContextBuilder::new()
             .timeout(ACK_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
-            .max_ack_inflight(MAX_UNACKNOWLEDGED)
-            .backpressure_on_inflight(true)
+            // Ours is the limit that counts: the client's is taken message by message, and batches that each hold a part of it, and wait
+            // for the rest, would wait for ever.
+            .max_ack_inflight(4 * MAX_UNACKNOWLEDGED as usize)
             .build(client.clone());
-        Ok(Self { client, jetstream })
+        let unacknowledged = Arc::new(Semaphore::new(MAX_UNACKNOWLEDGED as usize));
+        Ok(Self { client, jetstream, unacknowledged, connected })
     }
 
     /// JetStream, for consumers and the provisioner.
@@ -112,31 +131,95 @@ impl Broker {
             .map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is)"))
     }
 
-    /// Publishes messages side by side and waits until every one is acknowledged. Each bears `<id>-<index>` as its message id, so that
-    /// publishing the same again within the de-duplication window stores nothing twice.
-    ///
-    /// An error says that the messages *may* not be stored: a publish that timed out can still arrive.
-    pub async fn publish(&self, id: &str, packets: Vec<Packet>) -> anyhow::Result<()> {
-        self.publish_as(packets.into_iter().enumerate().map(|(index, packet)| (format!("{id}-{index}"), packet)).collect()).await
+    /// Waits until the connection is lost, or made again, from this call on.
+    pub(crate) fn connection_changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut connected = self.connected.clone();
+        connected.mark_unchanged();
+        async move {
+            // An error: the client is gone, and nothing will change any more.
+            if connected.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
-    /// The same for messages that have ids of their own.
-    pub async fn publish_as(&self, packets: Vec<(String, Packet)>) -> anyhow::Result<()> {
-        let mut acknowledgements = Vec::with_capacity(packets.len());
-        for (id, Packet { subject, headers, payload }) in packets {
-            let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                match name {
-                    Cow::Borrowed(name) => map.insert(HeaderName::from_static(name), value),
-                    Cow::Owned(name) => map.insert(name, value),
-                }
-            }
-            map.insert(async_nats::header::NATS_MESSAGE_ID, id);
-            let publish = self.jetstream.publish_with_headers(subject, map, payload).await;
-            acknowledgements.push(publish.context("the broker takes no message")?);
+    /// Publishes messages that have ids of their own, and waits until every one is acknowledged: publishing the same again within the
+    /// de-duplication window stores nothing twice.
+    ///
+    /// An error says that the messages *may* not be stored: a publish that timed out can still arrive.
+    pub async fn publish_as(&self, messages: Vec<(String, Packet)>) -> anyhow::Result<()> {
+        match self.publish_each(messages).await.into_iter().next() {
+            Some((_, unpublished)) => Err(unpublished).context("publishing failed"),
+            None => Ok(()),
         }
-        try_join_all(acknowledgements.into_iter().map(|ack| async { ack.await.map(drop) })).await?;
-        Ok(())
+    }
+
+    /// The same, each message with an outcome of its own: returns those that were not acknowledged, by their place. They go on the wire in
+    /// this order, one after the other, without waiting in between.
+    pub async fn publish_each(&self, messages: Vec<(String, Packet)>) -> Vec<(usize, Unpublished)> {
+        let mut failed = Vec::new();
+        let (mut messages, mut place) = (messages.into_iter(), 0);
+        while messages.len() > 0 {
+            let some: Vec<_> = messages.by_ref().take(MAX_UNACKNOWLEDGED as usize).collect();
+            let count = some.len();
+            self.publish_some(some, place, &mut failed).await;
+            place += count;
+        }
+        failed
+    }
+
+    async fn publish_some(&self, messages: Vec<(String, Packet)>, first: usize, failed: &mut Vec<(usize, Unpublished)>) {
+        let room = self.unacknowledged.acquire_many(messages.len() as u32).await;
+        let mut lost = std::pin::pin!(self.connection_changed());
+        // The client would keep them and send them whenever it comes back: after what is published then, and in spite of what this says.
+        if !self.is_connected() {
+            failed.extend((first..).zip(messages).map(|(place, _)| (place, Unpublished::outage("the broker is not connected"))));
+            return;
+        }
+        let mut sent = Vec::with_capacity(messages.len());
+        for (place, (id, packet)) in (first..).zip(messages) {
+            match self.send(id, packet).await {
+                Ok(acknowledged) => sent.push((place, acknowledged)),
+                Err(unpublished) => failed.push((place, unpublished)),
+            }
+        }
+        let deadline = Instant::now() + ACK_TIMEOUT;
+        let mut broken = false;
+        for (place, acknowledged) in sent {
+            let acknowledged = timeout_at(deadline, acknowledged.into_future());
+            let outcome = tokio::select! {
+                biased;
+                outcome = acknowledged => outcome.unwrap_or_else(|_| Err(PublishErrorKind::TimedOut.into())).map_err(Unpublished::from),
+                // What was under way with the connection may be lost, and nobody will say so: nothing is gained by waiting for it.
+                () = &mut lost, if !broken => {
+                    broken = true;
+                    Err(Unpublished::outage(BROKEN))
+                }
+                () = std::future::ready(()), if broken => Err(Unpublished::outage(BROKEN)),
+            };
+            failed.extend(outcome.err().map(|unpublished| (place, unpublished)));
+        }
+        drop(room);
+    }
+
+    /// Puts one message on the wire.
+    async fn send(&self, id: String, packet: Packet) -> Result<PublishAckFuture, Unpublished> {
+        let Packet { subject, headers, payload } = packet;
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            // The client would panic.
+            if value.contains(['\r', '\n']) {
+                return Err(Unpublished::never(format!("the header {name} has a value of several lines")));
+            }
+            let name = match name {
+                Cow::Borrowed(name) => HeaderName::from_static(name),
+                Cow::Owned(name) => HeaderName::from_str(&name)
+                    .map_err(|error| Unpublished::never(format!("the header {} cannot be sent: {error}", name.escape_debug())))?,
+            };
+            map.insert(name, value);
+        }
+        map.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        Ok(self.jetstream.publish_with_headers(subject, map, payload).await?)
     }
 
     /// Reports the connection's state until shutdown.

@@ -135,7 +135,7 @@ impl DeadLetter {
     /// The letter as it is published: a CloudEvent in binary mode, whose data is what is kept.
     fn packed(&self, origin: &Origin) -> (String, Packet) {
         let consumer = &origin.consumer;
-        let reason = self.reason.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let reason = reason_for_header(&self.reason);
         let indices: Vec<String> = self.events.iter().map(|event| event.index.to_string()).collect();
         // The time tells a message from its namesake in a stream that was wiped and counts from one again.
         let place = match indices.as_slice() {
@@ -168,6 +168,11 @@ impl DeadLetter {
         headers.extend((kept < payload.len()).then(|| (TRUNCATED.into(), payload.len().to_string())));
         (id, Packet { subject: consumer.dead_subject(), headers, payload: payload.slice(..kept) })
     }
+}
+
+/// A reason as a header can hold it: on one line, and not too long.
+pub(crate) fn reason_for_header(reason: &str) -> String {
+    reason.chars().take(LONGEST_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A header that counts; zero where there is none.

@@ -46,6 +46,13 @@ impl Health {
         }
     }
 
+    /// A check that shows only while it fails does not.
+    pub fn forget(&self, name: &'static str) {
+        if let Some(Err(_)) = self.0.write().expect("health is never poisoned").checks.remove(name) {
+            tracing::info!(check = name, "ready");
+        }
+    }
+
     /// Notes what is worth knowing.
     pub fn note(&self, name: &'static str, what: String) {
         self.0.write().expect("health is never poisoned").notes.insert(name, what);

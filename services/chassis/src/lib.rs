@@ -24,12 +24,13 @@ pub mod settings;
 pub mod telemetry;
 pub mod topology;
 mod unit_of_work;
+pub mod unpublished;
 mod unsure;
 mod writers;
 
 pub use consumer::Source;
 pub use group_commit::{GroupCommit, Overloaded};
-pub use outbox::Recall;
+pub use outbox::{Note, Recall, Unrecallable};
 pub use outgoing::{Outgoing, Packet, Saying, Statement};
 pub use service::{Parts, Running, Service, cores, main, runtime};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};

@@ -107,6 +107,18 @@ pub(crate) fn relayed(rows: usize) {
     counter!("waybill_outbox_rows_relayed_total").increment(rows as u64);
 }
 
+/// A message the broker never takes went to the dead letters.
+pub(crate) fn unpublishable(service: &'static str) {
+    counter!("waybill_outbox_dead_letters_total", "service" => service).increment(1);
+}
+
+/// How many rows are in an outbox, how many of them were refused and wait, and how old the oldest is.
+pub(crate) fn outbox(service: &'static str, rows: i64, refused: i64, oldest_seconds: f64) {
+    gauge!("waybill_outbox_rows", "service" => service).set(rows as f64);
+    gauge!("waybill_outbox_rows_refused", "service" => service).set(refused as f64);
+    gauge!("waybill_outbox_oldest_seconds", "service" => service).set(oldest_seconds);
+}
+
 /// Requests were turned away because a queue was full.
 pub(crate) fn overloaded(handler: &'static str) {
     counter!("waybill_overloaded_total", "handler" => handler).increment(1);

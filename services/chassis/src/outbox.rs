@@ -1,33 +1,39 @@
 //! The transactional outbox: what a transaction says is written with it, in one row, and published after it.
 //!
-//! The task that committed publishes at once. What it could not (the broker was away, the process died) is found by the relay.
+//! The task that committed publishes at once. What it could not (the broker was away, the process died), and what has to keep its place in
+//! the order of the rows, is left to the relay.
 
-use std::sync::{Arc, Mutex};
+mod lane;
+mod letter;
+mod note;
+mod relay;
+mod rows;
+mod watch;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::Context as _;
-use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
-use sqlx::{PgConnection, Row};
+use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::lane::Lane;
+use self::relay::{in_wire_order, message_id};
 use crate::broker::Broker;
 use crate::database::Database;
+use crate::health::Health;
 use crate::metrics;
-use crate::outgoing::{Outgoing, Packet};
-use crate::settings::BrokerSettings;
+use crate::outgoing::{Outgoing, Packet, told_about};
+use crate::settings::{BrokerSettings, OutboxSettings};
 
-/// How often the relay looks for rows left behind.
-const RELAY_EVERY: Duration = Duration::from_secs(1);
+pub use self::note::{Note, Recall, Unrecallable};
 
-/// How long published rows are gathered before one statement deletes them.
+/// How long published rows are gathered before one statement deletes them; and how soon a deletion that failed is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-
-/// Rows the relay publishes in one transaction: few, so that the transaction stays short.
-const RELAY_ROWS: i64 = 16;
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a batch waits for room among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
@@ -43,25 +49,26 @@ macro_rules! outbox {
     };
 }
 
-/// Makes messages again from what the database holds. A service whose messages say nothing that is not there keeps them out of the
-/// outbox: a note of each is enough.
-pub trait Recall: Send + Sync + 'static {
-    /// The messages these notes stand for, exactly as they were made first.
-    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [u8]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>>;
-}
-
 /// The outbox of one database.
 #[derive(Clone)]
 pub struct Outbox(Arc<Inner>);
 
 struct Inner {
+    service: &'static str,
     database: Database,
     broker: Broker,
+    settings: OutboxSettings,
     relay_after: Duration,
     in_flight: Arc<Semaphore>,
     publishing: TaskTracker,
+    /// Rows this instance publishes at this moment, or has published and not deleted yet: nobody here takes them up again.
+    in_hand: Mutex<HashSet<Uuid>>,
+    /// Rows to be deleted.
     published: Mutex<Vec<Uuid>>,
     something_published: Notify,
+    /// Rows left to the relay.
+    lane: Mutex<Lane>,
+    something_left: Notify,
     recall: Option<Box<dyn Recall>>,
 }
 
@@ -69,15 +76,27 @@ struct Inner {
 pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
 
 impl Outbox {
-    pub(crate) fn new(database: Database, broker: Broker, settings: &BrokerSettings, recall: Option<Box<dyn Recall>>) -> Self {
+    pub(crate) fn new(
+        service: &'static str,
+        database: Database,
+        broker: Broker,
+        broker_settings: &BrokerSettings,
+        settings: &OutboxSettings,
+        recall: Option<Box<dyn Recall>>,
+    ) -> Self {
         Self(Arc::new(Inner {
+            service,
             database,
             broker,
-            relay_after: settings.relay_after,
-            in_flight: Arc::new(Semaphore::new(settings.publish_in_flight)),
+            settings: settings.clone(),
+            relay_after: broker_settings.relay_after,
+            in_flight: Arc::new(Semaphore::new(broker_settings.publish_in_flight)),
             publishing: TaskTracker::new(),
+            in_hand: Mutex::default(),
             published: Mutex::default(),
             something_published: Notify::new(),
+            lane: Mutex::default(),
+            something_left: Notify::new(),
             recall,
         }))
     }
@@ -91,109 +110,118 @@ impl Outbox {
         room.ok()?.ok().map(Room)
     }
 
-    /// Publishes what is committed in the background. What cannot be published now is left to the relay.
-    pub(crate) fn publish(&self, room: Room, outgoing: Outgoing) {
-        let (outbox, row, packets) = (self.clone(), outgoing.id(), outgoing.into_packets());
+    /// Takes over what is committed. It is published in the background, or left to the relay: without room, where it is to keep its place
+    /// among the rows, and where it tells of something that an earlier row left there tells of.
+    pub(crate) fn committed(&self, room: Option<Room>, outgoing: Outgoing) {
+        let (row, in_turn) = (outgoing.id(), outgoing.is_in_turn());
+        let (notes, packets) = outgoing.into_notes_and_packets();
         if packets.is_empty() {
             return;
         }
+        // What notes tell of is read from them when it is asked for, which it rarely is.
+        let told = if notes.is_empty() { told(&packets) } else { Vec::new() };
+        let about = move || Note::read_all(&notes).unwrap_or_default().into_iter().map(|note| note.about).chain(told).collect();
+        let Some(room) = room.filter(|_| !in_turn && self.lane().lets_pass(|| self::told(&packets))) else {
+            return self.leave(row, about());
+        };
+        self.in_hand().insert(row);
+        let outbox = self.clone();
         self.0.publishing.spawn(async move {
-            let messages = packets.len();
-            match outbox.0.broker.publish(&row.to_string(), packets).await {
-                Ok(()) => {
-                    metrics::published(messages);
-                    outbox.0.published.lock().expect("the list is never poisoned").push(row);
-                    outbox.0.something_published.notify_one();
-                }
-                Err(error) => {
-                    metrics::publish_failed();
-                    tracing::warn!(%row, %error, "not published; the relay will");
-                }
-            }
+            outbox.publish(row, packets, about).await;
             drop(room);
         });
     }
 
-    /// Deletes what is published and publishes what was left behind, until shutdown; then waits for the last acknowledgements.
-    pub(crate) async fn relay(&self, shutdown: &CancellationToken) {
-        let mut look = tokio::time::interval(RELAY_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while !shutdown.is_cancelled() {
-            tokio::select! {
-                _ = look.tick() => {
-                    while self.0.broker.is_connected() && !shutdown.is_cancelled() {
-                        match self.publish_left_behind().await {
-                            Ok(rows) if rows == RELAY_ROWS as usize => {}
-                            Ok(_) => break,
-                            Err(error) => {
-                                tracing::warn!(%error, "the relay could not publish; trying again");
-                                break;
-                            }
-                        }
-                    }
-                }
-                () = self.0.something_published.notified() => {
-                    tokio::time::sleep(SWEEP_EVERY).await;
-                    self.sweep().await;
-                }
-                () = shutdown.cancelled() => {}
+    async fn publish(&self, row: Uuid, packets: Vec<Packet>, about: impl FnOnce() -> Vec<Uuid>) {
+        let count = packets.len();
+        let messages = in_wire_order(packets, None).map(|(index, packet)| (message_id(row, index), packet)).collect();
+        match self.0.broker.publish_each(messages).await.first() {
+            None => {
+                metrics::published(count);
+                self.is_published(row);
+            }
+            Some((_, unpublished)) => {
+                metrics::publish_failed();
+                tracing::warn!(%row, reason = %unpublished, "publishing failed; the relay will try again");
+                // First the lane, then out of hand: in between nothing may pass.
+                self.leave(row, about());
+                self.in_hand().remove(&row);
             }
         }
+    }
+
+    /// Leaves a row to the relay.
+    fn leave(&self, row: Uuid, about: Vec<Uuid>) {
+        self.lane().leave(row, about);
+        self.0.something_left.notify_one();
+    }
+
+    /// Every message of a row is acknowledged, or kept as a dead letter: the row goes.
+    fn is_published(&self, row: Uuid) {
+        self.lane().remove(row);
+        self.published().push(row);
+        self.0.something_published.notify_one();
+    }
+
+    /// Publishes what was left behind, deletes what is published and counts what is here, until shutdown; then waits for the last
+    /// acknowledgements.
+    pub(crate) async fn relay(&self, health: &Health, shutdown: &CancellationToken) {
+        let sweeps = async {
+            while !shutdown.is_cancelled() {
+                tokio::select! {
+                    () = self.0.something_published.notified() => {}
+                    () = shutdown.cancelled() => return,
+                }
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if !self.sweep().await {
+                    tokio::time::sleep(SWEEP_AGAIN).await;
+                    self.0.something_published.notify_one();
+                }
+            }
+        };
+        tokio::join!(self.run_relay(shutdown), sweeps, self.watch(health, shutdown));
         self.0.publishing.close();
         self.0.publishing.wait().await;
+        self.last_words().await;
         self.sweep().await;
     }
 
-    /// Takes rows nobody published in time, publishes them and deletes them. Rows another instance is at work on are passed over.
-    async fn publish_left_behind(&self) -> anyhow::Result<usize> {
-        let mut tx = self.0.database.pool().begin().await?;
-        let rows = sqlx::query(
-            "select id, subjects, headers, payloads, notes from outbox \
-             where created_at < now() - make_interval(secs => $1) order by id limit $2 for update skip locked",
-        )
-        .bind(self.0.relay_after.as_secs_f64())
-        .bind(RELAY_ROWS)
-        .fetch_all(&mut *tx)
-        .await?;
-        let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id: Uuid = row.try_get("id")?;
-            let notes: &[u8] = row.try_get("notes")?;
-            let packets = if notes.is_empty() {
-                packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?)
-            } else {
-                let recall = self.0.recall.as_ref().context("an outbox row is to be recalled, and nobody can")?;
-                recall.recall(&mut tx, notes).await?
-            };
-            self.0.broker.publish(&id.to_string(), packets).await?;
-            ids.push(id);
+    /// Deletes published rows; those that cannot be deleted now are not forgotten.
+    async fn sweep(&self) -> bool {
+        let ids = std::mem::take(&mut *self.published());
+        if ids.is_empty() {
+            return true;
         }
-        if !ids.is_empty() {
-            metrics::relayed(ids.len());
-            tracing::info!(rows = ids.len(), "published what was left behind");
-            sqlx::query("delete from outbox where id = any($1)").bind(&ids).execute(&mut *tx).await?;
+        match rows::delete(&self.0.database.pool(), &ids).await {
+            Ok(()) => {
+                let deleted: HashSet<Uuid> = ids.into_iter().collect();
+                self.in_hand().retain(|id| !deleted.contains(id));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "published rows not deleted; trying again");
+                self.published().extend(ids);
+                false
+            }
         }
-        tx.commit().await?;
-        Ok(ids.len())
     }
 
-    /// Deletes published rows. Without waiting for the disk: a deletion lost in a crash means one more harmless repetition.
-    async fn sweep(&self) {
-        let ids = std::mem::take(&mut *self.0.published.lock().expect("the list is never poisoned"));
-        if ids.is_empty() {
-            return;
-        }
-        let deleted: sqlx::Result<()> = async {
-            let mut tx = self.0.database.pool().begin().await?;
-            sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
-            sqlx::query("delete from outbox where id = any($1)").bind(&ids).execute(&mut *tx).await?;
-            tx.commit().await
-        }
-        .await;
-        if let Err(error) = deleted {
-            tracing::warn!(%error, "published rows not deleted; they will be published again");
-        }
+    fn lane(&self) -> MutexGuard<'_, Lane> {
+        self.0.lane.lock().expect("the lane is never poisoned")
     }
+
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.in_hand.lock().expect("the set is never poisoned")
+    }
+
+    fn published(&self) -> MutexGuard<'_, Vec<Uuid>> {
+        self.0.published.lock().expect("the list is never poisoned")
+    }
+}
+
+/// What events for everyone among these messages tell of.
+fn told(packets: &[Packet]) -> Vec<Uuid> {
+    packets.iter().filter_map(|packet| told_about(&packet.subject)).collect()
 }
 
 pub(crate) fn headers_to_json(packets: &[Packet]) -> Value {
@@ -201,21 +229,4 @@ pub(crate) fn headers_to_json(packets: &[Packet]) -> Value {
         Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
     };
     packets.iter().map(headers).collect()
-}
-
-fn packets(subjects: Vec<String>, headers: Value, payloads: Vec<Vec<u8>>) -> Vec<Packet> {
-    let headers = headers.as_array().cloned().unwrap_or_default();
-    let read = |headers: &Map<String, Value>| {
-        headers.iter().map(|(name, value)| (name.clone().into(), value.as_str().unwrap_or_default().to_owned())).collect()
-    };
-    subjects
-        .into_iter()
-        .zip(payloads)
-        .enumerate()
-        .map(|(index, (subject, payload))| Packet {
-            subject,
-            headers: headers.get(index).and_then(Value::as_object).map(read).unwrap_or_default(),
-            payload: payload.into(),
-        })
-        .collect()
 }

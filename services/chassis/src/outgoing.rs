@@ -9,7 +9,7 @@ use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
 
-use crate::outbox;
+use crate::outbox::{self, Note};
 
 /// A statement with its parameters.
 pub type Statement<'a> = sqlx::query::Query<'a, Postgres, PgArguments>;
@@ -23,6 +23,19 @@ pub struct Packet {
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body.
     pub payload: Bytes,
+}
+
+impl Packet {
+    /// Whether it is a batch between services, and no event for everyone.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.headers.iter().any(|(name, value)| name == "Content-Type" && value == BATCH_CONTENT_TYPE)
+    }
+}
+
+/// What an event for everyone tells of: the id at the end of its subject.
+pub(crate) fn told_about(subject: &str) -> Option<Uuid> {
+    let (_, id) = subject.strip_prefix("events.")?.rsplit_once('.')?;
+    Uuid::try_parse(id).ok()
 }
 
 /// An event to be said, before its envelope.
@@ -66,6 +79,7 @@ pub struct Outgoing {
     notes: Vec<u8>,
     /// Of its row in the outbox.
     id: Uuid,
+    in_turn: bool,
     written: bool,
 }
 
@@ -79,7 +93,16 @@ struct OpenBatch {
 impl Outgoing {
     /// Nothing yet. `source` is the speaker (`/waybill/order`), `now` what the events bear as their time.
     pub fn new(source: &'static str, now: DateTime<Utc>) -> Self {
-        Self { source, now, open: Vec::new(), packets: Vec::new(), notes: Vec::new(), id: Uuid::now_v7(), written: false }
+        Self {
+            source,
+            now,
+            open: Vec::new(),
+            packets: Vec::new(),
+            notes: Vec::new(),
+            id: Uuid::now_v7(),
+            in_turn: false,
+            written: false,
+        }
     }
 
     /// Adds an event to the batch for a subject; a batch that is full becomes a message.
@@ -131,8 +154,14 @@ impl Outgoing {
 
     /// Notes what everything said here can be made from again: then the outbox keeps these notes, in their order, and not the messages.
     /// For a service whose messages say nothing that its database does not hold; see [`Recall`](crate::Recall).
-    pub fn note(&mut self, note: &[u8]) {
-        self.notes.extend_from_slice(note);
+    pub fn note(&mut self, note: Note) {
+        self.notes.extend_from_slice(&note.bytes());
+    }
+
+    /// Keeps its place in the order of the outbox: it goes out after every earlier row that tells of the same, of whatever instance. For
+    /// what comes of itself (a timer, a person). What answers a message needs it not: that message went out after what was said before it.
+    pub fn keep_turn(&mut self) {
+        self.in_turn = true;
     }
 
     /// Begins the one statement that writes all a handler has to write, and what it says with it. `sql` holds [`outbox!`], which inserts
@@ -140,15 +169,14 @@ impl Outgoing {
     pub fn statement(&mut self, sql: &'static str) -> Statement<'_> {
         self.seal();
         self.written = true;
-        let notes = std::mem::take(&mut self.notes);
         // Nobody needs the messages where there are notes to make them again from.
-        let kept = if notes.is_empty() { self.packets.as_slice() } else { &[] };
+        let kept = if self.notes.is_empty() { self.packets.as_slice() } else { &[] };
         sqlx::query(sql)
             .bind((!self.packets.is_empty()).then_some(self.id))
             .bind(kept.iter().map(|packet| packet.subject.as_str()).collect::<Vec<_>>())
             .bind(outbox::headers_to_json(kept))
             .bind(kept.iter().map(|packet| &*packet.payload).collect::<Vec<_>>())
-            .bind(notes)
+            .bind(self.notes.as_slice())
     }
 
     /// Whether a handler's own statement wrote it, or nothing was said.
@@ -161,10 +189,18 @@ impl Outgoing {
         self.id
     }
 
-    /// The messages: batches first, because someone waits for them.
-    pub fn into_packets(mut self) -> Vec<Packet> {
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.in_turn
+    }
+
+    /// The messages. Their places are part of their ids, so they stay: the batches that were open at the end, then what came before.
+    pub fn into_packets(self) -> Vec<Packet> {
+        self.into_notes_and_packets().1
+    }
+
+    pub(crate) fn into_notes_and_packets(mut self) -> (Vec<u8>, Vec<Packet>) {
         self.seal();
-        self.packets
+        (self.notes, self.packets)
     }
 
     /// Closes the open batches.

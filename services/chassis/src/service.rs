@@ -22,7 +22,7 @@ use crate::group_commit::GroupCommit;
 use crate::health::Health;
 use crate::http;
 use crate::outbox::{Outbox, Recall};
-use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, Secret};
+use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
 use crate::topology;
 use crate::unit_of_work::{Handler, UnitOfWork};
@@ -37,6 +37,9 @@ pub struct Parts {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub database: DatabaseSettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub outbox: OutboxSettings,
     #[allow(missing_docs)]
     #[command(flatten)]
     pub http: HttpSettings,
@@ -85,7 +88,7 @@ impl Service {
         let application = format!("waybill-{name}");
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
-        let outbox = Outbox::new(database.clone(), broker.clone(), &settings.broker, recall);
+        let outbox = Outbox::new(name, database.clone(), broker.clone(), &settings.broker, &settings.outbox, recall);
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);
@@ -118,8 +121,8 @@ impl Service {
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(async move { topology::watch(name, &broker, &health, &stop).await });
-        let (relay, stop) = (outbox, service.stop_relay.clone());
-        service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&stop).await }));
+        let (relay, health, stop) = (outbox, service.health.clone(), service.stop_relay.clone());
+        service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&health, &stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");
         Ok(service)
     }

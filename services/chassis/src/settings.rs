@@ -37,10 +37,24 @@ pub struct BrokerSettings {
     #[arg(long, env = "WAYBILL_PUBLISH_IN_FLIGHT", default_value_t = 64, value_parser = one_to(65_536))]
     pub publish_in_flight: usize,
 
-    /// Seconds after which an outbox row nobody published is taken up by the relay. Shorter finds a crashed publisher's rows
-    /// sooner; too short repeats what is merely slow.
+    /// Seconds after which an outbox row of another instance, which that one did not publish, is taken up by the relay. Shorter finds a
+    /// crashed publisher's rows sooner; too short repeats what is merely slow.
     #[arg(long, env = "WAYBILL_RELAY_AFTER", default_value = "5", value_parser = seconds)]
     pub relay_after: Duration,
+}
+
+/// The outbox.
+#[derive(Args, Clone, Debug)]
+pub struct OutboxSettings {
+    /// Times the broker may refuse a message before it goes to the dead letters; each wait is twice as long, up to a minute. An outage of
+    /// the broker does not count; what can never be published (it is too large) goes there at once.
+    #[arg(long, env = "WAYBILL_OUTBOX_ATTEMPTS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub outbox_attempts: u32,
+
+    /// Seconds a row of the outbox may wait to be published before the service is not ready. Longer than an outage of the broker that
+    /// nobody needs to be woken for; rows that the broker refuses do not count.
+    #[arg(long, env = "WAYBILL_OUTBOX_STALE_AFTER", default_value = "60", value_parser = seconds)]
+    pub outbox_stale_after: Duration,
 }
 
 /// The database.

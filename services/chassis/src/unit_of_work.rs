@@ -257,9 +257,7 @@ impl UnitOfWork {
             }
         };
         self.writers.keep(writer);
-        if let Some(room) = room {
-            self.outbox.publish(room, outgoing);
-        }
+        self.outbox.committed(room, outgoing);
         handler.committed(items, &mut answers);
         Ok(answers)
     }

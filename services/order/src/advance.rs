@@ -211,6 +211,9 @@ impl Handler for Advance {
         let outgoing = Outgoing::new(SOURCE, now);
         let (timing, limit, payload_max) = (&self.timing, &self.limit, self.payload_max.get());
         let mut sitting = Sitting { now, steady, timing, limit, payload_max, outgoing };
+        if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Answer(_))) {
+            sitting.outgoing.keep_turn();
+        }
         let mut orders = self.decide(db, &mut sitting, batch).await?;
         self.write(db, &mut sitting, &mut orders).await?;
         Ok(Handled { answers: batch.iter().map(|item| orders.moved(item)).collect(), outgoing: sitting.outgoing })

@@ -7,8 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use chassis::broker::PayloadMax;
-use chassis::{Outgoing, Packet, Recall, Saying};
-use events::OrderId;
+use chassis::{Note, Outgoing, Packet, Recall, Saying, Unrecallable};
 use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use events::product;
 use events::streams::{RELEASE, RESERVE, VALIDATE, event_subject};
@@ -35,7 +34,7 @@ pub fn say(
 ) -> anyhow::Result<()> {
     let id = row.order.id;
     if !messages.is_empty() {
-        outgoing.note(&Said { id, sequence: row.sequence }.note());
+        outgoing.note(Note { about: id.0, entry: row.sequence });
     }
     for message in messages {
         let (about, trace) = (id.to_string(), Some(row.trace.clone()));
@@ -99,45 +98,20 @@ fn event(notice: Notice, row: &Row, history: &[Box<RawValue>], payload_max: usiz
     })
 }
 
-/// An entry of an order's history that said something: what the outbox notes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Said {
-    id: OrderId,
-    sequence: u32,
-}
-
-impl Said {
-    const LENGTH: usize = 20;
-
-    fn note(self) -> [u8; Self::LENGTH] {
-        let mut note = [0; Self::LENGTH];
-        note[..16].copy_from_slice(self.id.0.as_bytes());
-        note[16..].copy_from_slice(&self.sequence.to_be_bytes());
-        note
-    }
-
-    fn read(note: &[u8]) -> anyhow::Result<Self> {
-        let (id, sequence) = note.split_first_chunk().context("a note is too short")?;
-        let sequence = sequence.try_into().context("a note is too short")?;
-        Ok(Self { id: OrderId(Uuid::from_bytes(*id)), sequence: u32::from_be_bytes(sequence) })
-    }
-}
-
 /// Says again what entries said. With what the broker takes in one message.
 pub struct SayAgain(pub PayloadMax);
 
 impl Recall for SayAgain {
-    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [u8]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
+    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [Note]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
         async move {
-            let said: Vec<Said> = notes.chunks(Said::LENGTH).map(Said::read).collect::<anyhow::Result<_>>()?;
-            let ids: Vec<Uuid> = said.iter().map(|said| said.id.0).collect::<BTreeSet<_>>().into_iter().collect();
+            let ids: Vec<Uuid> = notes.iter().map(|note| note.about).collect::<BTreeSet<_>>().into_iter().collect();
             let orders = store::kept(db, &ids).await?;
-            let orders: HashMap<OrderId, &Kept> = orders.iter().map(|kept| (kept.row.order.id, kept)).collect();
+            let orders: HashMap<Uuid, &Kept> = orders.iter().map(|kept| (kept.row.order.id.0, kept)).collect();
             let mut outgoing: Option<Outgoing> = None;
-            for Said { id, sequence } in said {
-                let kept = orders.get(&id).with_context(|| format!("there is no order {id}"))?;
-                say_again(&mut outgoing, kept, sequence as usize, self.0.get())
-                    .with_context(|| format!("entry {sequence} of order {id}"))?;
+            for Note { about, entry } in notes {
+                let kept = orders.get(about).ok_or_else(|| Unrecallable(format!("there is no order {about}")))?;
+                say_again(&mut outgoing, kept, *entry as usize, self.0.get())
+                    .with_context(|| format!("entry {entry} of order {about}"))?;
             }
             Ok(outgoing.map(Outgoing::into_packets).unwrap_or_default())
         }
@@ -147,7 +121,7 @@ impl Recall for SayAgain {
 
 /// What an entry of an order's history said, as it was said then. The entries of one transaction bear one time.
 fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payload_max: usize) -> anyhow::Result<()> {
-    let history = kept.history.get(..sequence).context("there is no such entry")?;
+    let history = kept.history.get(..sequence).ok_or_else(|| Unrecallable("there is no such entry".to_owned()))?;
     let mut row = Row { prices: None, ..kept.row.clone() };
     let mut last = None;
     for entry in history {
@@ -157,14 +131,14 @@ fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payl
         row.note_prices();
         last = Some((entry.time, entry.sent));
     }
-    let (time, sent) = last.context("entries count from 1")?;
+    let (time, sent) = last.ok_or_else(|| Unrecallable("entries count from 1".to_owned()))?;
     say(outgoing.get_or_insert_with(|| Outgoing::new(SOURCE, time)), &row, history, &sent, payload_max)
 }
 
 #[cfg(test)]
 mod tests {
     use events::product::Line;
-    use events::{Currency, Money, ProductId, Quantity, TraceParent, UserId, user};
+    use events::{Currency, Money, OrderId, ProductId, Quantity, TraceParent, UserId, user};
     use saga::order::Answer;
     use saga::{Input, State, decide};
 
@@ -256,13 +230,5 @@ mod tests {
         assert_eq!((waybill.divergence(), waybill.order), (None, kept.row.order.clone()));
         let grown = Waybill::of(&kept.history).unwrap();
         assert!(saga::Waybill::<Order>::from_claim(&snapshot, claim, grown.json()).is_err(), "it has grown since");
-    }
-
-    #[test]
-    fn a_note_is_read_back() {
-        let said = Said { id: OrderId(Uuid::from_u128(5)), sequence: 70_000 };
-        assert_eq!(Said::read(&said.note()).unwrap(), said);
-        assert!(Said::read(&said.note()[..19]).is_err());
-        assert!(Said::read(&[]).is_err());
     }
 }

@@ -28,6 +28,7 @@ mod load;
 mod locks;
 mod messages;
 mod nats_conf;
+mod outbox;
 mod saga_aside;
 mod saga_cancel;
 mod saga_claim;

@@ -16,7 +16,7 @@ use tests::{System, eventually};
 use tokio::process::Command;
 
 /// A subject of every stream, and the one user besides the operator who may publish it.
-const PRODUCERS: [(&str, &str, &str); 13] = [
+const PRODUCERS: [(&str, &str, &str); 16] = [
     ("USER_COMMANDS", "commands.user.validate", "order"),
     ("USER_REPLIES", "replies.user", "user"),
     ("PRODUCT_COMMANDS", "commands.product.reserve", "order"),
@@ -30,6 +30,9 @@ const PRODUCERS: [(&str, &str, &str); 13] = [
     ("DEAD_LETTERS", "dead.PRODUCT_COMMANDS.product", "product"),
     ("DEAD_LETTERS", "dead.USER_REPLIES.order", "order"),
     ("DEAD_LETTERS", "dead.PRODUCT_REPLIES.order", "order"),
+    ("DEAD_LETTERS", "dead.OUTBOX.user", "user"),
+    ("DEAD_LETTERS", "dead.OUTBOX.product", "product"),
+    ("DEAD_LETTERS", "dead.OUTBOX.order", "order"),
 ];
 
 /// Waits until the server has dealt with everything this user sent so far, and what it sent before its answer has come: there and

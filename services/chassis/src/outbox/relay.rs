@@ -1,0 +1,423 @@
+//! The relay: publishes the rows that their own tasks did not, in the order they were written in.
+//!
+//! It looks, takes what may go out now, publishes outside any transaction, and then deletes what is published and sets aside what is not.
+//! Several instances may do so side by side: none takes a row while another row that tells of the same thing, and is older, is not
+//! published yet.
+
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Outbox;
+use super::letter::{self, Unpublishable};
+use super::note::{Note, Unrecallable};
+use super::rows::{self, Claimed, Seen, SetAside};
+use crate::database::Reader;
+use crate::meaning::Meaning;
+use crate::metrics;
+use crate::outgoing::{Packet, told_about};
+use crate::unpublished::{Cause, Unpublished};
+
+/// How often the relay looks for rows left behind; and how soon again where rows of its own wait for those of others.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Rows the relay looks at, and takes, at once: a row may hold a batch of messages.
+const LOOK_AT: i64 = 256;
+const TAKE: usize = 16;
+
+/// How long a message waits after its first refusal, and a row after an outage. Within the broker's window of de-duplication: what was
+/// stored although nobody said so is absorbed.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// How long the end of the service waits for what is left to be published.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What a look at the outbox led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Something was published: look again at once.
+    Published,
+    /// There was nothing to publish.
+    Nothing,
+    /// Nothing could be published: no use to try again at once.
+    Failed,
+    /// Rows of ours wait for older ones that others are at.
+    Behind,
+}
+
+/// What this relay has seen lie in the outbox, and since when: a clock that nobody can set.
+#[derive(Default)]
+pub(super) struct Watched(HashMap<Uuid, Instant>);
+
+impl Watched {
+    /// For how long each of these rows has been here; the others are forgotten.
+    fn look(&mut self, rows: &[Seen]) -> HashMap<Uuid, Duration> {
+        let now = Instant::now();
+        self.0 = rows.iter().map(|row| (row.id, self.0.get(&row.id).copied().unwrap_or(now))).collect();
+        self.0.iter().map(|(id, since)| (*id, now - *since)).collect()
+    }
+}
+
+/// A row the relay may choose.
+struct Candidate<'a> {
+    row: &'a Seen,
+    /// It may be published now, by us.
+    due: bool,
+}
+
+/// The rows to publish now, in their order. One that is not published holds up younger ones that tell of the same thing; one that failed
+/// before does so until it has succeeded.
+fn choose(candidates: &[Candidate<'_>], most: usize) -> Vec<Uuid> {
+    let (mut held, mut chosen): (HashSet<&Uuid>, Vec<Uuid>) = (HashSet::new(), Vec::new());
+    for Candidate { row, due } in candidates {
+        let goes = *due && chosen.len() < most && !row.about.iter().any(|thing| held.contains(thing));
+        if goes {
+            chosen.push(row.id);
+        }
+        if !goes || row.tried {
+            held.extend(&row.about);
+        }
+    }
+    chosen
+}
+
+impl Outbox {
+    /// Publishes what was left behind, until shutdown; then what the last batches left.
+    pub(super) async fn run_relay(&self, shutdown: &CancellationToken) {
+        let mut watched = Watched::default();
+        let (mut pass, mut wait) = (Pass::Nothing, LOOK_EVERY);
+        while !shutdown.is_cancelled() {
+            let changed = self.0.broker.connection_changed();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.something_left.notified(), if pass != Pass::Failed => {}
+                () = changed => {}
+                () = shutdown.cancelled() => return,
+            }
+            pass = Pass::Published;
+            while pass == Pass::Published && self.0.broker.is_connected() && !shutdown.is_cancelled() {
+                pass = self.pass(&mut watched).await;
+            }
+            wait = match pass {
+                Pass::Behind if wait == LOOK_EVERY => LOOK_AGAIN,
+                Pass::Behind => (wait * 2).min(LOOK_EVERY),
+                _ => LOOK_EVERY,
+            };
+        }
+    }
+
+    /// Publishes the rows of this instance that are left, as far as that goes before the end.
+    pub(super) async fn last_words(&self) {
+        let (mut watched, deadline) = (Watched::default(), Instant::now() + LAST_WORDS);
+        while Instant::now() < deadline && !self.lane().is_empty() && self.0.broker.is_connected() {
+            match self.pass(&mut watched).await {
+                Pass::Published => {}
+                Pass::Behind => tokio::time::sleep(LOOK_AGAIN).await,
+                Pass::Nothing | Pass::Failed => return,
+            }
+        }
+    }
+
+    async fn pass(&self, watched: &mut Watched) -> Pass {
+        self.try_pass(watched).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outbox cannot be read; trying again");
+            Pass::Failed
+        })
+    }
+
+    async fn try_pass(&self, watched: &mut Watched) -> sqlx::Result<Pass> {
+        let pool = self.0.database.pool();
+        // Before the look: a row that is left after it is not among what was seen.
+        let left = self.lane().rows();
+        let relay_after = self.0.relay_after;
+        let look = move |mut db: Reader| async move { rows::look(&mut **db, relay_after, LOOK_AT).await };
+        let mut seen = self.0.database.read(look).await?;
+        let all_seen = seen.len() < LOOK_AT as usize;
+        // What is published holds up nothing; it only waits for its deletion.
+        let published: HashSet<Uuid> = self.published().iter().copied().collect();
+        seen.retain(|row| !published.contains(&row.id));
+        let lying = watched.look(&seen);
+        let mut candidates: Vec<Candidate<'_>> = {
+            let (lane, in_hand) = (self.lane(), self.in_hand());
+            let due = |row: &Seen| {
+                let mine = lane.holds(row.id);
+                let long = row.old || lying.get(&row.id).is_some_and(|lying| *lying >= self.0.relay_after);
+                (mine || long) && !row.claimed && !row.waiting && !in_hand.contains(&row.id)
+            };
+            seen.iter().map(|row| Candidate { due: due(row), row }).collect()
+        };
+        if all_seen {
+            let here: HashSet<Uuid> = seen.iter().map(|row| row.id).collect();
+            let mut lane = self.lane();
+            // Another instance published them.
+            left.difference(&here).for_each(|gone| lane.remove(*gone));
+        }
+        let chosen = choose(&candidates, TAKE);
+        if chosen.is_empty() {
+            let behind = candidates.iter().any(|candidate| candidate.due);
+            return Ok(if behind { Pass::Behind } else { Pass::Nothing });
+        }
+        let take = |mut db: Reader| {
+            let chosen = chosen.clone();
+            async move { rows::claim(&mut **db, &chosen).await }
+        };
+        let mut claimed = self.0.database.read(take).await?;
+        if claimed.len() < chosen.len() {
+            // Somebody was quicker with some of them: what would have followed those waits for the next look.
+            let ours: HashSet<Uuid> = claimed.iter().map(|row| row.id).collect();
+            candidates.iter_mut().for_each(|candidate| candidate.due &= ours.contains(&candidate.row.id));
+            let still: HashSet<Uuid> = choose(&candidates, TAKE).into_iter().collect();
+            let back: Vec<Uuid> = ours.difference(&still).copied().collect();
+            rows::give_back(&pool, &back).await?;
+            claimed.retain(|row| still.contains(&row.id));
+        }
+        let ids: Vec<Uuid> = claimed.iter().map(|row| row.id).collect();
+        self.in_hand().extend(&ids);
+        let progress = self.publish_claimed(claimed).await;
+        self.sweep().await;
+        // What is published and could not be deleted yet stays in hand.
+        let published: HashSet<Uuid> = self.published().iter().copied().collect();
+        self.in_hand().retain(|id| !ids.contains(id) || published.contains(id));
+        Ok(if progress { Pass::Published } else { Pass::Failed })
+    }
+
+    /// Publishes rows in their order, each with an outcome of its own. Returns whether any message went out, or was set aside for good.
+    async fn publish_claimed(&self, claimed: Vec<Claimed>) -> bool {
+        let (mut messages, mut places, mut made) = (Vec::new(), Vec::new(), Vec::new());
+        let mut progress = false;
+        for row in claimed {
+            let packets = match self.packets(&row).await {
+                Ok(packets) => packets,
+                Err(unmade) => {
+                    progress |= self.cannot_be_made(&row, unmade).await;
+                    continue;
+                }
+            };
+            for (index, packet) in in_wire_order(packets.iter(), row.pending.as_deref()) {
+                messages.push((message_id(row.id, index), packet.clone()));
+                places.push((made.len(), index));
+            }
+            made.push((row, packets));
+        }
+        let sent = messages.len();
+        let failed = self.0.broker.publish_each(messages).await;
+        progress |= failed.len() < sent;
+        let mut failures: Vec<Vec<(usize, Unpublished)>> = made.iter().map(|_| Vec::new()).collect();
+        for (place, unpublished) in failed {
+            let (row, index) = places[place];
+            failures[row].push((index, unpublished));
+        }
+        let mut published = 0;
+        for ((row, packets), failures) in made.into_iter().zip(failures) {
+            if failures.is_empty() {
+                published += 1;
+                self.is_published(row.id);
+            } else {
+                progress |= self.settle(&row, &packets, failures).await;
+            }
+        }
+        if published > 0 {
+            metrics::relayed(published);
+            tracing::info!(rows = published, "published what was left behind");
+        }
+        progress
+    }
+
+    /// A row's messages: those it holds, or those its notes stand for.
+    async fn packets(&self, row: &Claimed) -> Result<Vec<Packet>, Unmade> {
+        if row.notes.is_empty() {
+            return Ok(row.packets.clone());
+        }
+        let Some(notes) = Note::read_all(&row.notes) else {
+            return Err(Unmade { cause: Cause::Never, reason: "the row's notes cannot be read".to_owned(), notes: Vec::new() });
+        };
+        let unmade = |cause, reason| Unmade { cause, reason, notes: notes.clone() };
+        let Some(recall) = &self.0.recall else {
+            return Err(unmade(Cause::Never, "the row holds notes, and this service makes no messages from notes".to_owned()));
+        };
+        let recalled = async { recall.recall(&mut *self.0.database.pool().acquire().await?, &notes).await }.await;
+        recalled.map_err(|error| {
+            let cause = if Meaning::of_any(&error) != Meaning::Own {
+                Cause::Outage
+            } else if error.chain().any(|cause| cause.is::<Unrecallable>()) {
+                Cause::Never
+            } else {
+                Cause::Refused
+            };
+            unmade(cause, format!("{error:#}"))
+        })
+    }
+
+    /// A row whose messages cannot be made again: apart from the others of its batch, later, or at last as a dead letter.
+    async fn cannot_be_made(&self, row: &Claimed, unmade: Unmade) -> bool {
+        let Unmade { cause, reason, notes } = unmade;
+        if cause != Cause::Outage && notes.len() > 1 {
+            tracing::warn!(row = %row.id, reason, notes = notes.len(), "the messages of an outbox row cannot be made; trying each alone");
+            let split = rows::split(&self.0.database.pool(), row.id, &notes).await;
+            if let Err(error) = &split {
+                tracing::warn!(%error, "the outbox cannot be written; trying again");
+            } else {
+                self.lane().remove(row.id);
+            }
+            return split.is_ok();
+        }
+        let what = match notes.first() {
+            Some(Note { about, entry }) => format!("entry {entry} of the history of {about}"),
+            None => format!("{} bytes of notes", row.notes.len()),
+        };
+        self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })]).await
+    }
+
+    /// Sets aside what of a row is not published. What never can be becomes a dead letter. Returns whether any did.
+    async fn settle(&self, row: &Claimed, packets: &[Packet], failures: Vec<(usize, Unpublished)>) -> bool {
+        let refused = failures.iter().any(|(_, failure)| failure.cause != Cause::Outage);
+        let attempts = row.attempts.saturating_add(i32::from(refused));
+        let last = usize::try_from(attempts).unwrap_or_default() >= self.0.settings.outbox_attempts as usize;
+        let gives_up = |failure: &Unpublished| match failure.cause {
+            Cause::Never => true,
+            Cause::Refused => last,
+            Cause::Outage => false,
+        };
+        let (given_up, mut left): (Vec<_>, Vec<_>) = failures.into_iter().partition(|(_, failure)| gives_up(failure));
+        let mut buried = false;
+        for (index, failure) in given_up {
+            let dead = Unpublishable {
+                service: self.0.service,
+                row: row.id,
+                index,
+                packet: &packets[index],
+                attempts,
+                reason: &failure.reason,
+            };
+            match self.0.broker.publish_as(vec![dead.packed(self.0.broker.client().max_payload())]).await {
+                Ok(()) => {
+                    buried = true;
+                    metrics::unpublishable(self.0.service);
+                    let subject = packets[index].subject.escape_debug();
+                    tracing::error!(row = %row.id, index, %subject, reason = failure.reason, "publishing failed for good: to the dead letters");
+                }
+                Err(error) => {
+                    tracing::warn!(row = %row.id, index, error = format!("{error:#}"), "the dead letter cannot be stored; trying again");
+                    left.push((index, failure));
+                }
+            }
+        }
+        let Some((_, first)) = left.first() else {
+            self.is_published(row.id);
+            return buried;
+        };
+        let reason = first.reason.clone();
+        tracing::warn!(row = %row.id, messages = left.len(), attempts, reason, "publishing failed; trying again");
+        let mut pending: Vec<i32> = left.iter().map(|(index, _)| *index as i32).collect();
+        pending.sort_unstable();
+        let about: Vec<Uuid> = left.iter().filter_map(|(index, _)| told_about(&packets[*index].subject)).collect();
+        // What could not be made is whole as before.
+        let is_made = packets.iter().all(|packet| !packet.subject.is_empty());
+        let set_aside = SetAside {
+            id: row.id,
+            pending: is_made.then_some(&pending),
+            about: is_made.then_some(&about),
+            attempts,
+            retry_after: retry_after(row.id, if refused { attempts } else { 0 }),
+            reason: &reason,
+        };
+        if let Err(error) = rows::set_aside(&self.0.database.pool(), &set_aside).await {
+            tracing::warn!(%error, "the outbox cannot be written; its rows are tried again later");
+        }
+        buried
+    }
+}
+
+/// Why a row's messages cannot be made.
+struct Unmade {
+    cause: Cause,
+    reason: String,
+    notes: Vec<Note>,
+}
+
+/// The id of a message: the same whoever publishes it, and however often.
+pub(super) fn message_id(row: Uuid, index: usize) -> String {
+    format!("{row}-{index}")
+}
+
+/// A row's messages as they are put on the wire, each with its place in the row: events for everyone before the batches that let others
+/// answer. So nobody's answer can lead to an event that overtakes one of these.
+pub(super) fn in_wire_order<I: IntoIterator<Item: Borrow<Packet>>>(
+    packets: I,
+    pending: Option<&[i32]>,
+) -> impl Iterator<Item = (usize, I::Item)> + use<I> {
+    let is_pending = |index: usize| pending.is_none_or(|pending| pending.contains(&(index as i32)));
+    let (batches, events): (Vec<_>, Vec<_>) = packets
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| is_pending(*index))
+        .partition(|(_, packet)| Borrow::<Packet>::borrow(packet).is_batch());
+    events.into_iter().chain(batches)
+}
+
+/// How long a row waits after so many refusals: doubling, and jittered by what it is, so that many do not come back together.
+fn retry_after(row: Uuid, attempts: i32) -> Duration {
+    let doubled = RETRY_FIRST.saturating_mul(1 << attempts.clamp(1, 10).wrapping_sub(1)).min(rows::RETRY_MAX);
+    let jitter = (row.as_u128() as u64).wrapping_add(attempts as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    doubled.mul_f64(0.75 + jitter as f64 / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    fn row(number: u128, about: &[u128]) -> Seen {
+        let about = about.iter().copied().map(id).collect();
+        Seen { id: id(number), about, old: false, claimed: false, waiting: false, tried: false }
+    }
+
+    fn chosen(rows: &[(Seen, bool)]) -> Vec<u128> {
+        let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
+        choose(&candidates, 3).into_iter().map(|id| id.as_u128()).collect()
+    }
+
+    #[test]
+    fn a_row_waits_for_older_ones_about_the_same_thing_and_for_no_others() {
+        let rows = [(row(1, &[10]), true), (row(2, &[10]), true), (row(3, &[11]), false), (row(4, &[11, 12]), true)];
+        assert_eq!(chosen(&rows), [1, 2], "3 is somebody else's, so 4 waits");
+        let rows = [(row(1, &[10]), false), (row(2, &[11]), true), (row(3, &[10]), true), (row(4, &[]), true)];
+        assert_eq!(chosen(&rows), [2, 4]);
+        let waits_itself = [(row(1, &[10]), false), (row(2, &[10, 11]), true), (row(3, &[11]), true)];
+        assert_eq!(chosen(&waits_itself), [0; 0], "what waits holds up what it tells of too");
+        let tried = Seen { tried: true, ..row(1, &[10]) };
+        assert_eq!(chosen(&[(tried, true), (row(2, &[10]), true)]), [1], "it may fail again");
+        let many: Vec<_> = (1..9).map(|number| (row(number, &[]), true)).collect();
+        assert_eq!(chosen(&many), [1, 2, 3]);
+    }
+
+    #[test]
+    fn events_go_out_before_batches_and_keep_their_places() {
+        let packet = |subject: &str, kind: &'static str| Packet {
+            subject: subject.to_owned(),
+            headers: vec![("Content-Type".into(), kind.to_owned())],
+            payload: "".into(),
+        };
+        let batch = events::BATCH_CONTENT_TYPE;
+        let packets =
+            [packet("b0", batch), packet("e1", "application/json"), packet("b2", batch), packet("e3", "application/json")];
+        let places = |pending: Option<&[i32]>| in_wire_order(packets.iter(), pending).map(|(index, _)| index).collect::<Vec<_>>();
+        assert_eq!(places(None), [1, 3, 0, 2]);
+        assert_eq!(places(Some(&[0, 3])), [3, 0]);
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let seconds = |attempts| retry_after(id(7), attempts).as_secs_f64();
+        assert!((0.75..=1.0).contains(&seconds(0)) && (0.75..=1.0).contains(&seconds(1)));
+        assert!((3.0..=4.0).contains(&seconds(3)) && (45.0..=60.0).contains(&seconds(7)) && seconds(i32::MAX) <= 60.0);
+        assert_ne!(retry_after(id(7), 3), retry_after(id(8), 3));
+    }
+}

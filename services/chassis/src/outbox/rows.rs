@@ -1,0 +1,234 @@
+//! The statements of the outbox. None is part of a transaction that waits for the broker.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use sqlx::postgres::PgRow;
+use sqlx::{PgExecutor, PgPool, Row as _};
+use uuid::Uuid;
+
+use super::note::Note;
+use crate::outgoing::{Packet, told_about};
+
+/// For how long a row is one relay's. Longer than publishing takes at worst: acknowledgements that never come.
+const CLAIM: Duration = Duration::from_secs(15);
+
+/// The longest wait between two attempts at one row.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// A row as the relay sees it before it takes it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub id: Uuid,
+    /// What it tells of.
+    pub about: Vec<Uuid>,
+    /// By the database's clock it has been here for longer than a publisher needs.
+    pub old: bool,
+    /// Another relay is at it.
+    pub claimed: bool,
+    /// It is set aside until its next attempt.
+    pub waiting: bool,
+    /// It was tried and not published whole.
+    pub tried: bool,
+}
+
+/// The oldest rows, in the order they were written in. A claim or a retry that is further away than its own span is void: the clock was set
+/// back since.
+pub(super) async fn look(db: impl PgExecutor<'_>, relay_after: Duration, limit: i64) -> sqlx::Result<Vec<Seen>> {
+    let rows = sqlx::query(
+        "select id, subjects, notes, about, pending is not null or attempts > 0 as tried, \
+                created_at < now() - make_interval(secs => $1) as old, \
+                coalesce(claimed_until between now() and now() + make_interval(secs => $2), false) as claimed, \
+                coalesce(retry_at between now() and now() + make_interval(secs => $3), false) as waiting \
+         from outbox order by position nulls first, id limit $4",
+    )
+    .bind(relay_after.as_secs_f64())
+    .bind(CLAIM.as_secs_f64())
+    .bind(RETRY_MAX.as_secs_f64())
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    let seen = |row: &PgRow| {
+        let about = match row.try_get("about")? {
+            Some(about) => about,
+            None => about(row.try_get("notes")?, &row.try_get::<Vec<String>, _>("subjects")?),
+        };
+        Ok(Seen {
+            id: row.try_get("id")?,
+            about,
+            old: row.try_get("old")?,
+            claimed: row.try_get("claimed")?,
+            waiting: row.try_get("waiting")?,
+            tried: row.try_get("tried")?,
+        })
+    };
+    rows.iter().map(seen).collect()
+}
+
+/// What a whole row may tell of.
+fn about(notes: &[u8], subjects: &[String]) -> Vec<Uuid> {
+    let noted = Note::read_all(notes).unwrap_or_default().into_iter().map(|note| note.about);
+    noted.chain(subjects.iter().filter_map(|subject| told_about(subject))).collect()
+}
+
+/// A row that is this relay's for a while.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub id: Uuid,
+    position: Option<i64>,
+    pub notes: Vec<u8>,
+    /// Its messages, where it holds them.
+    pub packets: Vec<Packet>,
+    /// Those of its messages that are not published yet; `None`: all.
+    pub pending: Option<Vec<i32>>,
+    /// How often it was refused.
+    pub attempts: i32,
+}
+
+/// Takes rows, in their order; those another relay took first are left out. One statement: nobody waits for it, and it for nobody.
+pub(super) async fn claim(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<Claimed>> {
+    let rows = sqlx::query(
+        "update outbox set claimed_until = now() + make_interval(secs => $2) \
+         where id in (select id from outbox where id = any($1) \
+                        and not coalesce(claimed_until between now() and now() + make_interval(secs => $2), false) \
+                      order by id for update skip locked) \
+         returning id, position, subjects, headers, payloads, notes, pending, attempts",
+    )
+    .bind(ids)
+    .bind(CLAIM.as_secs_f64())
+    .fetch_all(db)
+    .await?;
+    let claimed = |row: &PgRow| {
+        Ok(Claimed {
+            id: row.try_get("id")?,
+            position: row.try_get("position")?,
+            notes: row.try_get("notes")?,
+            packets: packets(row.try_get("subjects")?, row.try_get("headers")?, row.try_get("payloads")?),
+            pending: row.try_get("pending")?,
+            attempts: row.try_get("attempts")?,
+        })
+    };
+    let mut claimed: Vec<Claimed> = rows.iter().map(claimed).collect::<sqlx::Result<_>>()?;
+    claimed.sort_by_key(|row| (row.position, row.id));
+    Ok(claimed)
+}
+
+/// Gives rows back untried.
+pub(super) async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query("update outbox set claimed_until = null where id = any($1)").bind(ids).execute(db).await.map(drop)
+}
+
+/// What is left of a row that could not be published whole.
+#[derive(Debug)]
+pub(super) struct SetAside<'a> {
+    pub id: Uuid,
+    /// The messages that are left; `None`: all.
+    pub pending: Option<&'a [i32]>,
+    /// What they tell of; `None`: what the whole row does.
+    pub about: Option<&'a [Uuid]>,
+    pub attempts: i32,
+    pub retry_after: Duration,
+    pub reason: &'a str,
+}
+
+/// Sets a row aside until its next attempt.
+pub(super) async fn set_aside(db: impl PgExecutor<'_>, row: &SetAside<'_>) -> sqlx::Result<()> {
+    sqlx::query(
+        "update outbox set claimed_until = null, pending = $2, about = $3, attempts = $4, \
+                retry_at = now() + make_interval(secs => $5), last_error = $6 where id = $1",
+    )
+    .bind(row.id)
+    .bind(row.pending)
+    .bind(row.about)
+    .bind(row.attempts)
+    .bind(row.retry_after.min(RETRY_MAX).as_secs_f64())
+    .bind(row.reason)
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Makes of a row one row for each of its notes, so that the one that cannot be recalled stops none of the others.
+pub(super) async fn split(db: impl PgExecutor<'_>, id: Uuid, notes: &[Note]) -> sqlx::Result<()> {
+    sqlx::query(
+        "with whole as (delete from outbox where id = $1 returning created_at, position) \
+         insert into outbox (id, created_at, position, subjects, headers, payloads, notes) \
+         select new.id, created_at, position, '{}', '[]', '{}', new.notes \
+         from whole, unnest($2::uuid[], $3::bytea[]) as new (id, notes)",
+    )
+    .bind(id)
+    .bind(notes.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(notes.iter().map(|note| note.bytes().to_vec()).collect::<Vec<_>>())
+    .execute(db)
+    .await
+    .map(drop)
+}
+
+/// Deletes published rows. Without waiting for the disk: a deletion lost in a crash means one more harmless repetition.
+pub(super) async fn delete(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
+    sqlx::query("delete from outbox where id = any($1)").bind(ids).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+/// How many rows there are, and what is known of the oldest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Standing {
+    /// Rows, up to [`COUNT_MAX`].
+    pub rows: i64,
+    /// Rows set aside after a refusal of their own.
+    pub refused: i64,
+    /// Why the first of them was.
+    pub last_error: Option<String>,
+    /// The oldest row that waits for nothing of its own, and its age in seconds.
+    pub oldest: Option<(Uuid, f64)>,
+    /// The age of the oldest of all, in seconds.
+    pub age: f64,
+}
+
+/// Rows that are counted: beyond, it does not matter how many more there are.
+pub(super) const COUNT_MAX: i64 = 100_000;
+
+/// Counts.
+pub(super) async fn standing(db: impl PgExecutor<'_>) -> sqlx::Result<Standing> {
+    let row = sqlx::query(
+        "select count(*) as rows, count(*) filter (where attempts > 0) as refused, \
+                (select last_error from outbox where attempts > 0 order by position nulls first, id limit 1) as last_error, \
+                (select id from outbox where attempts = 0 order by position nulls first, id limit 1) as oldest, \
+                coalesce((select extract(epoch from now() - created_at)::float8 from outbox where attempts = 0 \
+                          order by position nulls first, id limit 1), 0) as oldest_age, \
+                coalesce((select extract(epoch from now() - created_at)::float8 from outbox \
+                          order by position nulls first, id limit 1), 0) as age \
+         from (select attempts from outbox limit $1) counted",
+    )
+    .bind(COUNT_MAX)
+    .fetch_one(db)
+    .await?;
+    let oldest: Option<Uuid> = row.try_get("oldest")?;
+    let oldest_age: f64 = row.try_get("oldest_age")?;
+    Ok(Standing {
+        rows: row.try_get("rows")?,
+        refused: row.try_get("refused")?,
+        last_error: row.try_get("last_error")?,
+        oldest: oldest.map(|id| (id, oldest_age.max(0.0))),
+        age: row.try_get::<f64, _>("age")?.max(0.0),
+    })
+}
+
+fn packets(subjects: Vec<String>, headers: Value, payloads: Vec<Vec<u8>>) -> Vec<Packet> {
+    let headers = headers.as_array().cloned().unwrap_or_default();
+    let read = |headers: &Map<String, Value>| {
+        headers.iter().map(|(name, value)| (name.clone().into(), value.as_str().unwrap_or_default().to_owned())).collect()
+    };
+    subjects
+        .into_iter()
+        .zip(payloads)
+        .enumerate()
+        .map(|(index, (subject, payload))| Packet {
+            subject,
+            headers: headers.get(index).and_then(Value::as_object).map(read).unwrap_or_default(),
+            payload: payload.into(),
+        })
+        .collect()
+}
