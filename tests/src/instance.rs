@@ -63,8 +63,8 @@ pub struct Instance {
 /// What a process of its own finds around it.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// More of the environment: another clock, say.
-    pub environment: Vec<(String, String)>,
+    /// The clock by which it lives; else the machine's.
+    pub clock: Option<Arc<stack::Clock>>,
     /// Where its log goes; else into the output of the test.
     pub log: Option<PathBuf>,
 }
@@ -115,8 +115,10 @@ impl Instance {
         command.arg(self.service.name()).arg(format!("--listen=127.0.0.1:{}", self.port)).args(flags).envs(environment);
         // Into the captured output of the test, where it explains a failure.
         command.stdin(Stdio::null()).env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()));
-        let Surroundings { environment, log } = self.surroundings.lock().expect("never poisoned").clone();
-        command.envs(environment);
+        let Surroundings { clock, log } = self.surroundings.lock().expect("never poisoned").clone();
+        if let Some(clock) = clock {
+            clock.apply(command.as_std_mut());
+        }
         if let Some(log) = log {
             let file = OpenOptions::new().create(true).append(true).open(log).expect("a log");
             command.stdout(file.try_clone().expect("the same file")).stderr(file);

@@ -1,4 +1,4 @@
-//! Messages that are lost, and messages that come three times.
+//! Lines that swallow or cut, messages that are lost, and messages that come three times.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use events::OrderId;
 use events::streams::{CONSUMERS, Consumer};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tests::{Service, System, eventually};
+use tests::{Answer, Lane, Line, Service, System, eventually};
 use uuid::Uuid;
 
 use crate::trickle::Trickle;
@@ -153,4 +153,82 @@ async fn what_comes_three_times_happens_once() {
         ignored += system.ignored(reason).await;
     }
     assert!(ignored >= 200, "only {ignored} answers came again");
+}
+
+/// Waits until so many further orders are confirmed: more than were on their way.
+async fn carried(system: &System, orders: i64) {
+    let confirmed = async || {
+        let count: i64 = sqlx::query_scalar("select count(*) from orders where status = 'confirmed'")
+            .fetch_one(&system.order_db)
+            .await
+            .unwrap();
+        count
+    };
+    let before = confirmed().await;
+    eventually(SOON, || async {
+        let now = confirmed().await;
+        if now >= before + orders { Ok(()) } else { Err(format!("{} of {orders}", now - before)) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_are_cut_before_a_reply_or_swallow_it_leave_one_order_a_key() {
+    let system = System::builder().impatient().never_giving_up().linked().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
+    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    trickle.more(10).await;
+    for service in [Service::User, Service::Product, Service::Order] {
+        for line in system.links(service).both() {
+            let cuts = line.cuts();
+            line.cut_at_next_reply();
+            eventually(SOON, || async { if line.cuts() > cuts { Ok(()) } else { Err("nobody says anything") } }).await;
+            carried(&system, 20).await;
+            // Asked, and never answered; then what was on its way is lost.
+            line.set(Line { up: Lane::default(), down: Lane::HOLD });
+            let asked = line.bytes_up();
+            eventually(SOON, || async { if line.bytes_up() > asked { Ok(()) } else { Err("nobody asks anything") } }).await;
+            line.cut();
+            line.heal();
+            carried(&system, 20).await;
+        }
+    }
+    let tally = trickle.end().await;
+    assert!(tally.failed > 0, "nobody noticed");
+    tally.all_confirmed(system.audit().await);
+    assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_swallows_everything_is_noticed_in_time_and_used_again_when_it_heals() {
+    const DETECTED_WITHIN: Duration = Duration::from_secs(15);
+    let system = System::builder().impatient().never_giving_up().linked().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
+    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    trickle.more(10).await;
+    // Both at once: each is another service's, and neither keeps orders from being taken.
+    let lines =
+        [(Service::Product, &system.links(Service::Product).database), (Service::User, &system.links(Service::User).broker)];
+    for (_, line) in &lines {
+        line.set(Line::BLACK_HOLE);
+    }
+    for (service, _) in &lines {
+        let request = || system.door(*service).request(reqwest::Method::GET, "/readyz");
+        eventually(DETECTED_WITHIN, || async {
+            match Answer::try_of(request()).await {
+                Ok(answer) if answer.status == 200 => Err(format!("the {} service is ready", service.name())),
+                _ => Ok(()),
+            }
+        })
+        .await;
+    }
+    trickle.more(10).await;
+    system.heal_links();
+    for (service, _) in &lines {
+        system.instance(*service).ready().await;
+    }
+    trickle.more(10).await;
+    let tally = trickle.end().await;
+    assert_eq!(tally.failed, 0, "the customers noticed nothing");
+    tally.all_confirmed(system.audit().await);
 }

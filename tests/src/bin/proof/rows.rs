@@ -9,8 +9,6 @@ mod participants;
 mod processes;
 mod rights;
 
-pub use processes::{clock_environment, faketime};
-
 use crate::run::Body;
 
 /// A row of the matrix.
@@ -57,7 +55,7 @@ pub static ROWS: [Row; 27] = [
     row!(18, "Release fails 50 times", "I1–I5", participants::release_fails),
     row!(19, "what cannot be decoded; what always fails", "I1–I5", messages::poison),
     row!(20, "redelivery after the windows of de-duplication", "I1–I5", messages::long_after),
-    row!(21, "a service's clock jumps by an hour", "I1–I5", processes::clock),
+    row!(21, "a clock jumps by an hour", "I1–I5", processes::clock),
     row!(22, "two instances of every service, one killed at a time", "I1–I5", processes::two_of_each),
     row!(23, "500 buyers of the last unit", "I1–I4", clients::last_unit),
     row!(24, "a handler slower than ack_wait", "I1–I5", participants::slower_than_ack_wait),

@@ -1,6 +1,6 @@
 //! Processes that end at the worst moments, and one whose clock jumps.
 
-use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::pull;
@@ -10,11 +10,15 @@ use tests::{Answer, Lane, Line, Service, Surroundings, System, eventually, id, o
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::broker::{Removed, folder};
 use crate::run::Run;
 use crate::scene::{SOON, Scene, patient};
 
 /// The services that publish.
 const PUBLISHERS: [Service; 3] = [Service::Order, Service::User, Service::Product];
+
+/// By so many seconds a clock jumps.
+const HOUR: i64 = 3_600;
 
 /// A line on which everything takes so long that a process can be killed between two of its steps.
 const SLOW: Lane = Lane::late(Duration::from_millis(1_500), Duration::ZERO);
@@ -258,71 +262,65 @@ pub async fn two_of_each(run: Run) {
     scene.end().await;
 }
 
-/// The library that tells a process another time, where Debian's `faketime` is installed.
-pub fn faketime() -> Option<&'static str> {
-    const PLACES: [&str; 3] = [
-        "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-        "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-        "/usr/local/lib/faketime/libfaketime.so.1",
-    ];
-    PLACES.into_iter().find(|place| Path::new(place).is_file())
-}
-
-/// What makes a process read its wall clock through a file: `+1h`, `-1d`. Spans of time pass as ever.
-pub fn clock_environment(library: &str, file: &Path) -> Vec<(String, String)> {
-    let environment = [
-        ("LD_PRELOAD", library.to_owned()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
-    environment.map(|(name, value)| (name.to_owned(), value)).to_vec()
-}
-
 pub async fn clock(run: Run) {
-    let Some(library) = faketime() else { return run.skip("libfaketime is not installed (Debian: faketime)") };
-    let folder = std::env::temp_dir().join(format!("waybill-clock-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let mut rng = run.rng();
-    let mut scene = Scene::begin(&run, patient()).await;
-    let set = |service: Service, hours: i32| {
-        std::fs::write(folder.join(service.name()), format!("{:+}h", hours)).expect("a file");
+    let tools = stack::Options::for_tests().tools_dir;
+    let folder = Removed(folder(run.row));
+    std::fs::create_dir_all(&folder.0).expect("a folder");
+    let clock = match stack::Clock::new(&tools, folder.0.join("clock")).await {
+        Ok(clock) => Arc::new(clock),
+        Err(error) => return run.skip(format!("{error:#}")),
     };
+    let mut rng = run.rng();
+    let builder = patient().stack(|stack| stack.postgres.steppable_clock = true);
+    let mut scene = Scene::begin(&run, builder).await;
     for service in PUBLISHERS {
-        set(service, 0);
-        let environment = clock_environment(library, &folder.join(service.name()));
-        scene.system.instance(service).surround(Surroundings { environment, log: None });
+        scene.system.instance(service).surround(Surroundings { clock: Some(clock.clone()), log: None });
         scene.system.spawn_binary(service).await;
     }
-    for _ in 0..run.times {
-        let (service, hours) = (PUBLISHERS[rng.usize(..3)], if rng.bool() { 1 } else { -1 });
+    for lap in 0..run.times {
+        let offset = if rng.bool() { HOUR } else { -HOUR };
         // An order that waits while the clock jumps: the service that would answer is away.
-        let away = if service == Service::Product { Service::User } else { Service::Product };
-        scene.system.stop(away).await;
+        scene.system.stop(Service::Product).await;
         let waiting = scene.place().await;
-        set(service, hours);
-        let skew = eventually(SOON, || async {
-            let skew = skew(&scene.system, service).await;
-            if skew.abs() > 3_000 { Ok(skew) } else { Err(format!("{} s apart", skew)) }
+        let services = lap % 2 == 0;
+        let set = |offset| match services {
+            true => clock.step(offset),
+            false => scene.system.stack.postgres.step_clock(offset),
+        };
+        set(offset).expect("stepped");
+        eventually(SOON, || async {
+            let skew = if services { skew(&scene.system).await } else { database_skew(&scene.system).await };
+            if (skew - offset).abs() < 60 { Ok(()) } else { Err(format!("{skew} s apart")) }
         })
         .await;
-        assert_eq!(skew.signum(), i64::from(hours), "the clock of the {} service", service.name());
         run.fired();
         let since = Instant::now();
         scene.trickle.more(4).await;
         assert_eq!(scene.system.order(waiting).await["status"], "pending", "its deadline is not nearer for a clock that jumped");
-        scene.system.spawn_binary(away).await;
+        scene.system.spawn_binary(Service::Product).await;
         scene.well(since).await;
-        set(service, 0);
+        let set = |offset| match services {
+            true => clock.step(offset),
+            false => scene.system.stack.postgres.step_clock(offset),
+        };
+        set(0).expect("stepped");
     }
+    run.note("by turns the clocks of the services and of Postgres");
     scene.end().await;
-    let _ = std::fs::remove_dir_all(&folder);
 }
 
-/// By how many seconds a service's clock is ahead, as the Date header of its answers says.
-async fn skew(system: &System, service: Service) -> i64 {
-    let answer = system.door(service).get("/livez").await;
-    let date = chrono::DateTime::parse_from_rfc2822(answer.header("date")).expect("a date").to_utc();
-    (date - chrono::Utc::now()).num_seconds()
+/// By how many seconds the database's clock is ahead.
+async fn database_skew(system: &System) -> i64 {
+    let now: chrono::DateTime<chrono::Utc> =
+        sqlx::query_scalar("select now()").fetch_one(&system.order_db).await.expect("the time");
+    (now - chrono::Utc::now()).num_seconds()
+}
+
+/// By how many seconds the clock of the user service is ahead, as its latest reply says.
+async fn skew(system: &System) -> i64 {
+    let replies = system.jetstream().get_stream("USER_REPLIES").await.expect("the stream");
+    let last = replies.direct_get(replies.cached_info().state.last_sequence).await.expect("a message");
+    let batch: serde_json::Value = serde_json::from_slice(&last.payload).expect("a batch");
+    let said: chrono::DateTime<chrono::Utc> = batch[0]["time"].as_str().and_then(|time| time.parse().ok()).expect("a time");
+    (said - chrono::Utc::now()).num_seconds()
 }

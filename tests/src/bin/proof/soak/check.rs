@@ -99,8 +99,15 @@ async fn deliveries(fleet: &Fleet, ledger: &Ledger) -> Vec<String> {
             .await
             .expect("the changes of stock");
     let counted: BTreeMap<i64, i64> = counted.into_iter().collect();
+    let direct: i64 = sqlx::query_scalar("select count(*) from reservations where direct and status <> 'refused'")
+        .fetch_one(&fleet.system.product_db)
+        .await
+        .expect("the reservations");
     let told = ledger.told();
     let mut found = Vec::new();
+    if direct > told.holds {
+        found.push(format!("{} reservations without an order were asked for, and there are {direct}", told.holds));
+    }
     for (delta, acknowledged) in &told.deliveries {
         let times = counted.get(delta).copied().unwrap_or_default();
         if times > 1 || (*acknowledged && times == 0) {

@@ -37,6 +37,8 @@ pub struct Told {
     pub seen: Vec<(OrderId, String)>,
     /// Stock deliveries by their unlike amounts, and whether they were acknowledged.
     pub deliveries: BTreeMap<i64, bool>,
+    /// Reservations without an order that were asked for, each under a key of its own.
+    pub holds: i64,
     /// Answers by route and status.
     requests: BTreeMap<String, u64>,
 }
@@ -265,14 +267,15 @@ impl Client {
         self.ledger.told().deliveries.insert(delta, false);
         let product = self.ledger.products[self.rng.usize(..4)];
         let key = Uuid::now_v7().to_string();
-        for _ in 0..if DELIVERIES_HAVE_KEYS { self.rng.usize(1..8) } else { 1 } {
-            let door = self.fleet.door(Service::Product, &mut self.rng);
-            let request = door.request(Method::POST, &format!("/products/{product}/stock"));
-            let request = if DELIVERIES_HAVE_KEYS { request.header("idempotency-key", &key) } else { request };
-            match self.ask("deliver", request.json(&json!({ "delta": delta }))).await {
+        for _ in 0..self.rng.usize(1..8) {
+            let answer = self.change("deliver", &format!("/products/{product}/stock"), &key, &json!({ "delta": delta })).await;
+            match answer {
                 Some(answer) if answer.status == 200 => {
                     self.ledger.told().deliveries.insert(delta, true);
-                    return;
+                    // Sometimes once more all the same.
+                    if self.rng.bool() {
+                        return;
+                    }
                 }
                 // There is room for a thousand deliveries.
                 Some(answer) if answer.status == 409 && answer.text.contains("stock-out-of-range") => return,
@@ -282,22 +285,36 @@ impl Client {
         }
     }
 
+    /// Asks the product service for a change, under a key.
+    async fn change(&mut self, what: &str, path: &str, key: &str, body: &Value) -> Option<Answer> {
+        let door = self.fleet.door(Service::Product, &mut self.rng);
+        self.ask(what, door.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+    }
+
     /// Holds stock without an order, and gives it back.
     async fn hold(&mut self) {
         let product = self.ledger.products[self.rng.usize(..self.ledger.products.len())];
-        let door = self.fleet.door(Service::Product, &mut self.rng);
-        let body = json!({ "product_id": product, "quantity": 1 });
-        let Some(held) = self.ask("hold", door.request(Method::POST, "/products/reserve").json(&body)).await else { return };
-        match held.status {
-            200 => {}
-            409 => return,
-            _ => return self.log.violated(format!("hold: {held:?}")),
+        let (key, body) = (Uuid::now_v7().to_string(), json!({ "product_id": product, "quantity": 1 }));
+        self.ledger.told().holds += 1;
+        let mut held: Option<Value> = None;
+        for _ in 0..self.rng.usize(1..6) {
+            match self.change("hold", "/products/reserve", &key, &body).await {
+                Some(answer) if answer.status == 200 => {
+                    let reservation = answer.json()["reservation_id"].clone();
+                    if held.as_ref().is_some_and(|held| *held != reservation) {
+                        self.log.violated(format!("two reservations under one key: {held:?} and {reservation}"));
+                    }
+                    held = Some(reservation);
+                }
+                Some(answer) if answer.status == 409 => return,
+                Some(answer) => return self.log.violated(format!("hold: {answer:?}")),
+                None => {}
+            }
         }
-        let reservation = held.json()["reservation_id"].as_str().unwrap_or_default().to_owned();
+        let Some(reservation) = held.as_ref().and_then(Value::as_str) else { return };
+        let key = Uuid::now_v7().to_string();
         for _ in 0..6 {
-            let door = self.fleet.door(Service::Product, &mut self.rng);
-            let request = door.request(Method::POST, &format!("/products/reservations/{reservation}/release"));
-            match self.ask("release", request.json(&json!({}))).await {
+            match self.change("release", &format!("/products/reservations/{reservation}/release"), &key, &json!({})).await {
                 Some(answer) if answer.status == 200 => return,
                 Some(answer) => return self.log.violated(format!("release: {answer:?}")),
                 None => {}
@@ -332,6 +349,3 @@ impl Client {
         }
     }
 }
-
-/// Whether a delivery may be repeated under its key.
-pub const DELIVERIES_HAVE_KEYS: bool = false;

@@ -76,7 +76,7 @@ impl Log {
 }
 
 /// The kinds, each with its weight.
-const KINDS: [(&str, u32); 22] = [
+const KINDS: [(&str, u32); 23] = [
     ("kill", 8),
     ("stop", 3),
     ("freeze", 10),
@@ -90,6 +90,7 @@ const KINDS: [(&str, u32); 22] = [
     ("broker frozen", 3),
     ("database killed", 1),
     ("database frozen", 3),
+    ("database clock", 2),
     ("backends ended", 12),
     ("row locked", 8),
     ("consumer deleted", 2),
@@ -148,7 +149,7 @@ impl Actor {
             "kill" | "stop" | "freeze" | "clock" => self.member(kind).await,
             "black hole" | "one way" | "late" | "narrow" | "cut" | "cut at reply" => self.line(kind).await,
             "broker killed" | "broker frozen" => self.broker(kind).await,
-            "database killed" | "database frozen" => self.database(kind).await,
+            "database killed" | "database frozen" | "database clock" => self.database(kind).await,
             "backends ended" => self.backends(kind).await,
             "row locked" => self.row(kind).await,
             "consumer deleted" | "consumer held" => self.consumer(kind).await,
@@ -199,11 +200,16 @@ impl Actor {
             }
             _ => {
                 let Some(clock) = &member.clock else { return };
-                let offset = ["+1h", "-1h", "+1d", "-1d", "+0"][self.rng.usize(..5)];
-                self.log.fired(kind, format!("{} {offset}", member.name));
-                std::fs::write(clock, offset).expect("a file");
+                let offset = self.offset();
+                self.log.fired(kind, format!("{} {offset:+} s", member.name));
+                clock.step(offset).expect("stepped");
             }
         }
+    }
+
+    /// By how many seconds a clock is off.
+    fn offset(&mut self) -> i64 {
+        [3_600, -3_600, 86_400, -86_400, 0][self.rng.usize(..5)]
     }
 
     async fn line(&mut self, kind: &'static str) {
@@ -256,9 +262,12 @@ impl Actor {
     async fn database(&mut self, kind: &'static str) {
         let fleet = self.fleet.clone();
         let Ok(_guard) = fleet.database.try_lock() else { return };
-        let rest = self.for_up_to(2_000);
-        self.log.fired(kind, format!("for {rest:?}"));
+        let (rest, offset) = (self.for_up_to(2_000), self.offset());
+        self.log.fired(kind, if kind == "database clock" { format!("{offset:+} s") } else { format!("for {rest:?}") });
         let postgres = &fleet.system.stack.postgres;
+        if kind == "database clock" {
+            return postgres.step_clock(offset).expect("stepped");
+        }
         if kind == "database killed" {
             postgres.kill().expect("it ran");
             tokio::time::sleep(rest).await;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tests::{Door, Instance, Proxy, Service, Surroundings, System};
 use tokio::sync::Mutex;
 
-use crate::rows::faketime;
 use crate::soak::faults::Log;
 
 /// How long a process may take until it is ready, once everything is well again.
@@ -20,8 +19,8 @@ pub struct Member {
     pub name: String,
     pub instance: Arc<Instance>,
     pub lock: Mutex<()>,
-    /// The file that says what time it is for it.
-    pub clock: Option<std::path::PathBuf>,
+    /// The clock by which it lives, if not the machine's.
+    pub clock: Option<Arc<stack::Clock>>,
 }
 
 /// The system under chaos.
@@ -48,10 +47,12 @@ impl Fleet {
             .stack(|stack| {
                 stack.data = stack::Data::Persistent(data);
                 stack.postgres.durable = true;
+                stack.postgres.steppable_clock = true;
             })
             .linked()
             .start()
             .await;
+        let tools = stack::Options::for_tests().tools_dir;
         let logs = folder.join("logs");
         let clocks = folder.join("clocks");
         [&logs, &clocks].into_iter().for_each(|folder| fs::create_dir_all(folder).expect("a folder"));
@@ -61,17 +62,13 @@ impl Fleet {
             first.stop().await;
             for (number, instance) in [first, system.another(service)].into_iter().enumerate() {
                 let name = format!("{}-{}", service.name(), number + 1);
-                let mut environment =
-                    vec![("RUST_LOG".to_owned(), "info".to_owned()), ("RUST_BACKTRACE".to_owned(), "0".to_owned())];
                 // The second of each lives by another clock.
-                let clock = faketime().filter(|_| number == 1).map(|library| {
-                    let file = clocks.join(&name);
-                    fs::write(&file, "+0").expect("a file");
-                    environment.extend(crate::rows::clock_environment(library, &file));
-                    file
-                });
+                let clock = match number {
+                    0 => None,
+                    _ => stack::Clock::new(&tools, clocks.join(&name)).await.ok().map(Arc::new),
+                };
                 let log = Some(logs.join(format!("{name}.log")));
-                instance.surround(Surroundings { environment, log });
+                instance.surround(Surroundings { clock: clock.clone(), log });
                 instance.launch_binary();
                 instance.ready().await;
                 members.push(Member { name, instance, lock: Mutex::default(), clock });
@@ -97,9 +94,10 @@ impl Fleet {
     /// Everything is whole again, and every process is ready.
     pub async fn heal(&self) {
         self.system.heal_links();
+        let _ = self.system.stack.postgres.step_clock(0);
         for member in &self.members {
             if let Some(clock) = &member.clock {
-                let _ = fs::write(clock, "+0");
+                let _ = clock.step(0);
             }
             if !member.instance.is_running() {
                 member.instance.launch_binary();
