@@ -58,6 +58,8 @@ pub struct Moved {
     pub id: OrderId,
     /// Where it stands now.
     pub status: Status,
+    /// The sequence of its last entry now.
+    sequence: u32,
     /// The same as its customer sees it, where a customer asked.
     pub view: Option<View>,
     /// What the saga made of it.
@@ -180,7 +182,7 @@ impl Orders {
                 Some(plan) if Order::stages(*plan).is_none() => Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)),
                 _ => Outcome::Unreadable(why.clone()),
             };
-            return Some(Moved { id, status: *status, view: None, outcome, ended: false, kept: None });
+            return Some(Moved { id, status: *status, sequence: 0, view: None, outcome, ended: false, kept: None });
         }
         let Some(open) = self.open.get_mut(&id) else {
             tracing::warn!(order = %id, "an answer for an order nobody knows");
@@ -188,7 +190,7 @@ impl Orders {
         };
         let outcome = open.outcomes.pop_front().unwrap_or(Outcome::Nothing);
         let view = matches!(trigger, Trigger::Cancel(_)).then(|| open.row.view());
-        let mut moved = Moved { id, status: open.status(), view, outcome, ended: false, kept: None };
+        let mut moved = Moved { id, status: open.status(), sequence: open.row.sequence, view, outcome, ended: false, kept: None };
         if open.outcomes.is_empty() {
             moved.ended = open.ended;
             // To what has come to its end mostly nothing comes any more.
@@ -248,7 +250,7 @@ impl Handler for Advance {
                 metrics::ignored(reason);
                 tracing::debug!(order = %moved.id, ?trigger, reason, "changed nothing");
             }
-            self.waiting.wake(moved.id);
+            self.waiting.moved(moved.id, moved.sequence);
             if moved.ended {
                 metrics::ended(moved.status.as_str());
             }

@@ -23,6 +23,7 @@ use events::{OrderId, ProductId, Quantity, UserId};
 use saga::order::Order;
 use saga::{Verdict, Why};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,9 +33,10 @@ use crate::open::Outcome;
 use crate::place::{NewOrder, Place, Placing};
 use crate::store::{self, Filter};
 use crate::view::View;
+use crate::waiting;
 
-/// How often someone who waits looks for what another instance did.
-pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long someone who waits rests after a look that failed.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the routes need.
 pub struct Edge {
@@ -44,6 +46,8 @@ pub struct Edge {
     pub placing: GroupCommit<Place>,
     pub advance: Arc<Advance>,
     pub unit: UnitOfWork,
+    /// Streams that read at once. Thousands may wait for one order: when it moves they leave connections to others.
+    pub stream_reads: Semaphore,
     pub shutdown: CancellationToken,
     pub stuck_after: Duration,
 }
@@ -118,8 +122,10 @@ async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): J
     };
     let mut view = placed;
     if let Some(wait) = wait {
-        let place = place.filter(|_| !replayed).unwrap_or_else(|| edge.advance.waiting.join(view.id));
-        view = edge.wait_until_final(view, &place.moved, wait).await;
+        // Placed just now, it moves under the eyes of this place. One that was placed before may have moved unseen.
+        let mut place = place.filter(|_| !replayed).unwrap_or_else(|| edge.advance.waiting.join(view.id));
+        place.saw(1);
+        view = edge.wait_until_final(view, replayed, &mut place, wait).await;
     }
     let status = if wait.is_some() && view.status.is_final() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     let location = [(header::LOCATION, format!("/orders/{}", view.id))];
@@ -142,32 +148,36 @@ pub async fn find(database: &Database, id: OrderId) -> sqlx::Result<Option<View>
 }
 
 impl Edge {
-    /// Waits until an order is final, the time is up or the service stops.
-    async fn wait_until_final(&self, mut view: View, moved: &tokio::sync::Notify, wait: Duration) -> View {
+    /// Waits until an order is final, the time is up or the service stops. `unsure`: it may have moved since it was read.
+    async fn wait_until_final(&self, mut view: View, unsure: bool, place: &mut waiting::Place, wait: Duration) -> View {
         let deadline = tokio::time::Instant::now() + wait;
-        loop {
-            // Registered before the look, so that a move between the two is not missed.
-            let mut next = std::pin::pin!(moved.notified());
-            next.as_mut().enable();
+        let (mut look_first, mut failed) = (unsure, false);
+        while !view.status.is_final() {
+            if !std::mem::take(&mut look_first) {
+                tokio::select! {
+                    () = place.moved() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN), if failed => {}
+                    () = tokio::time::sleep_until(deadline) => break,
+                    () = self.shutdown.cancelled() => break,
+                }
+            }
             // In a task of its own, because it may outlast the waiting.
             let (database, id) = (self.database.clone(), view.id);
             let look = tokio::spawn(async move { find(&database, id).await });
             match tokio::time::timeout_at(deadline, look).await {
-                Ok(Ok(Ok(now))) => view = now.unwrap_or(view),
+                Ok(Ok(Ok(now))) => {
+                    view = now.unwrap_or(view);
+                    failed = false;
+                }
                 // The order is placed, whatever becomes of this look at it.
-                Ok(Ok(Err(error))) => tracing::debug!(order = %id, %error, "the order cannot be read; its client waits on"),
-                Ok(Err(_)) | Err(_) => return view,
-            }
-            if view.status.is_final() {
-                return view;
-            }
-            tokio::select! {
-                () = next => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = tokio::time::sleep_until(deadline) => return view,
-                () = self.shutdown.cancelled() => return view,
+                Ok(Ok(Err(error))) => {
+                    tracing::debug!(order = %id, %error, "the order cannot be read; its client waits on");
+                    failed = true;
+                }
+                Ok(Err(_)) | Err(_) => break,
             }
         }
+        view
     }
 }
 

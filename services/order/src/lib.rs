@@ -35,6 +35,7 @@ use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use saga::Patience;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::advance::{Advance, Trigger};
@@ -203,6 +204,8 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     let recent = Arc::new(Recent::default());
     let clock = SteadyClock::default();
     service.spawn(clock.clone().run(service.database(), service.shutdown()));
+    let waiting = Waiting::default();
+    service.spawn(waiting.clone().look(service.database(), service.shutdown()));
     let advance = Arc::new(Advance {
         database: service.database(),
         clock: clock.clone(),
@@ -210,7 +213,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         limit: settings.limit,
         payload_max,
         recent: recent.clone(),
-        waiting: Waiting::default(),
+        waiting,
     });
     let answers = vec![
         Source::new(USER_REPLIES_CONSUMER, Trigger::from_user),
@@ -238,6 +241,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         placing: service.group_commit(Arc::new(Place { database: service.database(), clock, timing: settings.timing, recent })),
         advance,
         unit: service.unit_of_work(),
+        stream_reads: Semaphore::new((settings.parts.database.database_connections as usize / 2).max(1)),
         shutdown: service.shutdown(),
         stuck_after,
     });

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Sse;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
 use chassis::database::Reader;
 use chassis::http::{Id, Problem};
 use events::OrderId;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
-use crate::edge::{Edge, LOOK_EVERY, find, not_found};
-use crate::store;
+use crate::edge::{Edge, LOOK_AGAIN, not_found};
+use crate::store::{self, HistoryPage, Served};
 use crate::waiting::Place;
 
 /// Often enough for proxies that close a silent connection after half a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// When a client whose connection broke comes again.
+const RETRY: Duration = Duration::from_secs(3);
 
 /// Entries read at once, and the bytes beyond which they are sent first: a slow client holds no more than these in memory.
 const ENTRIES: i64 = 200;
@@ -31,76 +34,127 @@ struct Follower {
     place: Place,
     /// The sequence of the last entry sent.
     last: u32,
+    /// What was found when it came, until that is sent.
+    first: Option<Found>,
+    /// Whether there is more than was read.
+    more: bool,
     ended: bool,
 }
 
+/// What there is of a history after an entry.
+struct Found {
+    entries: Vec<Served>,
+    /// Whether there are more that were not read.
+    more: bool,
+    /// The sequence of the order's last entry.
+    sequence: u32,
+    is_final: bool,
+}
+
 /// Sends the entries so far, then each as it comes. The id of an event is the entry's sequence, so a client that lost its connection goes
-/// on where it was (`Last-Event-ID`).
-pub async fn stream(
-    State(edge): State<Arc<Edge>>,
-    Id(order): Id<OrderId>,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    find(&edge.database, order).await?.ok_or_else(|| not_found(order))?;
-    let last = match headers.get("last-event-id") {
-        None => 0,
-        Some(value) => value
-            .to_str()
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| Problem::malformed("`Last-Event-ID` is not one this stream gave"))?,
-    };
-    let reader = Follower { place: edge.advance.waiting.join(order), edge, order, last, ended: false };
-    let events = stream::unfold(reader, |mut reader| async move {
-        let events = reader.next().await?;
-        Some((stream::iter(events.into_iter().map(Ok)), reader))
+/// on where it was (`Last-Event-ID`). Where nothing more will come it is told so with 204: an `EventSource` would ask for ever.
+pub async fn stream(State(edge): State<Arc<Edge>>, Id(order): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
+    let last = last_event_id(&headers)?;
+    let place = edge.advance.waiting.join(order);
+    let found = look(&edge, order, last).await?.ok_or_else(|| not_found(order))?;
+    if last > found.sequence {
+        return Err(unknown_id());
+    }
+    if found.is_final && last == found.sequence {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let follower = Follower { edge, order, place, last, first: Some(found), more: false, ended: false };
+    let events = stream::unfold((follower, true), |(mut follower, begins)| async move {
+        let events = follower.next(begins).await?;
+        Some((stream::iter(events.into_iter().map(Ok::<_, Infallible>)), (follower, false)))
     });
-    Ok(Sse::new(events.flatten()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let mut response = Sse::new(events.flatten()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would gather events until it has a block of them.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// The sequence of the last entry that a client has; 0 if it has none. Some clients send the header empty then.
+fn last_event_id(headers: &HeaderMap) -> Result<u32, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(0) };
+    let text = value.to_str().map_err(|_| unknown_id())?.trim();
+    if text.is_empty() {
+        return Ok(0);
+    }
+    // `parse` would take a sign, and no id of ours has one.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(unknown_id)
+}
+
+fn unknown_id() -> Problem {
+    Problem::malformed("`Last-Event-ID` is not one this stream gave")
+}
+
+/// What there is of an order's history after an entry; `None` where there is no such order.
+async fn look(edge: &Arc<Edge>, order: OrderId, last: u32) -> sqlx::Result<Option<Found>> {
+    let edge = edge.clone();
+    // In a task of its own, because its client may leave meanwhile.
+    let look = tokio::spawn(async move {
+        let _turn = edge.stream_reads.acquire().await;
+        let read = |mut db: Reader| async move {
+            // First the order, then its history: what made it final is then among the entries.
+            let Some((sequence, status)) = store::standing(&mut db, order).await? else { return Ok(None) };
+            let HistoryPage { entries, more } = store::history_page(&mut db, order, last, ENTRIES, BYTES).await?;
+            Ok(Some(Found { entries, more, sequence, is_final: status.is_final() }))
+        };
+        edge.database.read(read).await
+    });
+    look.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
+
+fn event(entry: Served) -> Event {
+    Event::default().id(entry.sequence.to_string()).event("entry").data(entry.json.get())
 }
 
 impl Follower {
-    /// The next entries, as soon as there are any; `None` once the order is final or the service stops.
-    async fn next(&mut self) -> Option<Vec<Event>> {
-        while !self.ended {
-            // Registered before the look, so that a move between the two is not missed.
-            let mut moved = std::pin::pin!(self.place.moved.notified());
-            moved.as_mut().enable();
-            match self.look().await {
-                Ok((entries, is_final)) => {
-                    self.ended = is_final;
-                    if let Some((last, _)) = entries.last() {
-                        self.last = *last;
-                        let event = |(sequence, json): &(u32, String)| {
-                            Event::default().id(sequence.to_string()).event("entry").data(json)
-                        };
-                        return Some(entries.iter().map(event).collect());
-                    }
-                }
-                // The connection stays: the client would only come back.
-                Err(error) => tracing::debug!(%error, "the history cannot be read"),
+    /// The next events, as soon as there are any; `None` once the order is final or the service stops. A stream begins with the time after
+    /// which a client whose connection broke may come again.
+    async fn next(&mut self, begins: bool) -> Option<Vec<Event>> {
+        while let Some(found) = self.find().await {
+            self.place.saw(found.sequence);
+            self.last = found.entries.last().map_or(self.last, |entry| entry.sequence);
+            self.more = found.more;
+            self.ended = found.is_final && !found.more;
+            let mut events: Vec<Event> = found.entries.into_iter().map(event).collect();
+            if begins {
+                let first = if events.is_empty() { Event::default() } else { events.remove(0) };
+                events.insert(0, first.retry(RETRY));
             }
-            if self.ended {
-                break;
-            }
-            tokio::select! {
-                () = moved => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                () = self.edge.shutdown.cancelled() => return None,
+            if !events.is_empty() {
+                return Some(events);
             }
         }
         None
     }
 
-    /// The entries after the last one sent, and whether the order was final when they were read.
-    async fn look(&self) -> sqlx::Result<(Vec<(u32, String)>, bool)> {
-        // First the order, then its history: what made it final is then among the entries.
-        let (order, last) = (self.order, self.last);
-        let read = |mut db: Reader| async move {
-            let view = store::get(&mut db, order).await?;
-            Ok((view, store::history_page(&mut db, order, last, ENTRIES, BYTES).await?))
-        };
-        let (view, store::HistoryPage { entries, more }) = self.edge.database.read(read).await?;
-        let entries = entries.into_iter().map(|entry| (entry.sequence, String::from(Box::<str>::from(entry.json)))).collect();
-        Ok((entries, !more && view.is_none_or(|view| view.status.is_final())))
+    /// What there is, once there may be something new.
+    async fn find(&mut self) -> Option<Found> {
+        if let Some(found) = self.first.take() {
+            return Some(found);
+        }
+        let mut failed = false;
+        while !self.ended {
+            if !self.more {
+                tokio::select! {
+                    () = self.place.moved() => {}
+                    () = tokio::time::sleep(LOOK_AGAIN), if failed => {}
+                    () = self.edge.shutdown.cancelled() => return None,
+                }
+            }
+            match look(&self.edge, self.order, self.last).await {
+                Ok(found) => return found,
+                // The connection stays: the client would only come back.
+                Err(error) => tracing::debug!(%error, "the history cannot be read"),
+            }
+            (self.more, failed) = (false, true);
+        }
+        None
     }
 }

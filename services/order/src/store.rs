@@ -45,7 +45,7 @@ use crate::recent::Kept;
 use crate::view::{Row, View};
 
 pub use cancellations::{cancelled, keep_cancelled};
-pub use history::{HistoryPage, HistoryRow, history, history_page};
+pub use history::{HistoryPage, HistoryRow, Served, history, history_page};
 use history::{entries_of, with_entries};
 pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};
 use rows::readable;
@@ -244,6 +244,21 @@ pub async fn due(
 /// One order.
 pub async fn get(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<View>> {
     sqlx::query_as(concat!("select ", view_columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
+}
+
+/// Where an order stands: the sequence of its last entry, and its status.
+pub async fn standing(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<(u32, Status)>> {
+    let row: Option<(i32, String)> =
+        sqlx::query_as("select sequence, status from orders where id = $1").bind(id.0).fetch_optional(db).await?;
+    row.map(|(sequence, status)| Ok((sequence.unsigned_abs(), status.parse().map_err(corrupt)?))).transpose()
+}
+
+/// The sequence of each order's last entry.
+pub async fn sequences(db: &mut PgConnection, ids: &[OrderId]) -> sqlx::Result<Vec<(OrderId, u32)>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<(Uuid, i32)> =
+        sqlx::query_as("select id, sequence from orders where id = any($1)").bind(ids).fetch_all(db).await?;
+    Ok(rows.into_iter().map(|(id, sequence)| (OrderId(id), sequence.unsigned_abs())).collect())
 }
 
 /// Which orders to list.

@@ -78,3 +78,33 @@ async fn a_service_that_stops_lets_nobody_wait() {
     system.start(Service::Product).await;
     assert_eq!(system.audit().await.confirmed, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_at_one_instance_learns_of_an_end_at_another() {
+    let system = System::builder().without(Service::User).start().await;
+    let second = system.start_second(Service::Order).await;
+    let (user, product) = (events::UserId(uuid::Uuid::now_v7()), system.create_product(100, 100).await);
+    let (door, body) = (system.door(Service::Order), order_body(user, &[(product, 1)]));
+    let key = uuid::Uuid::now_v7().to_string();
+    let request = |door: &Door| {
+        let request = door.request(Method::POST, "/orders").header("prefer", "wait=30").header("idempotency-key", &key);
+        tokio::spawn(answer(request.json(&body)))
+    };
+    let first = request(&door);
+    let order = tests::eventually(Duration::from_secs(10), || async {
+        let found = sqlx::query_scalar::<_, uuid::Uuid>("select id from orders").fetch_optional(&system.order_db).await.unwrap();
+        found.map(events::OrderId).ok_or("not placed")
+    })
+    .await;
+    // The same again waits for the same order, also where it was not placed.
+    let again = [request(&door), request(&second.door())];
+    second.door().post(&format!("/orders/{order}/cancel"), &serde_json::json!({})).await.expect(202);
+    for (waiting, replayed) in std::iter::once((first, "")).chain(again.into_iter().map(|again| (again, "true"))) {
+        let waited = waiting.await.unwrap();
+        let last = waited.expect(201);
+        assert_eq!((&last["id"], &last["status"]), (&order.to_string().into(), &"cancelled".into()));
+        assert_eq!(waited.header("idempotency-replayed"), replayed);
+    }
+    system.start(Service::User).await;
+    assert_eq!(system.audit().await.cancelled, 1);
+}
