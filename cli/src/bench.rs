@@ -39,7 +39,9 @@ use self::run::Bench;
 use self::target::{Target, Where};
 use crate::audit::{Books, Check};
 use crate::client::Gateway;
+use crate::confirm;
 use crate::output::{Format, Output, tell, write_out};
+use crate::system::announce;
 use crate::up::stop_signal;
 
 /// Shown under `waybill bench -h`.
@@ -47,7 +49,7 @@ pub const EXAMPLES: &str = "Examples:
   waybill bench --up
   waybill bench --up --concurrency 1,64,256,1024 --report bench.html
   waybill bench --up --rate 1000,2000,4000,8000 --report overload.html
-  waybill bench --order-url http://127.0.0.1:8083 --seconds 30 -o jsonl";
+  waybill bench --order-url http://127.0.0.1:8083 --seconds 30 --yes -o jsonl";
 
 /// Shown under `waybill bench --help`.
 pub const LONG_HELP: &str =
@@ -64,7 +66,7 @@ CPU is what each process used in the measured seconds, divided by the orders tha
 apart. The floor is what the same messages and rows cost with no service around them.
 On the machine of a running system the processes are found by the ports they listen on; elsewhere they are left out.
 
-Users, products and orders are made and stay: measure a system you can throw away.
+Users, products and orders are made and stay: measure a system you can throw away. Of a running system it says what will stay, and asks.
 
 Exit status: 0 done, 1 failed or the audit found something, 2 wrong usage.
 
@@ -75,8 +77,8 @@ Examples:
   waybill bench --up --hot --seconds 20 --runs 3
   waybill bench --up --sync always --instances 2 -o jsonl
   waybill bench --up --baskets baskets.ndjson.gz --basket-products products.ndjson.gz
-  waybill bench --order-url http://127.0.0.1:8083 --seconds 30 -o jsonl
-  waybill bench --via-gateway --concurrency 64 --audit=false";
+  waybill bench --order-url http://127.0.0.1:8083 --seconds 30 --yes -o jsonl
+  waybill bench --via-gateway --concurrency 64 --audit=false --yes";
 
 /// What to measure, and how.
 #[derive(Debug, clap::Args)]
@@ -139,6 +141,8 @@ pub struct Args {
     /// Write a page with charts of all runs.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    confirm: confirm::Args,
 }
 
 impl Args {
@@ -173,7 +177,21 @@ impl Args {
         goods: &Goods,
         gateway: &dyn Fn() -> anyhow::Result<reqwest::Url>,
     ) -> anyhow::Result<(Vec<Run>, Context, Option<Vec<Check>>)> {
+        if !self.place.up {
+            self.confirm.check()?;
+        }
         let target = self.place.target(gateway).await?;
+        if !self.place.up {
+            let doors: Vec<&str> = target.doors.iter().map(reqwest::Url::as_str).collect();
+            announce("running system", &doors);
+            tell(&format!(
+                "It will keep {} users, {} products and every order of {} s of load: they cannot be taken away again.",
+                self.users,
+                goods.wares.len(),
+                (self.warmup + self.seconds).as_secs_f64().ceil() * self.modes().len() as f64
+            ));
+            anyhow::ensure!(self.confirm.ask("Measure it?")?, "not measured");
+        }
         let measured = tokio::select! {
             measured = self.on(&target, goods) => measured,
             error = target.failed() => Err(error),

@@ -1,11 +1,12 @@
 //! How things are printed: a table for people, JSON and JSON lines for programs. The one place that writes data to stdout.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
+use events::hidden;
 use serde::Serialize;
 
 use crate::args::Usage;
@@ -82,7 +83,7 @@ impl Output {
     pub fn document(self, thing: &impl Serialize) -> io::Result<()> {
         let text =
             if self.format == Format::Jsonl { serde_json::to_string(thing)? } else { serde_json::to_string_pretty(thing)? };
-        write_out(&text)
+        write_json(&text)
     }
 }
 
@@ -107,13 +108,30 @@ pub fn time(moment: DateTime<Utc>) -> String {
 }
 
 /// Writes text and a line end to stdout. Unlike `println!` a closed pipe is an error, which [`fail`] makes a quiet end.
+///
+/// Everything for people goes through here or [`tell`], so nothing that came from outside can steer the terminal. What it could do with a line
+/// end is kept from it by [`plain`], field by field.
 pub fn write_out(text: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{text}")
+    writeln!(io::stdout().lock(), "{}", lines(text))
+}
+
+/// Writes JSON and a line end to stdout. What does not show is written as JSON writes it: `\u202e`.
+pub fn write_json(text: &str) -> io::Result<()> {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = 0;
+    for (at, c) in hidden(text).filter(|(_, c)| *c != '\n') {
+        safe += &text[rest..at];
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            safe += &format!("\\u{unit:04x}");
+        }
+        rest = at + c.len_utf8();
+    }
+    writeln!(io::stdout().lock(), "{safe}{}", &text[rest..])
 }
 
 /// Writes a line to stderr. Unlike `eprintln!` it does not panic when nobody reads.
 pub fn tell(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", lines(text));
 }
 
 /// Tells why the command failed, and its exit status: 2 for wrong usage, else 1. A reader of stdout that has seen enough
@@ -131,6 +149,10 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
 fn bare() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    // On a terminal a long cell goes on in the next line; in a pipe a row is a line.
+    if let Some(columns) = width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
     table
 }
 
@@ -139,9 +161,35 @@ fn trim(table: &Table) -> String {
     table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// One line without control characters: what a customer typed must not move the cursor of whoever lists it.
+/// One line of what shows: what a customer typed must not move the cursor of whoever lists it, nor forge a line.
 pub fn plain(text: String) -> String {
-    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
+    without(text, |_| true)
+}
+
+/// The same of several lines.
+fn lines(text: &str) -> String {
+    without(text.to_owned(), |c| c != '\n')
+}
+
+fn without(text: String, taken: impl Fn(char) -> bool) -> String {
+    let mut found = hidden(&text).filter(|(_, c)| taken(*c)).peekable();
+    if found.peek().is_none() {
+        return text.clone();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = 0;
+    for (at, c) in found {
+        shown += &text[rest..at];
+        shown.push(' ');
+        rest = at + c.len_utf8();
+    }
+    shown + &text[rest..]
+}
+
+/// How many columns the terminal has; `None` where stdout is none, and nothing is cut or wrapped.
+pub fn width() -> Option<u16> {
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col;
+    (io::stdout().is_terminal() && columns >= 40).then_some(columns)
 }
 
 #[cfg(test)]
@@ -164,6 +212,13 @@ mod tests {
     #[test]
     fn an_empty_list_is_its_header() {
         assert_eq!(table(&["ID", "NAME"], []), "ID  NAME");
+    }
+
+    #[test]
+    fn what_does_not_show_reaches_no_terminal_and_json_stays_json() {
+        assert_eq!(plain("a\u{9b}b\u{202e}c\u{2028}d\ne\u{200b}".to_owned()), "a b c d e ");
+        assert_eq!(lines("a\u{1b}[2J\nb\r\u{feff}c"), "a [2J\nb  c");
+        assert_eq!(plain("\u{1f469}\u{200d}\u{1f680} Größe".to_owned()), "\u{1f469}\u{200d}\u{1f680} Größe");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::output::plain;
+
 /// Why a request brought no answer.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -146,15 +148,15 @@ impl Body {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.body.title, self.status.as_u16())?;
+        write!(f, "{} ({})", plain(self.body.title.clone()), self.status.as_u16())?;
         // Of a single wrong field the detail says what the field's own line says.
         let repeats =
             |detail: &str| matches!(&*self.body.errors, [only] if detail == format!("{}: {}", only.pointer, only.detail));
         if let Some(detail) = self.body.detail.as_deref().filter(|detail| !repeats(detail)) {
-            write!(f, "\n  {detail}")?;
+            write!(f, "\n  {}", plain(detail.to_owned()))?;
         }
         for FieldError { pointer, detail } in &self.body.errors {
-            write!(f, "\n  {pointer}: {detail}")?;
+            write!(f, "\n  {}", plain(format!("{pointer}: {detail}")))?;
         }
         if let Some(id) = &self.request_id {
             write!(f, "\n  request id: {id}")?;

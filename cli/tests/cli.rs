@@ -71,6 +71,10 @@ fn wrong_usage_is_2_and_asks_the_gateway_nothing() {
         &["order", "submit", "--user", USER, "--item", ITEM, "--no-wait", "--wait", "3"],
         &["order", "list", "--status", "lost"],
         &["import", "--products", "-", "--baskets", "-"],
+        &["order", "submit", "--user", USER, "--item", ITEM, "--wait", "18446744073709551615"],
+        &["order", "cancel", USER, "--wait=86401"],
+        // It would leave things on a running system, and nobody can be asked.
+        &["bench"],
     ] {
         let (code, stdout, stderr) = run(&nowhere(), args);
         assert_eq!(code, Some(2), "{args:?}: {stderr}");

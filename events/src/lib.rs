@@ -21,11 +21,11 @@ pub mod user;
 mod vocabulary;
 
 pub use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, DecodeError, split_batch};
-pub use ids::{OrderId, ProductId, ReservationId, UserId};
+pub use ids::{NotAnId, OrderId, ProductId, ReservationId, UserId};
 pub use iso_currency::Currency;
 pub use money::{Money, MoneyError};
 pub use product::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
-pub use text::{Description, Email, Name, TextError};
+pub use text::{Description, Email, Name, TextError, hidden};
 pub use trace::TraceParent;
 pub use vocabulary::{Data, Message};

@@ -1,5 +1,12 @@
-//! Text that came from outside: trimmed, of bounded length, without control characters.
+//! Text that came from outside: trimmed, of bounded length, without characters that do not show or that change how others show.
+//!
+//! Joiners (U+200C, U+200D) and variation selectors (U+FE0E, U+FE0F) are letters to some scripts and parts of many emoji, so they may follow a
+//! visible character that is not ASCII; in an e-mail address nothing hidden may stand at all.
 
+use icu_casemap::CaseMapper;
+use icu_normalizer::ComposingNormalizer;
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,8 +21,8 @@ pub enum TextError {
         /// The most.
         max: usize,
     },
-    /// Holds a control character, which could forge a log line or a terminal sequence.
-    #[error("must not hold control characters")]
+    /// Holds a character that could forge a log line or a terminal sequence, or that makes two texts look the same.
+    #[error("must not hold control characters, nor others that do not show")]
     Control,
     /// Not of the form `name@host`.
     #[error("is not an e-mail address")]
@@ -27,10 +34,47 @@ fn checked(text: &str, min: usize, max: usize) -> Result<String, TextError> {
     if !(min..=max).contains(&text.chars().count()) {
         return Err(TextError::Length { min, max });
     }
-    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+    if hidden(text).any(|(_, c)| c != '\n' && c != '\t') {
         return Err(TextError::Control);
     }
     Ok(text.to_owned())
+}
+
+/// The characters of a text that do not show, or that change how others show, with where they are: control, format (directions, joiners where
+/// they join nothing), line and paragraph separators, fillers, and what Unicode leaves to private agreement. Lines and tabs are among them.
+pub fn hidden(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut before = None;
+    text.char_indices().filter(move |(at, c)| {
+        let joins = matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}') && before.is_some_and(|c: char| !c.is_ascii());
+        // The selector of a keycap follows a digit: 1, U+FE0F, U+20E3.
+        let keycap = *c == '\u{fe0f}' && text[at + c.len_utf8()..].starts_with('\u{20e3}');
+        let hides = hides(*c) && !joins && !keycap;
+        // A selector may be followed by a joiner, in many an emoji.
+        before = (!hides).then_some(*c);
+        hides
+    })
+}
+
+fn hides(c: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, PrivateUse, Surrogate};
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    let noncharacter = matches!(u32::from(c), 0xfdd0..=0xfdef) || u32::from(c) & 0xfffe == 0xfffe;
+    matches!(category, Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | Surrogate)
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+        || noncharacter
+}
+
+impl Email {
+    /// What two spellings of one address have in common: compatible characters are one (NFKC), and so are upper and lower case, by Unicode's case
+    /// folding. Two addresses with the same key are the same.
+    pub fn key(&self) -> String {
+        let compose = ComposingNormalizer::new_nfkc();
+        let folded = CaseMapper::new().fold_string(&compose.normalize(&self.0)).into_owned();
+        compose.normalize(&folded).into_owned()
+    }
 }
 
 macro_rules! texts {
@@ -83,6 +127,9 @@ fn one_line(text: String) -> Result<String, TextError> {
 }
 
 fn email(text: String) -> Result<String, TextError> {
+    if text.chars().any(hides) {
+        return Err(TextError::Control);
+    }
     let well_formed = !text.contains(char::is_whitespace)
         && text.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
     if well_formed { Ok(text) } else { Err(TextError::Email) }
@@ -114,5 +161,49 @@ mod tests {
         for wrong in ["ada", "@example.com", "ada@", "a b@c", "a@b@c"] {
             assert_eq!(Email::new(wrong), Err(TextError::Email), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_does_not_show_is_refused_by_its_property() {
+        // Directions, zero widths, separators, soft hyphen, fillers, tags, private use, noncharacters, C1.
+        for c in "\u{202e}\u{2066}\u{200f}\u{061c}\u{200b}\u{2060}\u{feff}\u{2028}\u{2029}\u{ad}\u{3164}\u{115f}\u{180e}\u{e0041}\u{e000}\u{fffe}\u{9b}\u{85}\u{7f}\u{fff9}".chars() {
+            assert_eq!(Name::new(&format!("a{c}b")), Err(TextError::Control), "{c:?}");
+            assert_eq!(Description::new(&format!("a{c}b")), Err(TextError::Control), "{c:?}");
+            assert_eq!(Email::new(&format!("a{c}b@c")), Err(TextError::Control), "{c:?}");
+        }
+        // A joiner that joins nothing is a zero width like any other.
+        for text in ["a\u{200d}b", "a\u{200c}b", "a\u{fe0f}b", "\u{200d}\u{e9}"] {
+            assert_eq!(Name::new(text), Err(TextError::Control), "{text:?}");
+        }
+        for text in [
+            "\u{1f469}\u{200d}\u{1f680}",
+            "\u{2764}\u{fe0f}\u{200d}\u{1f525}",
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}",
+            "1\u{fe0f}\u{20e3}",
+            "Ada Ωmega 界 e\u{301}",
+        ] {
+            assert!(Name::new(text).is_ok(), "{text:?}");
+        }
+        assert_eq!(Email::new("\u{e9}\u{200d}@c"), Err(TextError::Control));
+        assert_eq!(Name::new("\u{3000}Ada\u{a0}").unwrap().as_str(), "Ada", "Unicode's white space is trimmed");
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_any_case_and_normal_form() {
+        let key = |text: &str| Email::new(text).unwrap().key();
+        for (one, other) in [
+            ("Ada@Example.COM", "ada@example.com"),
+            ("Stra\u{df}e@x", "STRASSE@X"),
+            ("\u{c9}@x", "e\u{301}@x"),
+            ("\u{ff21}da@x", "ada@x"),
+            ("\u{3a3}\u{3a3}@x", "\u{3c3}\u{3c2}@x"),
+            ("\u{fb01}n@x", "FIN@x"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} {other}");
+        }
+        // Turkish letters without a dot are letters of their own.
+        assert_ne!(key("\u{131}@x"), key("i@x"));
+        assert_eq!(key("I@x"), "i@x");
+        assert_ne!(key("\u{e9}@x"), key("e@x"));
     }
 }

@@ -10,7 +10,7 @@ use reqwest::Method;
 use super::select::Select;
 use super::{Place, source};
 use crate::client::{Gateway, Pieces};
-use crate::output::{tell, write_out};
+use crate::output::{tell, write_json};
 use crate::problem::Failure;
 use crate::progress::Progress;
 
@@ -45,7 +45,7 @@ impl Args {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let service = self.place.service()?;
         match self.order {
-            Some(order) => write_out(&source::line_from_service(&service, order).await?)?,
+            Some(order) => write_json(&source::line_from_service(&service, order).await?)?,
             None => all(&service, &self.select).await?,
         }
         Ok(ExitCode::SUCCESS)

@@ -6,7 +6,15 @@ use saga::{Entry, Message, Progress, State, Waybill};
 
 use super::view::is_final;
 use super::words;
+use crate::output::{plain, width};
 use crate::{age, price};
+
+/// What a line of the timeline takes, with what is sent.
+const WIDE: u16 = 180;
+
+fn is_narrow() -> bool {
+    width().is_some_and(|columns| columns < WIDE)
+}
 
 /// A timeline in the making: it remembers what the next line is measured against.
 pub struct Timeline {
@@ -34,12 +42,18 @@ impl Timeline {
         let lines = words::count(items.len() as u64, "line", "lines");
         let pieces = words::count(pieces, "piece", "pieces");
         let text = format!("order {id}, {lines}, {pieces}\nuser  {user_id}\nplan  version {plan}\n");
+        if is_narrow() {
+            return text.trim_end().to_owned() + "\n";
+        }
         let header = format!("{:>4}  {:<24}  {:>12}  {:<50}  {:<36}  SENT", "#", "TIME", "ELAPSED", "WHAT CAME", "DECIDED");
         format!("{text}\n{header}")
     }
 
     /// The line of the next entry.
     pub fn line(&mut self, entry: &Entry<Order>) -> String {
+        if is_narrow() {
+            return self.lines(entry);
+        }
         let elapsed = self.last.map(|last| format!("+{}", age::show(entry.time - last))).unwrap_or_default();
         let line = format!(
             "{:>4}  {}  {elapsed:>12}  {:<50}  {:<36}  {}",
@@ -51,6 +65,20 @@ impl Timeline {
         );
         self.count(entry);
         line.trim_end().to_owned()
+    }
+
+    /// The same in as many lines as a narrow terminal needs: what came, then what was decided and sent.
+    fn lines(&mut self, entry: &Entry<Order>) -> String {
+        let elapsed = self.last.map(|last| format!("  +{}", age::show(entry.time - last))).unwrap_or_default();
+        let time = entry.time.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let mut text = format!("{:>4}  {time}{elapsed}\n      {}", entry.sequence, words::came(&entry.message));
+        text += &format!("\n      {}", words::decided(&self.before, entry.decision, &entry.state));
+        let sent = words::sent(&entry.sent, &entry.state);
+        if !sent.is_empty() {
+            text += &format!("\n      sent: {sent}");
+        }
+        self.count(entry);
+        text
     }
 
     fn count(&mut self, entry: &Entry<Order>) {
@@ -89,7 +117,7 @@ impl Timeline {
         let commands = words::count(self.commands.into(), "command", "commands");
         text += &format!(": {entries}, {commands}{repeated}");
         if let Some(reason) = Order::reason(state) {
-            text += &format!("\nreason: {}: {}", words::name(reason.code), reason.detail);
+            text += &format!("\nreason: {}: {}", words::name(reason.code), plain(reason.detail.clone()));
             for line in &reason.items {
                 let available =
                     line.available.map_or_else(|| "no such product".to_owned(), |pieces| format!("{pieces} available"));

@@ -199,7 +199,11 @@ impl<H: Handler> Loop<H> {
         let mut results = match results {
             Ok(results) => results.into_iter(),
             Err(failure) => {
-                tracing::warn!(handler = H::NAME, error = ?failure.error(), "the database is in trouble; trying again");
+                tracing::warn!(
+                    handler = H::NAME,
+                    error = format!("{:#}", failure.error()),
+                    "the database is in trouble; trying again"
+                );
                 for received in batch {
                     settle(&received.delivery, again(received.origin.deliveries())).await;
                 }

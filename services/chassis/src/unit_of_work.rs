@@ -182,7 +182,11 @@ impl UnitOfWork {
             }
             Err(failure) if items.len() == 1 => Ok(vec![Err(failure)]),
             Err(failure) => {
-                tracing::warn!(error = ?failure.error(), items = items.len(), "a batch failed; trying its items alone");
+                tracing::warn!(
+                    error = format!("{:#}", failure.error()),
+                    items = items.len(),
+                    "a batch failed; trying its items alone"
+                );
                 Ok(self.one_by_one(None, handler, items).await)
             }
         }

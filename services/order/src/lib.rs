@@ -96,7 +96,7 @@ pub struct HistoryLimit {
     pub history_max_entries: u32,
 
     /// The same in bytes. A nats-server takes messages of 1 MiB at its own defaults, and an order's last event carries its history.
-    #[arg(long, env = "WAYBILL_HISTORY_MAX_BYTES", default_value_t = 768 * 1024, value_parser = clap::value_parser!(u64).range(65536..))]
+    #[arg(long, env = "WAYBILL_HISTORY_MAX_BYTES", default_value_t = 768 * 1024, value_parser = clap::value_parser!(u64).range(65_536..=1 << 30))]
     pub history_max_bytes: u64,
 }
 

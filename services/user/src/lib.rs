@@ -2,6 +2,7 @@
 
 mod edge;
 mod handler;
+mod keys;
 mod store;
 
 pub use handler::judge;
@@ -62,6 +63,7 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
     service.consume(vec![Source::new(USER_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Validate));
+    service.spawn(keys::fill(service.database(), service.shutdown()));
     let edge = edge::Edge {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),

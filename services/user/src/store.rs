@@ -30,16 +30,18 @@ impl FromRow<'_, PgRow> for Stored {
 pub async fn insert(tx: &mut PgConnection, new: &[&NewUser]) -> sqlx::Result<Vec<User>> {
     let ids: Vec<Uuid> = new.iter().map(|user| user.id.0).collect();
     let emails: Vec<&str> = new.iter().map(|user| user.email.as_str()).collect();
+    let email_keys: Vec<String> = new.iter().map(|user| user.email.key()).collect();
     let names: Vec<&str> = new.iter().map(|user| user.name.as_str()).collect();
     let keys: Vec<Option<&str>> = new.iter().map(|user| user.key.as_deref()).collect();
     let requests: Vec<Option<Value>> = new.iter().map(|user| user.key.is_some().then(|| user.request())).collect();
     let rows: Vec<Stored> = sqlx::query_as(
-        "insert into users (id, email, name, idempotency_key, request) \
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::jsonb[]) \
+        "insert into users (id, email, email_key, name, idempotency_key, request) \
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[]) \
          on conflict do nothing returning id, email, name, active, created_at",
     )
     .bind(ids)
     .bind(emails)
+    .bind(email_keys)
     .bind(names)
     .bind(keys)
     .bind(requests)
@@ -69,6 +71,28 @@ pub async fn update(tx: &mut PgConnection, change: &Change) -> sqlx::Result<Opti
     .fetch_optional(tx)
     .await?;
     Ok(row.map(|row| row.0))
+}
+
+/// Users whose address has no key yet.
+pub async fn without_email_key(tx: &mut PgConnection, rows: i64) -> sqlx::Result<Vec<(Uuid, String)>> {
+    sqlx::query_as("select id, email from users where email_key is null order by id limit $1 for update skip locked")
+        .bind(rows)
+        .fetch_all(tx)
+        .await
+}
+
+/// Sets the key. Where another user has it, both were taken before addresses were compared by it, and both stay: the key of this one bears its id.
+pub async fn set_email_key(tx: &mut PgConnection, id: Uuid, key: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update users set email_key = case when exists (select 1 from users as other where other.email_key = $2) \
+                                           then $2 || ' ' || id else $2 end \
+         where id = $1 and email_key is null",
+    )
+    .bind(id)
+    .bind(key)
+    .execute(tx)
+    .await
+    .map(drop)
 }
 
 /// Which of these users there are, and whether each is active.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use events::OrderId;
 use serde_json::{Value, json};
 use tests::{Service, System, eventually};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -279,4 +279,39 @@ async fn events_are_told_from_the_past_and_live() {
         system.create_user(true).await
     });
     assert!(live.expect(0).contains("user     created"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_of_events_waits_for_a_broker_that_restarts_and_misses_nothing() {
+    let system = System::builder().impatient().never_giving_up().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(9, 100).await);
+    let before = system.submit(user, &[(product, 1)]).await;
+    assert_eq!(system.wait_final(before).await["status"], "confirmed");
+    let mut command = Command::new(binary());
+    command.args(["events", "tail", "--since", "1h", "--limit", "4", "-o", "jsonl"]).env("NATS_URL", system.stack.nats.url());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("it starts");
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next = async || -> Value {
+        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await.expect("in time").expect("text");
+        serde_json::from_str(&line.expect("a line")).expect("JSON")
+    };
+    for kind in ["waybill.order.placed.v1", "waybill.order.confirmed.v1"] {
+        let event = next().await;
+        assert_eq!((&event["type"], &event["subject"]), (&kind.into(), &before.to_string().into()));
+    }
+    system.stack.nats.kill().expect("it runs");
+    let after = system.submit(user, &[(product, 1)]).await;
+    system.stack.nats.restart().await.expect("it starts again");
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let event = next().await;
+        assert_eq!(event["subject"], after.to_string());
+        kinds.push(event["type"].clone());
+    }
+    kinds.sort_by_key(Value::to_string);
+    assert_eq!(kinds, ["waybill.order.confirmed.v1", "waybill.order.placed.v1"]);
+    let output = child.wait_with_output().await.expect("it ends");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && stderr.contains("waiting for it"), "{stderr}");
 }

@@ -1,7 +1,9 @@
 //! The contract of /users.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use tests::{Service, System, id};
+use tests::{Service, System, eventually, id};
 use uuid::Uuid;
 
 use crate::shape::{fields, long, recent, v7};
@@ -134,4 +136,33 @@ async fn a_user_who_is_not_there_is_missing_and_an_id_that_is_none_is_malformed(
             door.patch(&format!("/users/{wrong}"), &json!({ "active": false })).await.problem(400, "malformed");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_one_in_every_spelling_also_where_an_older_build_wrote_it() {
+    let system = System::new().await;
+    let door = system.door(Service::User);
+    let create = |email: &str| {
+        let (door, body) = (door.clone(), json!({"email": email, "name": "Ada"}));
+        async move { door.post("/users", &body).await.status }
+    };
+    for (email, again) in [("Stra\u{df}e@x.example", "STRASSE@X.example"), ("\u{c9}@x.example", "e\u{301}@x.example")] {
+        assert_eq!((create(email).await, create(again).await), (201, 409), "{email} {again}");
+    }
+    assert_eq!((create("i@x.example").await, create("\u{131}@x.example").await, create("I@x.example").await), (201, 201, 409));
+    for hidden in ["a\u{200b}@x.example", "a\u{202e}@x.example", "a\u{200d}@x.example"] {
+        assert_eq!(create(hidden).await, 422, "{hidden:?}");
+    }
+    // As the build before this one writes them, two of them the same to this one.
+    for email in ["\u{d6}@old.example", "o\u{308}@OLD.example"] {
+        let insert = sqlx::query("insert into users (id, email, name) values ($1, $2, 'Ada')").bind(Uuid::now_v7()).bind(email);
+        insert.execute(&system.user_db).await.expect("the older build's statement still works");
+    }
+    eventually(Duration::from_secs(30), || async {
+        let count = sqlx::query_scalar::<_, i64>("select count(*) from users where email_key is null");
+        let left = count.fetch_one(&system.user_db).await.map_err(|error| error.to_string())?;
+        if left == 0 { Ok(()) } else { Err(format!("{left} without a key")) }
+    })
+    .await;
+    assert_eq!(create("\u{f6}@old.example").await, 409);
 }

@@ -77,7 +77,7 @@ impl<T> Received<T> {
                 Err(Failure::Busy(_)) => busy.push(place),
                 Err(Failure::Item(error)) if self.origin.deliveries() >= MAX_DELIVERIES => failed.push((index, error)),
                 Err(failure) => {
-                    tracing::warn!(message = %self.origin, index, error = ?failure.error(), "failed; trying again");
+                    tracing::warn!(message = %self.origin, index, error = format!("{:#}", failure.error()), "failed; trying again");
                     return (Verdict::Again, Vec::new());
                 }
             }
