@@ -64,7 +64,11 @@ impl Watch {
             Ok(Ok(response)) if method == Method::OPTIONS => options(response),
             Ok(Ok(response)) => self.seated(response),
             Ok(Err(panic)) => panicked(&*panic),
-            Err(_) => Problem::timed_out().into_response(),
+            Err(_) if method.is_safe() => Problem::timed_out().into_response(),
+            Err(_) => {
+                let detail = "the request took too long; it may have been carried out or not".to_owned();
+                Problem { detail, ..Problem::timed_out() }.into_response()
+            }
         }
     }
 
