@@ -24,12 +24,15 @@ impl Report {
         Self { seed, out, commit: commit(), rows: Vec::new() }
     }
 
-    /// One row more.
+    /// One row more. What there is so far is written at once: a run that is ended by force has not been for nothing.
     pub fn add(&mut self, row: &'static Row, counted: Counted) {
         if let Some(violation) = &counted.violation {
             eprintln!("  {}: FAILED: {violation}", row.number);
         }
         self.rows.push((row, counted));
+        if let Err(error) = self.write(&self.markdown()) {
+            eprintln!("error: the results could not be written to {}: {error}", self.out.display());
+        }
     }
 
     /// Prints and writes everything. Fails where a row did.
@@ -46,9 +49,6 @@ impl Report {
             self.rows.len(),
             took.as_secs_f64()
         );
-        if let Err(error) = self.write(&table) {
-            eprintln!("error: the results could not be written to {}: {error}", self.out.display());
-        }
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
