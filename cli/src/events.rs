@@ -1,5 +1,7 @@
 //! `waybill events`: what the services tell everyone, as they tell it.
 
+mod rebuild;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,6 +39,9 @@ Examples:
   waybill events tail -o jsonl | jq -r .data.status"
     )]
     Tail(Tail),
+    /// Publish again what the stream of order events lacks.
+    #[command(after_help = rebuild::EXAMPLES)]
+    Rebuild(rebuild::Args),
 }
 
 /// Which events.
@@ -60,7 +65,10 @@ pub struct Tail {
 impl Command {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        let Self::Tail(tail) = self;
+        let tail = match self {
+            Self::Tail(tail) => tail,
+            Self::Rebuild(args) => return args.run(out).await,
+        };
         let broker = tail.place.connect().await?;
         tokio::select! {
             ended = tail.follow(&broker, out) => ended?,

@@ -82,7 +82,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn service(&self) -> anyhow::Result<Gateway> {
+    pub(crate) fn service(&self) -> anyhow::Result<Gateway> {
         Ok(Gateway::new(&self.url()?)?)
     }
 

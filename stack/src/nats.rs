@@ -168,6 +168,20 @@ impl Nats {
         server.ready().await
     }
 
+    /// The folder of what the server stores.
+    pub fn store(&self) -> anyhow::Result<&Path> {
+        Ok(&self.server()?.store)
+    }
+
+    /// Shuts the server down, does something, and starts it again on the same port.
+    pub async fn stop_and(&self, meanwhile: impl FnOnce() -> std::io::Result<()>) -> anyhow::Result<()> {
+        let server = self.server()?;
+        server.process.stop(&STOP).await;
+        meanwhile()?;
+        server.launch()?;
+        server.ready().await
+    }
+
     pub(crate) async fn stop(&self) -> anyhow::Result<()> {
         if let Some(server) = &self.server {
             server.process.stop(&STOP).await;

@@ -64,6 +64,7 @@ impl Settings {
                     seconds("step-deadline", timing.step_deadline),
                     seconds("order-deadline", timing.order_deadline),
                     seconds("sweep-every", timing.sweep_every),
+                    seconds("events-check-every", self.order.events.events_check_every),
                 ]);
                 (flags, environment)
             }

@@ -21,6 +21,7 @@ mod outbox;
 mod outgoing;
 mod service;
 pub mod settings;
+mod stored;
 pub mod telemetry;
 pub mod topology;
 mod unit_of_work;

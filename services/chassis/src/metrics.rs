@@ -124,6 +124,12 @@ pub(crate) fn overloaded(handler: &'static str) {
     counter!("waybill_overloaded_total", "handler" => handler).increment(1);
 }
 
+/// Order events were looked for in their stream, and published again where they were missing.
+pub fn events_rebuilt(checked: i64, published: i64) {
+    counter!("waybill_events_checked_total").increment(checked.unsigned_abs());
+    counter!("waybill_events_republished_total").increment(published.unsigned_abs());
+}
+
 /// How many sagas are in flight, how many of them wait for too long, and how many are of a plan version this build does not know.
 pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64) {
     gauge!("waybill_sagas_in_flight").set(in_flight as f64);

@@ -137,6 +137,11 @@ impl Service {
         max.follow(&self.broker);
     }
 
+    /// The broker, for what is neither a batch nor a message to be handled.
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
     /// What `/readyz` answers.
     pub fn health(&self) -> Health {
         self.health.clone()

@@ -6,6 +6,7 @@
 
 mod advance;
 mod aside;
+mod complete;
 mod edge;
 mod export;
 mod live;
@@ -37,9 +38,11 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::advance::{Advance, Trigger};
 use crate::aside::Aside;
+pub use crate::complete::Completeness;
 use crate::place::Place;
 use crate::recent::Recent;
 use crate::sweeper::Sweeper;
@@ -80,6 +83,10 @@ pub struct Settings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub operators: OperatorSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub events: Completeness,
 
     #[allow(missing_docs)]
     #[command(flatten)]
@@ -211,7 +218,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         clock: clock.clone(),
         timing: settings.timing,
         limit: settings.limit,
-        payload_max,
+        payload_max: payload_max.clone(),
         recent: recent.clone(),
         waiting,
     });
@@ -230,6 +237,15 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     };
     service.spawn(sweeper.run(service.shutdown()));
     let operators = settings.operators.database(&settings.database_url, &settings.parts)?;
+    let watch = complete::Watch {
+        database: service.database(),
+        broker: service.broker(),
+        health: service.health(),
+        settings: settings.events,
+        payload_max,
+        holder: Uuid::now_v7(),
+    };
+    service.spawn(watch.run(service.shutdown()));
     service.health().expect(plans::CHECK);
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
     let stuck_after = settings.timing.stuck_after;
@@ -245,5 +261,10 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         shutdown: service.shutdown(),
         stuck_after,
     });
-    service.run(http::Api::new(edge::router(edge.clone()).merge(sagas::router(edge)), edge::QUERIES)).await
+    service
+        .run(http::Api::new(
+            edge::router(edge.clone()).merge(sagas::router(edge.clone())).merge(complete::routes::router(edge)),
+            edge::QUERIES,
+        ))
+        .await
 }

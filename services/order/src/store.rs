@@ -24,6 +24,7 @@ macro_rules! append {
 }
 
 mod cancellations;
+pub mod complete;
 mod history;
 mod operator;
 mod rows;

@@ -120,7 +120,7 @@ impl Recall for SayAgain {
 }
 
 /// What an entry of an order's history said, as it was said then. The entries of one transaction bear one time.
-fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payload_max: usize) -> anyhow::Result<()> {
+pub fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payload_max: usize) -> anyhow::Result<()> {
     let history = kept.history.get(..sequence).ok_or_else(|| Unrecallable("there is no such entry".to_owned()))?;
     let mut row = Row { prices: None, ..kept.row.clone() };
     let mut last = None;

@@ -4,6 +4,7 @@ mod bench;
 mod cli_saga;
 mod containers;
 mod dead_letters;
+mod events_complete;
 mod faults_answers;
 mod faults_broker;
 mod faults_clock;

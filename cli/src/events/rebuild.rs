@@ -1,0 +1,108 @@
+//! `waybill events rebuild`: has the order service publish again what ORDER_EVENTS lacks, and shows how far that has come.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::args::Usage;
+use crate::confirm;
+use crate::output::{Output, Tabular};
+use crate::progress::Progress;
+use crate::{age, saga};
+
+/// Shown under `waybill events rebuild --help`.
+pub const EXAMPLES: &str = "The order service notices by itself what the broker lost, and publishes it again; this is for what it cannot notice: a database that was
+restored, a stream that was edited. Only events that the stream does not hold are published, with the ids that they had and the header
+ce-republished. Events older than the stream's limits are left out.
+
+Exit status: 0 complete, 1 some could not be read or were not taken, or not confirmed; 2 wrong usage, or nobody to ask.
+
+Examples:
+  waybill events rebuild --dry-run
+  waybill events rebuild --since 2h
+  waybill events rebuild --since 2026-01-02T03:04:05Z --yes";
+
+/// How often is asked how far it has come.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// What is looked for.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only events since: a moment (2026-01-02T03:04:05Z) or how long ago (10m) [default: all that the stream's limits allow].
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment)]
+    since: Option<DateTime<Utc>>,
+    /// Only say how many are missing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Who; kept with the rebuild.
+    #[arg(long, env = "USER", value_name = "NAME")]
+    by: Option<String>,
+    #[command(flatten)]
+    confirm: confirm::Args,
+    #[command(flatten)]
+    place: saga::Place,
+}
+
+/// A rebuild as the order service describes it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rebuild {
+    id: uuid::Uuid,
+    reason: String,
+    asked_by: Option<String>,
+    dry_run: bool,
+    since: DateTime<Utc>,
+    checked: u64,
+    missing: u64,
+    unreadable: u64,
+    begun_at: DateTime<Utc>,
+    ended_at: Option<DateTime<Utc>>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        if !self.dry_run {
+            self.confirm.check()?;
+        }
+        let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
+        let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
+        if !self.dry_run && !self.confirm.ask("Publish again what ORDER_EVENTS lacks?")? {
+            return Ok(ExitCode::FAILURE);
+        }
+        let service = self.place.service()?;
+        let body = json!({"by": by, "since": self.since, "dry_run": self.dry_run});
+        let mut rebuild: Rebuild = service.post("/events/rebuild", &body).await?;
+        let progress = Progress::start("events", None);
+        while rebuild.ended_at.is_none() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            rebuild = service.get("/events/rebuild").await?;
+            progress.at(rebuild.checked, || format!("{} looked for, {} missing", rebuild.checked, rebuild.missing));
+        }
+        drop(progress);
+        out.one(&rebuild)?;
+        Ok(if rebuild.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Tabular for Rebuild {
+    const HEADER: &'static [&'static str] = &["SINCE", "CHECKED", "MISSING", "UNREADABLE"];
+
+    fn row(&self) -> Vec<String> {
+        let since = self.since.to_rfc3339_opts(SecondsFormat::Secs, true);
+        vec![since, self.checked.to_string(), self.missing.to_string(), self.unreadable.to_string()]
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let missing = if self.dry_run { "missing" } else { "published again" };
+        let pairs = [
+            ("since", self.since.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            ("looked for", self.checked.to_string()),
+            (missing, self.missing.to_string()),
+            ("unreadable", self.unreadable.to_string()),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}

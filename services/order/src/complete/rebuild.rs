@@ -1,0 +1,167 @@
+//! Publishing again, from the histories, what the stream does not hold: in the order of the orders, at a pace, resumable.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use chassis::database::Reader;
+use chassis::{Note, Outgoing, Packet};
+use chrono::{DateTime, Utc};
+use events::streams::ORDER_EVENTS;
+use saga::order::Order;
+use saga::{Entry, Message};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Watch;
+use crate::recent::Kept;
+use crate::store;
+use crate::store::complete::{self, Rebuild};
+use crate::tell::say_again;
+
+/// What marks an event that was published again: when.
+const REPUBLISHED: &str = "ce-republished";
+
+/// Orders looked at in one statement; and those read whole at once, at most.
+const PAGE: i64 = 1000;
+const AT_ONCE: u32 = 50;
+
+/// An event of a history.
+struct Told {
+    note: Vec<u8>,
+    id: String,
+    packet: Packet,
+}
+
+impl Watch {
+    /// Goes on with a rebuild until the next look is due. Returns what there is to say of it.
+    /// Events before the oldest that the stream's limits allow are left out.
+    pub(super) async fn carry_on(
+        &self,
+        mut rebuild: Rebuild,
+        oldest: DateTime<Utc>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<String> {
+        let since = rebuild.since.max(oldest);
+        // A pace is kept in short strides, so that this instance does not lose its hold on the watch.
+        let at_once = (self.settings.events_rebuild_rate / 2).clamp(1, AT_ONCE) as usize;
+        let until = Instant::now() + self.settings.events_check_every.max(Duration::from_secs(1));
+        while Instant::now() < until && !shutdown.is_cancelled() {
+            let after = rebuild.after_order.max(rebuild.first_order);
+            let page = move |mut db: Reader| async move { complete::moved_since(&mut db, after, since, PAGE).await };
+            let page = self.database.read(page).await?;
+            let mut counts = [0; 3];
+            for some in page.iter().flat_map(|(_, moved)| moved.chunks(at_once)) {
+                let begun = Instant::now();
+                anyhow::ensure!(
+                    !shutdown.is_cancelled() && self.holds_watch().await?,
+                    "another instance watches now, or this one stops"
+                );
+                let [checked, missing, unreadable] = self.some(&rebuild, since, some).await?;
+                counts = [counts[0] + checked, counts[1] + missing, counts[2] + unreadable];
+                let pace = Duration::from_secs_f64(checked as f64 / f64::from(self.settings.events_rebuild_rate));
+                tokio::select! {
+                    () = tokio::time::sleep(pace.saturating_sub(begun.elapsed())) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+            let last = page.map(|(last, _)| last);
+            let before = rebuild.clone();
+            let advance = move |mut db: Reader| {
+                let before = before.clone();
+                async move { complete::advance_rebuild(&mut db, before, last, counts).await }
+            };
+            if !self.database.read(advance).await? {
+                break; // Begun again.
+            }
+            chassis::metrics::events_rebuilt(counts[0], if rebuild.dry_run { 0 } else { counts[1] });
+            rebuild.checked += counts[0];
+            rebuild.missing += counts[1];
+            rebuild.unreadable += counts[2];
+            if last.is_none() {
+                let Rebuild { reason, checked, missing, unreadable, .. } = &rebuild;
+                tracing::info!(reason, checked, missing, unreadable, "ORDER_EVENTS is complete again");
+                return Ok(format!("complete again: {checked} events looked for, {missing} were missing ({reason})"));
+            }
+            rebuild.after_order = last;
+        }
+        let Rebuild { reason, checked, missing, .. } = &rebuild;
+        Ok(format!("being completed: {checked} events looked for, {missing} were missing so far ({reason})"))
+    }
+
+    /// Looks for the events of some orders, and publishes those that are missing. Returns how many were looked for, were missing, and
+    /// could not be read or are not taken.
+    async fn some(&self, rebuild: &Rebuild, since: DateTime<Utc>, orders: &[Uuid]) -> anyhow::Result<[i64; 3]> {
+        let (mut told, mut unreadable) = (Vec::new(), 0);
+        for order in orders {
+            let ids = [*order];
+            match self.database.read(move |mut db| async move { store::kept(&mut db, &ids).await }).await {
+                Ok(kept) => {
+                    for kept in &kept {
+                        match self.told(kept, since) {
+                            Ok(events) => told.extend(events),
+                            Err(error) => {
+                                unreadable += 1;
+                                tracing::warn!(%order, error = format!("{error:#}"), "the history cannot be told again by this build");
+                            }
+                        }
+                    }
+                }
+                Err(sqlx::Error::Decode(error) | sqlx::Error::ColumnDecode { source: error, .. }) => {
+                    unreadable += 1;
+                    tracing::warn!(%order, %error, "the order cannot be read by this build");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // What is still in the outbox is on its way. Asked after the histories and before the stream: what is neither there nor here is lost.
+        let notes: Vec<Vec<u8>> = told.iter().map(|told| told.note.clone()).collect();
+        let pending = move |mut db: Reader| {
+            let notes = notes.clone();
+            async move { complete::in_outbox(&mut db, notes).await }
+        };
+        let pending: HashSet<Vec<u8>> = self.database.read(pending).await?.into_iter().collect();
+        told.retain(|told| !pending.contains(&told.note));
+        let checked = told.len();
+        let mut missing = Vec::new();
+        for told in told {
+            if !self.broker.holds(ORDER_EVENTS, &told.packet.subject).await? {
+                missing.push(told);
+            }
+        }
+        let count = missing.len();
+        if !rebuild.dry_run && !missing.is_empty() {
+            // An id of its own: the broker may still remember the first one's, and would drop this for it.
+            let again = |told: Told| (format!("{}/again/{}", told.id, rebuild.id), told.packet);
+            for (_, unpublished) in self.broker.publish_each(missing.into_iter().map(again).collect()).await {
+                match unpublished.cause {
+                    chassis::unpublished::Cause::Outage => return Err(unpublished).context("publishing again failed"),
+                    _ => unreadable += 1,
+                }
+            }
+        }
+        Ok([checked as i64, count as i64, unreadable])
+    }
+
+    /// The events an order's history told since a moment, as they were told then, marked.
+    fn told(&self, kept: &Kept, since: DateTime<Utc>) -> anyhow::Result<Vec<Told>> {
+        let mut events = Vec::new();
+        for entry in &kept.history {
+            let entry: Entry<Order> = serde_json::from_str(entry.get())?;
+            if entry.time < since || !entry.sent.iter().any(|message| matches!(message, Message::Tell(_))) {
+                continue;
+            }
+            let mut outgoing: Option<Outgoing> = None;
+            say_again(&mut outgoing, kept, entry.sequence as usize, self.payload_max.get())?;
+            let note = Note { about: kept.row.order.id.0, entry: entry.sequence }.bytes().to_vec();
+            for mut packet in outgoing.map(Outgoing::into_packets).unwrap_or_default() {
+                let id = packet.headers.iter().find(|(name, _)| name == "ce-id").map(|(_, id)| id.clone());
+                if let Some(id) = id {
+                    packet.headers.push((REPUBLISHED.into(), Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+                    events.push(Told { note: note.clone(), id, packet });
+                }
+            }
+        }
+        Ok(events)
+    }
+}
