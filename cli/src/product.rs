@@ -1,5 +1,7 @@
 //! `waybill product`: what can be ordered, and how much of it there is.
 
+mod release;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -51,6 +53,9 @@ pub enum Command {
         #[command(flatten)]
         once: Once,
     },
+    /// Give back stock that is held for an order nobody placed.
+    #[command(after_help = release::EXAMPLES)]
+    Release(release::Args),
 }
 
 /// A new product.
@@ -100,6 +105,7 @@ impl Command {
                 made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The product may have been created", &key)))?
             }
             Self::List(args) => return args.run::<Product>(gateway, out, "/products", vec![]).await,
+            Self::Release(args) => return args.run(gateway, out).await,
             Self::Show { id } => gateway.get(&format!("/products/{id}")).await?,
             Self::Stock { id, delta, once } => {
                 let (key, path) = (once.key(), format!("/products/{id}/stock"));

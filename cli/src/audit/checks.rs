@@ -166,7 +166,10 @@ async fn look_again(books: &Books, mut doubtful: Vec<Uuid>) -> anyhow::Result<Ve
 fn judge(order: Option<&Order>, reservation: Option<&Reservation>) -> Option<String> {
     match (order, reservation) {
         (None, None) => None,
-        (None, Some(_)) => Some("stock is held for an order that does not exist".to_owned()),
+        (None, Some(held)) => Some(format!(
+            "stock is held for an order that does not exist; to give it back: waybill product release {} --reason TEXT",
+            held.id
+        )),
         (Some(order), None) if order.status == "confirmed" => Some("the order is confirmed, but holds no stock".to_owned()),
         (Some(_), None) => None,
         (Some(order), Some(reservation)) => match order.status.as_str() {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::handler::{ChangeStock, Create, Creation, Delta, Direct, DirectAsk, NewProduct, StockChange, direct_answer};
 use crate::keyed::{Keyed, Once};
+use crate::orphan::GiveBack;
 use crate::shelf::{Ask, Standing};
 use crate::store;
 
@@ -31,6 +32,7 @@ pub struct Edge {
     pub creating: GroupCommit<Create>,
     pub stocking: Arc<ChangeStock>,
     pub reserving: Arc<Direct>,
+    pub giving_back: Arc<GiveBack>,
     pub unit: UnitOfWork,
 }
 

@@ -66,7 +66,7 @@ pub fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
 }
 
 /// Decides a batch of commands on locked stock. Returns what changes, and what stands after each.
-async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<(Change, Vec<Standing>)> {
+pub(crate) async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<(Change, Vec<Standing>)> {
     let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
     let mut products: BTreeSet<Uuid> = BTreeSet::new();
     for (_, ask) in asks {
@@ -99,7 +99,7 @@ fn rows((id, ask): &(ReservationId, Ask)) -> Vec<Uuid> {
 }
 
 /// Of each command the rows that somebody else holds.
-async fn held(db: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+pub(crate) async fn held(db: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Vec<Uuid>>> {
     let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect();
     let standing = store::standing(&mut *db, &ids).await?;
     let products = |(id, ask): &(ReservationId, Ask)| match ask {

@@ -5,6 +5,7 @@
 mod edge;
 mod handler;
 mod keyed;
+mod orphan;
 pub mod shelf;
 mod store;
 
@@ -72,7 +73,8 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         creating: service.group_commit(Arc::new(handler::Create)),
         stocking: Arc::new(handler::ChangeStock),
         reserving: Arc::new(handler::Direct),
+        giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(edge::router(edge), edge::QUERIES)).await
+    service.run(http::Api::new(edge::router(edge.clone()).merge(orphan::router(edge)), edge::QUERIES)).await
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::handler::NewProduct;
 use crate::keyed::Keyed;
+use crate::orphan::Orphan;
 use crate::shelf::{Held, Standing, Stock};
 
 /// A row of the table.
@@ -181,6 +182,19 @@ pub async fn standing(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTree
 /// Whether a reservation was made over HTTP, without an order; `None` where there is none.
 pub async fn is_direct(db: &mut PgConnection, id: ReservationId) -> sqlx::Result<Option<bool>> {
     sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
+}
+
+/// Records who gave back what these held, and why.
+pub async fn record_given_back(tx: &mut PgConnection, orphans: &[&Orphan]) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into given_back (reservation_id, released_by, reason) select * from unnest($1::uuid[], $2::text[], $3::text[])",
+    )
+    .bind(orphans.iter().map(|orphan| orphan.id.0).collect::<Vec<_>>())
+    .bind(orphans.iter().map(|orphan| orphan.by.as_str()).collect::<Vec<_>>())
+    .bind(orphans.iter().map(|orphan| orphan.reason.as_str()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// What a batch changes.

@@ -45,6 +45,10 @@ async fn piped(system: &System, args: &[&str], input: &str) -> Said {
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
         .env("WAYBILL_ORDER_URL", system.door(Service::Order).base)
+        .env("WAYBILL_PRODUCT_URL", system.door(Service::Product).base)
+        .env("WAYBILL_GATEWAY", system.door(Service::Gateway).base)
+        .env("ORDER_DATABASE_URL", system.settings().order.database_url.expose())
+        .env("PRODUCT_DATABASE_URL", system.settings().product.database_url.expose())
         .env("NATS_URL", system.stack.nats.url())
         .env("USER", "ann");
     let mut child = command.spawn().expect("it starts");
@@ -314,4 +318,58 @@ async fn a_tail_of_events_waits_for_a_broker_that_restarts_and_misses_nothing() 
     let output = child.wait_with_output().await.expect("it ends");
     let stderr = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.success() && stderr.contains("waiting for it"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_held_for_an_order_nobody_placed_is_found_and_given_back_with_a_name_and_a_reason() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_status(order, "confirmed").await;
+    let nobodys = uuid::Uuid::now_v7().to_string();
+    let reserve = json!({
+        "specversion": "1.0", "id": "1", "source": "/waybill/order", "type": "waybill.product.reserve.v1", "attempt": 1,
+        "time": "2026-01-02T03:04:05Z", "subject": nobodys,
+        "data": { "order_id": nobodys, "items": [{ "product_id": product, "quantity": 3 }] },
+    });
+    let sequence = system.say("commands.product.reserve", &[reserve]).await;
+    system.handled(events::streams::PRODUCT_COMMANDS_CONSUMER, sequence).await;
+    assert_eq!(system.stock(product).await, (6, 4));
+
+    let found = waybill(&system, &["audit"]).await.expect(1);
+    let command = format!("waybill product release {nobodys} --reason TEXT");
+    assert!(found.contains(&format!("{nobodys}: stock is held for an order that does not exist")), "{found}");
+    assert!(found.contains(&command), "{found}");
+
+    // An order's own stock its saga gives back, and what a customer reserved the customer does.
+    let release = async |id: &str, status| {
+        waybill(&system, &["product", "release", id, "--reason", "a restored backup", "--yes", "-o", "json"]).await.expect(status)
+    };
+    release(&order.to_string(), 1).await;
+    let door = system.door(Service::Product);
+    let direct = json!({ "product_id": product, "quantity": 1 });
+    let direct = door.post("/products/reserve", &direct).await.expect(200)["reservation_id"].as_str().expect("an id").to_owned();
+    let body = json!({ "by": "ann", "reason": "a restored backup" });
+    door.post(&format!("/reservations/{direct}/release"), &body).await.problem(409, "operator-refused");
+    let unknown = uuid::Uuid::now_v7();
+    door.post(&format!("/reservations/{unknown}/release"), &body).await.problem(404, "not-found");
+    let unsigned = json!({ "by": "", "reason": "" });
+    assert_eq!(door.post(&format!("/reservations/{nobodys}/release"), &unsigned).await.invalid(), ["/by", "/reason"]);
+    let gateway = system.door(Service::Gateway);
+    gateway.post(&format!("/reservations/{nobodys}/release"), &body).await.problem(404, "not-found");
+    assert_eq!(system.stock(product).await, (5, 5), "nothing was given back");
+
+    let released: Value = serde_json::from_str(&release(&nobodys, 0).await).expect("JSON");
+    assert_eq!(released, json!({ "reservation_id": nobodys, "status": "released" }));
+    assert_eq!(system.stock(product).await, (8, 2));
+    let kept: Vec<(String, String, String)> = sqlx::query_as(
+        "select reservation_id::text, released_by, reason from given_back where at between now() - interval '1 minute' and now()",
+    )
+    .fetch_all(&system.product_db)
+    .await
+    .expect("the record");
+    assert_eq!(kept, [(nobodys.clone(), "ann".to_owned(), "a restored backup".to_owned())]);
+    release(&nobodys, 1).await;
+    waybill(&system, &["audit"]).await.expect(0);
+    system.audit().await;
 }
