@@ -3,6 +3,7 @@
 //! The task that committed publishes at once. What it could not (the broker was away, the process died), and what has to keep its place in
 //! the order of the rows, is left to the relay.
 
+mod choose;
 mod lane;
 mod letter;
 mod note;

@@ -386,11 +386,8 @@ impl Actor {
         let service = [Service::Order, Service::Gateway][self.rng.usize(..2)];
         let port = self.fleet.members[service as usize * 2 + self.rng.usize(..2)].instance.port;
         let body = r#"{"user_id":"0190a5c8-7e5c-7cc0-8000-000000000002","items":[]}"#;
-        let head = format!(
-            "POST /orders HTTP/1.1\r\nHost: waybill\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let request = format!("{head}{body}");
+        let head = "POST /orders HTTP/1.1\r\nHost: waybill\r\nContent-Type: application/json\r\nContent-Length:";
+        let request = format!("{head} {}\r\n\r\n{body}", body.len());
         let length = self.rng.usize(1..=request.len());
         let Ok(mut socket) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return };
         if socket.write_all(&request.as_bytes()[..length]).await.is_ok() {
