@@ -150,7 +150,7 @@ pub struct BatchSettings {
 
     /// Events set aside because somebody else holds a row they need. The ones beyond are left to their sagas, which ask again by
     /// themselves, only later. Bounds memory: some hundred bytes each.
-    #[arg(long, env = "WAYBILL_ASIDE_MAX", default_value_t = 8192)]
+    #[arg(long, env = "WAYBILL_ASIDE_MAX", default_value_t = 8192, value_parser = one_to(1_000_000))]
     pub aside_max: usize,
 
     /// Dead letters stored a second, of each consumer and each reason; for a moment five times as many. What is beyond is counted and let go,
