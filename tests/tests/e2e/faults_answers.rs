@@ -134,8 +134,11 @@ async fn a_commit_whose_answer_is_lost_is_said_to_be_perhaps_done() {
     let (orders, products) = (system.door(Service::Order), system.door(Service::Product));
     let body = order_body(user, &[(product, 1)]);
     let count = async |which: &'static str| -> i64 { sqlx::query_scalar(which).fetch_one(&system.order_db).await.unwrap() };
-    let (mut unsure, mut committed) = (0, 0);
-    for _ in 0..12 {
+    let (mut rounds, mut unsure, mut committed) = (0, 0, 0);
+    // The line may be cut under somebody else's reply: on until it was the commit's.
+    while committed == 0 || rounds < 6 {
+        rounds += 1;
+        assert!(rounds <= 60, "of {unsure} in doubt none was committed");
         // Nothing else is written when the line is cut.
         eventually(Duration::from_secs(20), || async {
             match count("select count(*) from orders where not settled").await {
@@ -157,9 +160,10 @@ async fn a_commit_whose_answer_is_lost_is_said_to_be_perhaps_done() {
         unsure += usize::from(answer.status == 502);
         committed += usize::from(answer.status == 502 && new == 1);
     }
-    assert!(committed > 0, "of {unsure} in doubt none was committed");
-    let mut refused = 0;
-    for _ in 0..12 {
+    let (mut rounds, mut refused) = (0, 0);
+    while refused == 0 || rounds < 6 {
+        rounds += 1;
+        assert!(rounds <= 60, "no cut met a change of stock");
         let before = system.stock(product).await.0;
         system.links(Service::Product).database.cut_at_next_reply();
         let answer = post(&products, &format!("/products/{product}/stock"), None, &json!({ "delta": 1 })).await;
@@ -175,6 +179,5 @@ async fn a_commit_whose_answer_is_lost_is_said_to_be_perhaps_done() {
         }
         refused += usize::from(answer.status != 200);
     }
-    assert!(refused > 0, "no cut met a change of stock");
     system.audit().await;
 }

@@ -163,7 +163,7 @@ async fn an_outage_of_any_kind_is_never_a_500_and_never_a_dead_letter() {
     for (pool, trigger) in places {
         run(pool, FAULTS).await;
         run(pool, trigger).await;
-        eventually(Duration::from_secs(30), || async {
+        eventually(Duration::from_secs(120), || async {
             let raised: i64 = sqlx::query_scalar("select last_value from raised").fetch_one(pool).await.expect("a count");
             if raised >= CODES { Ok(()) } else { Err(format!("{raised} faults")) }
         })
