@@ -17,7 +17,8 @@ use crate::problem::Failure;
 use crate::system::{PRODUCT, announce, http_url, or_usual};
 
 /// Shown under `waybill product release --help`.
-pub const EXAMPLES: &str = "For what `waybill audit` found: stock that is held for an order that does not exist. The order service is asked first; where it
+pub const EXAMPLES: &str =
+    "For what the audit found: stock that is held for an order that does not exist. The order service is asked first; where it
 knows the order, its own saga gives back what it holds, and this command refuses. Who released it, when and why is kept.
 
 Exit status: 0 released, 1 refused (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.

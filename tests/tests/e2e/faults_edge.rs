@@ -71,7 +71,7 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing_and_harms_nobody() {
 
     // The same for cancellations, and for reads.
     join_all(taken.iter().enumerate().map(|(n, order)| {
-        let cancel = post(&format!("/orders/{order}/cancel"), "cancel", "{}");
+        let cancel = post(&format!("/orders/{order}/cancel"), &format!("cancel-{n}"), "{}");
         async move {
             let read = hang_up(port, "GET /orders HTTP/1.1\r\nHost: waybill\r\n\r\n", stay(n));
             tokio::join!(hang_up(port, &cancel, stay(n)), read);

@@ -81,8 +81,11 @@ const KNOWN: [&str; 65] = [
     "backoff",
     "priority_policy",
     "priority_groups",
-    "pause_until",
+    PAUSED,
 ];
+
+/// Until when a consumer brings nothing: an operator's hand, no part of how it is made.
+pub(super) const PAUSED: &str = "pause_until";
 
 impl Difference {
     /// Whether this build knows the property. A newer broker may fill in others by itself, and then nobody changed anything.

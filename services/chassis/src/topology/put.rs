@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
 use serde_json::{Value, json};
 
-use super::drift::{Difference, differences, list};
+use super::drift::{Difference, PAUSED, differences, list};
 use super::{Info, TopologySettings, consumer_json, info, request, stream_json};
 
 /// How long what was refused is left alone, unless it changes: a refusal would not be another one a second later.
@@ -149,7 +149,12 @@ async fn one_consumer(
     let create = format!("CONSUMER.CREATE.{stream}.{service}");
     let body = json!({"stream_name": stream, "config": wanted, "action": ""});
     let before = match info(jetstream, &subject).await {
-        Ok(Info::Found(found)) => differences(&found, &wanted),
+        Ok(Info::Found(found)) => {
+            let mut differences = differences(&found, &wanted);
+            // Somebody paused it on purpose, until a time of their choice. The service that waits says so.
+            differences.retain(|difference| difference.property != PAUSED);
+            differences
+        }
         Ok(Info::Missing) => {
             match request(jetstream, &create, &body).await? {
                 Ok(_) => put.changes.push(format!("{name} created")),

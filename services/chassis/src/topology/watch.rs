@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::drift::{Difference, differences, list};
+use super::drift::{Difference, PAUSED, differences, list};
 use super::{Info, TopologySettings, consumer_json, info, stream_json};
 use crate::broker::Broker;
 use crate::health::Health;
@@ -130,7 +130,7 @@ fn of_stream(name: &str, found: &Value, wanted: &Value) -> Option<Drift> {
 fn of_consumer(name: &str, stream: &str, found: &Value, wanted: &Value) -> Option<Drift> {
     let mut differences = differences(found, wanted);
     differences.retain(|difference| !["description", "metadata", "num_replicas"].contains(&&*difference.property));
-    let fatal = differences.iter().any(Difference::is_known);
+    let fatal = differences.iter().any(|difference| difference.is_known() && difference.property != PAUSED);
     said(format!("the consumer {name} of {stream}"), &differences, fatal)
 }
 
