@@ -167,7 +167,8 @@ mod tests {
     /// pipe or a redirection.
     fn words(line: &str) -> Vec<String> {
         let id = uuid::Uuid::nil().to_string();
-        let line = ["$ADA", "$KETTLE", "$ORDER"].iter().fold(line.to_owned(), |line, name| line.replace(name, &id));
+        let line =
+            ["$ADA", "$KETTLE", "$ORDER", "$RESERVATION"].iter().fold(line.to_owned(), |line, name| line.replace(name, &id));
         let mut words = vec![];
         for (index, part) in line.split('"').enumerate() {
             if index % 2 == 1 {
