@@ -2,8 +2,8 @@
 //!
 //! Nobody can set it. It is a row of the service's database, which every running instance carries on by the time that it counts itself: about
 //! once a second it writes what it has, unless the row is ahead, and goes on from what the row then says. So it never runs faster than real
-//! time, never jumps, is the same for all instances to about a second (one that lags decides late, never early), and outlives them all.
-//! Neither the database's time of day nor anybody else's has a part in it.
+//! time, never jumps, and outlives all of them. Readings of different instances differ by about a second at most: a deadline that one of
+//! them set and another judges may be met that much early. Neither the database's time of day nor anybody else's has a part in it.
 //!
 //! Time that nobody could use does not count: while no instance runs, while the database is away, or while a process stands still, there is
 //! nobody who could have taken an answer, so no deadline comes nearer.
