@@ -1,7 +1,7 @@
 //! Fuzzing on the stable toolchain: a decoder, a corpus of inputs in this crate's `corpus/<target>`, and a seeded mutator.
 //!
 //! ```no_run
-//! fuzz::drive("traceparent", |input| {
+//! waybill_fuzz::drive("traceparent", |input| {
 //!     // Must not panic, whatever the input is.
 //!     let _ = std::str::from_utf8(input).map(str::trim);
 //! });
