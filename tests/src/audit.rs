@@ -1,19 +1,27 @@
 //! The invariants no fault may break, proved over the three databases and the broker after every test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use events::order::Status;
 use saga::order::Order;
+use saga::{Message, Notice};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::FINAL;
-use crate::{System, eventually};
+use crate::{Said, System, eventually};
 
 /// How long what was begun may take to end, and what was said to reach the broker.
 const QUIET_WITHIN: Duration = Duration::from_secs(45);
+
+/// How long it may take until the order service has noticed that the broker lost events, and has published them again.
+const COMPLETE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often the stream of order events is read while some are missing.
+const READ_EVERY: Duration = Duration::from_millis(250);
 
 /// What there was to audit, so that a test can say that it was not nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,24 +54,29 @@ struct OrderRow {
 impl System {
     /// Waits until nothing is under way, then proves everything. Panics with what is wrong.
     pub async fn audit(&self) -> Audit {
-        let audit = self.audit_databases().await;
-        self.audit_events().await;
+        let (audit, told) = self.prove_databases().await;
+        self.audit_events(&told).await;
         audit
     }
 
-    /// The same without the broker's stream of order events: for a broker that lost what it stored.
+    /// The same without the broker's stream of order events: for an order service that does not watch it.
     pub async fn audit_databases(&self) -> Audit {
+        self.prove_databases().await.0
+    }
+
+    /// The databases, and the ids of the events that the histories told.
+    async fn prove_databases(&self) -> (Audit, BTreeSet<String>) {
         self.quiet().await;
         // One moment for both: a repetition that is still on its way adds an entry to the history of an order long settled.
         let mut moment = self.order_db.begin_with("begin isolation level repeatable read").await.expect("a transaction");
         let orders = orders(&mut moment).await;
-        let entries = audit_histories(&mut moment, &orders).await;
+        let (entries, told) = audit_histories(&mut moment, &orders).await;
         drop(moment);
         self.audit_stock().await;
         self.audit_reservations(&orders).await;
         let count = |status: &str| orders.iter().filter(|order| order.status == status).count();
         let (confirmed, rejected, cancelled) = (count("confirmed"), count("rejected"), count("cancelled"));
-        Audit { orders: orders.len(), confirmed, rejected, cancelled, entries }
+        (Audit { orders: orders.len(), confirmed, rejected, cancelled, entries }, told)
     }
 
     /// Every order is final and waits for nobody, everything that was to be said has been, and nothing more comes: a request whose
@@ -139,15 +152,34 @@ impl System {
         assert_eq!(held, confirmed, "what orders hold (left) is what confirmed orders bought (right)");
     }
 
-    /// Everyone was told once how each order ended, and told the truth.
-    async fn audit_events(&self) {
+    /// The stream of order events, once it holds every event that the histories told. What the broker lost comes again.
+    async fn complete(&self, wanted: &BTreeSet<String>) -> Vec<Said> {
+        let deadline = Instant::now() + COMPLETE_WITHIN;
+        loop {
+            let said = self.said("ORDER_EVENTS").await;
+            let there: BTreeSet<&str> = said.iter().map(|said| said.header("ce-id")).collect();
+            let missing: Vec<&String> = wanted.iter().filter(|id| !there.contains(id.as_str())).collect();
+            if missing.is_empty() {
+                return said;
+            }
+            let (count, some) = (missing.len(), &missing[..missing.len().min(5)]);
+            assert!(Instant::now() < deadline, "{count} events are not in ORDER_EVENTS after {COMPLETE_WITHIN:?}: {some:?}...");
+            tokio::time::sleep(READ_EVERY).await;
+        }
+    }
+
+    /// Everyone was told every event of every history and no other, and once how each order ended, and told the truth.
+    async fn audit_events(&self, wanted: &BTreeSet<String>) {
         let orders = orders(&mut self.order_db.acquire().await.expect("a connection")).await;
         // By order and word: the distinct events. A repetition of one (after the window of de-duplication) bears the same id.
         let mut told: BTreeMap<(String, String), BTreeMap<String, Value>> = BTreeMap::new();
-        for said in self.said("ORDER_EVENTS").await {
+        for said in self.complete(wanted).await {
             let mut parts = said.subject.rsplit('.');
             let (id, word) = (parts.next().unwrap_or_default().to_owned(), parts.next().unwrap_or_default().to_owned());
-            let before = told.entry((id, word)).or_default().insert(said.header("ce-id").to_owned(), said.json());
+            let event = said.header("ce-id");
+            assert!(wanted.contains(event), "an event that no history told: {said:?}");
+            assert!(event.starts_with(&format!("{id}/{word}/")), "an event under another's subject: {said:?}");
+            let before = told.entry((id, word)).or_default().insert(event.to_owned(), said.json());
             assert!(before.is_none_or(|before| before == said.json()), "one id, two events: {said:?}");
         }
         let ids: BTreeSet<String> = orders.iter().map(|order| order.id.to_string()).collect();
@@ -181,14 +213,15 @@ async fn orders(db: &mut PgConnection) -> Vec<OrderRow> {
         .expect("the orders")
 }
 
-/// Histories have no gaps, end where the row says, and replay to what they say.
-async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> usize {
+/// Histories have no gaps, end where the row says, and replay to what they say. Returns how many entries there are, and the ids of the
+/// events they told.
+async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> (usize, BTreeSet<String>) {
     let rows: Vec<(Uuid, i32, DateTime<Utc>, Value)> =
         sqlx::query_as("select order_id, sequence, at, entry::json from order_history order by order_id, sequence")
             .fetch_all(db)
             .await
             .expect("the histories");
-    let count = rows.len();
+    let (count, mut told) = (rows.len(), BTreeSet::new());
     let mut histories: BTreeMap<Uuid, Vec<Value>> = BTreeMap::new();
     for (id, sequence, at, mut entry) in rows {
         entry["sequence"] = json!(sequence);
@@ -208,9 +241,25 @@ async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> usize {
         };
         let divergence = saga::divergence(&order, &entries);
         assert_eq!(divergence, None, "the history of {} does not replay", row.id);
+        told.extend(entries.iter().flat_map(events_of).map(|event| format!("{}/{event}", row.id)));
     }
     assert!(histories.is_empty(), "histories without an order: {:?}", histories.keys());
-    count
+    (count, told)
+}
+
+/// The events that an entry told, each as the end of its id: `confirmed/3`.
+fn events_of(entry: &saga::Entry<Order>) -> impl Iterator<Item = String> {
+    let word = |notice: &Notice| match (notice, Order::status(&entry.state)) {
+        (Notice::Started, _) => "placed",
+        (Notice::Compensating, _) => "compensating",
+        (Notice::Completed, _) => "confirmed",
+        (Notice::Compensated, Status::Cancelled) => "cancelled",
+        (Notice::Compensated, _) => "rejected",
+    };
+    entry.sent.iter().filter_map(move |message| match message {
+        Message::Tell(notice) => Some(format!("{}/{}", word(notice), entry.sequence)),
+        Message::Ask { .. } | Message::Undo { .. } => None,
+    })
 }
 
 /// The lines of a confirmed order as its reservation should have them.

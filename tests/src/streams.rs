@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use events::BATCH_CONTENT_TYPE;
 use events::streams::Consumer;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -26,6 +27,8 @@ pub struct Said {
     pub subject: String,
     /// Its place in the stream.
     pub sequence: u64,
+    /// When the broker stored it, by the broker's clock.
+    pub stored_at: DateTime<Utc>,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
@@ -58,6 +61,7 @@ impl System {
                     Ok(message) => Ok(Some(Said {
                         subject: message.subject.to_string(),
                         sequence: message.sequence,
+                        stored_at: message.time,
                         headers: message.headers,
                         payload: message.payload,
                     })),

@@ -136,7 +136,7 @@ async fn delete(broker: &Broker, sequence: u64) -> anyhow::Result<()> {
 struct Deleted {}
 
 /// The message as it goes back.
-fn packed(letter: &Letter) -> Result<Packet, String> {
+pub(super) fn packed(letter: &Letter) -> Result<Packet, String> {
     if letter.truncated.is_some() {
         return Err("only its beginning was kept".to_owned());
     }

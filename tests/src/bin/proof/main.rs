@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use futures_util::{StreamExt as _, stream};
 
 use crate::report::Report;
 use crate::run::Run;
@@ -41,6 +42,10 @@ struct Faults {
     #[arg(long)]
     seed: Option<u64>,
 
+    /// Rows at once, each with a system of its own: most of a row is waiting. Those that measure time or need the whole machine run alone.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
+    at_once: u8,
+
     /// Where `faults.jsonl` and `faults.md` are written.
     #[arg(long, default_value = ".local/proof")]
     out: PathBuf,
@@ -67,14 +72,22 @@ async fn faults(arguments: Faults) -> ExitCode {
     eprintln!("seed {seed}, each row {} times", arguments.times);
     let mut report = Report::new(seed, arguments.out);
     let began = Instant::now();
-    for row in rows::ROWS.iter().filter(wanted) {
+    let carry_out = |row: &'static rows::Row| async move {
         eprintln!("[{:>4.0} s] row {}: {}", began.elapsed().as_secs_f64(), row.number, row.fault);
-        let run = Run::new(row.number, arguments.times as usize, seed);
-        let interrupted = tokio::signal::ctrl_c();
+        (row, Run::new(row.number, arguments.times as usize, seed).carry_out(row.run).await)
+    };
+    let (alone, others): (Vec<_>, Vec<_>) = rows::ROWS.iter().filter(wanted).partition(|row| row.is_alone());
+    let others = stream::iter(others).map(carry_out).buffer_unordered(arguments.at_once.into());
+    let mut results = std::pin::pin!(others.chain(stream::iter(alone).then(carry_out)));
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
         tokio::select! {
-            counted = run.carry_out(row.run) => report.add(row, counted),
+            result = results.next() => match result {
+                Some((row, counted)) => report.add(row, counted),
+                None => break,
+            },
             // What has begun is dropped with the runtime: servers end, file systems are unmounted.
-            _ = interrupted => break,
+            _ = &mut interrupted => break,
         }
     }
     report.finish(began.elapsed())

@@ -29,7 +29,9 @@ impl Report {
         if let Some(violation) = &counted.violation {
             eprintln!("  {}: FAILED: {violation}", row.number);
         }
+        eprintln!("  {}: done after {:.0} s", row.number, counted.took.as_secs_f64());
         self.rows.push((row, counted));
+        self.rows.sort_by_key(|(row, _)| row.number);
         if let Err(error) = self.write(&self.markdown()) {
             eprintln!("error: the results could not be written to {}: {error}", self.out.display());
         }

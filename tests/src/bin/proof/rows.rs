@@ -1,6 +1,6 @@
 //! The matrix of faults, row by row.
 
-mod broker;
+pub mod broker;
 mod clients;
 mod database;
 mod messages;
@@ -21,6 +21,16 @@ pub struct Row {
     pub invariants: &'static str,
     /// Makes it happen.
     pub run: Body,
+}
+
+/// Rows that would say something else beside others: they measure how soon something is noticed, or need the whole machine.
+const ALONE: [u8; 4] = [13, 23, 24, 27];
+
+impl Row {
+    /// Whether nothing may run beside it.
+    pub fn is_alone(&self) -> bool {
+        ALONE.contains(&self.number)
+    }
 }
 
 /// Names a row's function as its [`Body`].

@@ -12,6 +12,9 @@ use crate::run::Run;
 /// Within this all is well again, or it is not well.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// How often the order service looks whether the broker still holds the events that it acknowledged.
+pub const EVENTS_CHECK_EVERY: Duration = Duration::from_millis(500);
+
 /// A system at work.
 pub struct Scene {
     pub system: System,
@@ -33,9 +36,10 @@ pub struct Others {
     pub cancelled: usize,
 }
 
-/// How most rows want their system: repetitions after tenths of seconds, and no order given up.
+/// How most rows want their system: repetitions after tenths of seconds, no order given up, and a look at the stream of order events twice
+/// a second.
 pub fn patient() -> Builder {
-    System::builder().impatient().never_giving_up()
+    System::builder().impatient().never_giving_up().order(|order| order.events.events_check_every = EVENTS_CHECK_EVERY)
 }
 
 impl Scene {
@@ -119,25 +123,17 @@ impl Scene {
         placed
     }
 
-    /// Ends the trickle and proves everything: one order a key, each confirmed, and every invariant.
+    /// Ends the trickle and proves everything: one order a key, each confirmed, and every invariant. Events that the broker lost must be
+    /// there again.
     pub async fn end(self) -> Audit {
-        self.finish(true, Others::default()).await
-    }
-
-    /// The same without the broker's stream of order events, for faults that lose what it held.
-    pub async fn end_without_events(self) -> Audit {
-        self.finish(false, Others::default()).await
+        self.end_among(Others::default()).await
     }
 
     /// The same among orders that a row placed beside.
     pub async fn end_among(self, others: Others) -> Audit {
-        self.finish(true, others).await
-    }
-
-    async fn finish(self, events: bool, others: Others) -> Audit {
         let mut orders = self.trickle.end().await.orders;
         orders.extend(self.beside);
-        let audit = if events { self.system.audit().await } else { self.system.audit_databases().await };
+        let audit = self.system.audit().await;
         let count = orders.len();
         orders.sort();
         orders.dedup();

@@ -159,7 +159,7 @@ async fn round(
         log.say("quiet");
         fleet.heal().await;
         let pause = working.pause().await;
-        let violations = check::everything(&fleet, &ledger, &folder).await;
+        let violations = check::everything(&fleet, &ledger, &folder, &log).await;
         if !violations.is_empty() {
             return (ledger.orders(), ledger.requests(), violations);
         }

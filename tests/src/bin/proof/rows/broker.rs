@@ -44,7 +44,8 @@ pub async fn killed_or_stopped(run: Run) {
     scene.end().await;
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder in place of another. Nobody may write to it meanwhile.
+pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "{} cannot be copied", from.display());
@@ -79,7 +80,7 @@ pub async fn wiped_or_restored(run: Run) {
         scene.system.start(away).await;
         scene.well(since).await;
     }
-    scene.end_without_events().await;
+    scene.end().await;
 }
 
 pub async fn stream_or_consumer_deleted(run: Run) {
@@ -103,7 +104,7 @@ pub async fn stream_or_consumer_deleted(run: Run) {
         run.fired();
         scene.well(fault).await;
     }
-    scene.end_without_events().await;
+    scene.end().await;
 }
 
 /// A folder for a stack that outlives none of it, which the server's user can enter.
@@ -145,6 +146,6 @@ pub async fn disk_full(run: Run) {
         scene.system.stack.nats.restart().await.expect("a broker");
         scene.well(since).await;
     }
-    scene.end_without_events().await;
+    scene.end().await;
     drop(disk);
 }

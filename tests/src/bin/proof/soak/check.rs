@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use events::OrderId;
 use serde_json::Value;
 use tests::Service;
@@ -13,20 +14,24 @@ use uuid::Uuid;
 
 use crate::run::words;
 use crate::soak::clients::Ledger;
-use crate::soak::faults::ON_PURPOSE;
+use crate::soak::faults::{Log, ON_PURPOSE};
 use crate::soak::fleet::Fleet;
 
 /// Looks at everything. Every sentence is a violation.
-pub async fn everything(fleet: &Arc<Fleet>, ledger: &Arc<Ledger>, folder: &Path) -> Vec<String> {
+pub async fn everything(fleet: &Arc<Fleet>, ledger: &Arc<Ledger>, folder: &Path, log: &Log) -> Vec<String> {
     let mut found = Vec::new();
-    // Stock conserved, one effect a command, nothing held for a dead order, histories replay, outboxes empty, everybody told once.
+    // Stock conserved, one effect a command, nothing held for a dead order, histories replay, outboxes empty, everybody told once, and
+    // what the broker lost of the events is there again.
     let system = fleet.clone();
     if let Err(error) = tokio::spawn(async move { system.system.audit().await }).await {
         return vec![words(error)]; // not quiet: nothing else can be said
     }
-    for part in
-        [orders(fleet, ledger).await, deliveries(fleet, ledger).await, dead_letters(fleet).await, told_in_order(fleet).await]
-    {
+    for part in [
+        orders(fleet, ledger).await,
+        deliveries(fleet, ledger).await,
+        dead_letters(fleet).await,
+        told_in_order(fleet, folder, log).await,
+    ] {
         found.extend(part.into_iter().take(10));
     }
     found.extend(commands(fleet, folder).await);
@@ -117,47 +122,82 @@ async fn deliveries(fleet: &Fleet, ledger: &Ledger) -> Vec<String> {
     found
 }
 
-/// No good message is a dead letter.
+/// No good message is a dead letter, and every letter is a CloudEvent.
 async fn dead_letters(fleet: &Fleet) -> Vec<String> {
-    let letters = fleet.system.said("DEAD_LETTERS").await;
-    let good = letters.iter().filter(|letter| !String::from_utf8_lossy(&letter.payload).contains(ON_PURPOSE));
-    good.map(|letter| {
-        format!("a good message is a dead letter: {:?} {}", letter.headers, String::from_utf8_lossy(&letter.payload))
-    })
-    .collect()
-}
-
-/// Published again after a loss, so not in its place.
-const REPUBLISHED: &str = "Waybill-Republished";
-
-/// The events of one order in the broker's stream are in the order in which they happened.
-async fn told_in_order(fleet: &Fleet) -> Vec<String> {
-    if !EVENTS_ARE_IN_ORDER {
-        return Vec::new();
-    }
-    let rank =
-        |word: &str| ["placed", "confirmed", "compensating", "rejected", "cancelled"].iter().position(|known| *known == word);
-    let mut last: BTreeMap<String, (Option<usize>, String)> = BTreeMap::new();
     let mut found = Vec::new();
-    for said in fleet.system.said("ORDER_EVENTS").await {
-        if !said.header(REPUBLISHED).is_empty() {
-            continue;
+    for letter in fleet.system.said("DEAD_LETTERS").await {
+        let words = || format!("{:?} {}", letter.headers, String::from_utf8_lossy(&letter.payload));
+        if !String::from_utf8_lossy(&letter.payload).contains(ON_PURPOSE) {
+            found.push(format!("a good message is a dead letter: {}", words()));
         }
-        let mut parts = said.subject.rsplit('.');
-        let (order, word) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let rank = rank(word);
-        if let Some((before, its_word)) = last.get(order)
-            && *before > rank
-        {
-            found.push(format!("of the order {order} `{its_word}` was told before `{word}`"));
+        let says = |name: &str| letter.header(name);
+        let named = ["ce-id", "ce-source", "ce-time", "ce-subject"].iter().all(|name| !says(name).is_empty());
+        if !named || says("ce-specversion") != "1.0" || says("ce-type") != events::dead_letter::TYPE {
+            found.push(format!("a dead letter is no CloudEvent: {}", words()));
         }
-        last.insert(order.to_owned(), (rank, word.to_owned()));
     }
     found
 }
 
-/// Whether the events of an order are promised to come in their order.
-const EVENTS_ARE_IN_ORDER: bool = false;
+/// What marks an event that was published again after a loss, so not in its place.
+const REPUBLISHED: &str = "ce-republished";
+
+/// An event in the broker's stream.
+struct Told {
+    /// Its place in the history of its order.
+    entry: u32,
+    word: String,
+    stored_at: DateTime<Utc>,
+}
+
+/// The events of one order were published in the order in which they happened. What came again after a loss is left out, and so is what
+/// was on its way while events were lost: its first copy may be among them.
+async fn told_in_order(fleet: &Fleet, folder: &Path, log: &Log) -> Vec<String> {
+    let placed: Vec<(Uuid, Option<String>)> =
+        sqlx::query_as("select id, idempotency_key from orders").fetch_all(&fleet.system.order_db).await.expect("the orders");
+    // The clients' keys tell when an order was asked for, by a clock that nobody sets here.
+    let asked = |key: Option<String>| Uuid::try_parse(&key?).ok()?.get_timestamp().map(|time| time.to_unix());
+    let asked_at: BTreeMap<String, DateTime<Utc>> = placed
+        .into_iter()
+        .filter_map(|(id, key)| Some((id.to_string(), asked(key)?)))
+        .filter_map(|(id, (seconds, nanos))| Some((id, DateTime::from_timestamp(seconds as i64, nanos)?)))
+        .collect();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut last: BTreeMap<String, Told> = BTreeMap::new();
+    let (mut found, mut excused) = (Vec::new(), 0);
+    for said in fleet.system.said("ORDER_EVENTS").await {
+        // A repetition of what is there already changes nothing.
+        if !said.header(REPUBLISHED).is_empty() || !seen.insert(said.header("ce-id").to_owned()) {
+            continue;
+        }
+        let id = said.header("ce-id").to_owned();
+        let parts: Vec<&str> = id.split('/').collect();
+        let [order, word, entry] = parts[..] else {
+            found.push(format!("an event without a place in a history: {id}"));
+            continue;
+        };
+        let told = Told { entry: entry.parse().unwrap_or_default(), word: word.to_owned(), stored_at: said.stored_at };
+        match last.get(order) {
+            Some(before) if before.entry > told.entry => {
+                let asked_at = asked_at.get(order).copied().unwrap_or(DateTime::UNIX_EPOCH);
+                if log.lost_between(asked_at, told.stored_at) {
+                    excused += 1;
+                } else {
+                    found.push(format!(
+                        "of the order {order} (asked for at {asked_at}) `{}` (entry {}, {}) was told before `{word}` (entry {entry}, {})",
+                        before.word, before.entry, before.stored_at, told.stored_at
+                    ));
+                }
+            }
+            _ => drop(last.insert(order.to_owned(), told)),
+        }
+    }
+    log.say(format!("{} events in their order, {excused} not because of a loss", seen.len()));
+    if !found.is_empty() {
+        let _ = std::fs::write(folder.join("order.txt"), found.join("\n"));
+    }
+    found
+}
 
 /// What an operator would ask says the same.
 async fn commands(fleet: &Fleet, folder: &Path) -> Vec<String> {

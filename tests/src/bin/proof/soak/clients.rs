@@ -249,17 +249,48 @@ impl Client {
         }
     }
 
+    /// Cancels under a key, until there is an answer; sometimes once more: the answer is the same. Sometimes another order under that key,
+    /// which is refused.
     async fn cancel(&mut self) {
         let Some(order) = self.ledger.some_order(&mut self.rng) else { return };
         self.ledger.told().to_be_cancelled.push(order);
-        let door = self.fleet.door(Service::Order, &mut self.rng);
-        let request = door.request(Method::POST, &format!("/orders/{order}/cancel")).json(&json!({}));
-        match self.ask("cancel", request).await {
-            Some(answer) if answer.status == 202 => self.ledger.told().cancelled.push(order),
-            Some(answer) if answer.status == 409 => {}
-            Some(answer) => self.log.violated(format!("cancel {order}: {answer:?}")),
-            None => {}
+        let key = Uuid::now_v7().to_string();
+        let mut first: Option<u16> = None;
+        for _ in 0..self.rng.usize(1..8) {
+            match self.cancel_under(&key, order).await {
+                Some(answer) if [202, 409].contains(&answer.status) => {
+                    if first.is_some_and(|first| first != answer.status) {
+                        self.log.violated(format!("cancel {order} under {key}: first {first:?}, then {answer:?}"));
+                    }
+                    if answer.status == 202 {
+                        if answer.json()["id"] != json!(order) {
+                            self.log.violated(format!("cancel {order} under {key} is answered with another order: {answer:?}"));
+                        }
+                        self.ledger.told().cancelled.push(order);
+                    }
+                    first = Some(answer.status);
+                    if self.rng.bool() {
+                        break;
+                    }
+                }
+                Some(answer) => return self.log.violated(format!("cancel {order}: {answer:?}")),
+                None => tokio::time::sleep(Duration::from_millis(self.rng.u64(20..300))).await,
+            }
         }
+        if first == Some(202)
+            && self.rng.u32(..4) == 0
+            && let Some(other) = self.ledger.some_order(&mut self.rng).filter(|other| *other != order)
+            && let Some(answer) = self.cancel_under(&key, other).await
+            && answer.status != 422
+        {
+            self.log.violated(format!("{other} is cancelled under the key of {order}: {answer:?}"));
+        }
+    }
+
+    async fn cancel_under(&mut self, key: &str, order: OrderId) -> Option<Answer> {
+        let door = self.fleet.door(Service::Order, &mut self.rng);
+        let request = door.request(Method::POST, &format!("/orders/{order}/cancel")).header("idempotency-key", key);
+        self.ask("cancel", request.json(&json!({}))).await
     }
 
     async fn deliver(&mut self) {

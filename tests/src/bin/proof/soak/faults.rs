@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-use events::streams::{CONSUMERS, PRODUCT_REPLIES, RESERVE, USER_REPLIES, VALIDATE};
+use chrono::{DateTime, Utc};
+use events::streams::{CONSUMERS, ORDER_EVENTS, PRODUCT_REPLIES, RESERVE, STREAMS, USER_REPLIES, VALIDATE};
 use rustix::process::Signal;
 use tests::{Lane, Line, Service};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
+use crate::rows::broker::copy;
 use crate::soak::fleet::Fleet;
 
 /// Part of every bad message that is sent on purpose: what is found among the dead letters must bear it.
@@ -31,13 +32,16 @@ struct Inner {
     file: Mutex<File>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
     violations: Mutex<Vec<String>>,
+    /// When order events were lost that were stored: between these moments, as this process saw.
+    losses: Mutex<Vec<(DateTime<Utc>, DateTime<Utc>)>>,
 }
 
 impl Log {
     /// A log in this folder.
     pub fn begin(folder: &Path) -> Self {
         let file = Mutex::new(File::create(folder.join("faults.log")).expect("a log"));
-        Self(Arc::new(Inner { began: Instant::now(), file, counts: Mutex::default(), violations: Mutex::default() }))
+        let (counts, violations, losses) = Default::default();
+        Self(Arc::new(Inner { began: Instant::now(), file, counts, violations, losses }))
     }
 
     /// A line.
@@ -58,6 +62,16 @@ impl Log {
         self.say(format!("{kind}: {}", words.as_ref()));
     }
 
+    /// Order events that were stored may be lost since a moment.
+    fn lost_since(&self, since: DateTime<Utc>) {
+        self.0.losses.lock().expect("never poisoned").push((since, Utc::now()));
+    }
+
+    /// Whether order events may have been lost at any time between two moments.
+    pub fn lost_between(&self, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+        self.0.losses.lock().expect("never poisoned").iter().any(|(began, ended)| *began <= until && from <= *ended)
+    }
+
     /// Something that no fault excuses.
     pub fn violated(&self, what: String) {
         self.say(format!("VIOLATION: {what}"));
@@ -76,7 +90,7 @@ impl Log {
 }
 
 /// The kinds, each with its weight.
-const KINDS: [(&str, u32); 23] = [
+const KINDS: [(&str, u32); 27] = [
     ("kill", 8),
     ("stop", 3),
     ("freeze", 10),
@@ -88,6 +102,10 @@ const KINDS: [(&str, u32); 23] = [
     ("cut at reply", 12),
     ("broker killed", 2),
     ("broker frozen", 3),
+    ("broker wiped", 1),
+    ("broker restored", 1),
+    ("stream purged", 2),
+    ("stream deleted", 2),
     ("database killed", 1),
     ("database frozen", 3),
     ("database clock", 2),
@@ -148,7 +166,8 @@ impl Actor {
         match kind {
             "kill" | "stop" | "freeze" | "clock" => self.member(kind).await,
             "black hole" | "one way" | "late" | "narrow" | "cut" | "cut at reply" => self.line(kind).await,
-            "broker killed" | "broker frozen" => self.broker(kind).await,
+            "broker killed" | "broker frozen" | "broker wiped" | "broker restored" => self.broker(kind).await,
+            "stream purged" | "stream deleted" => self.stream(kind).await,
             "database killed" | "database frozen" | "database clock" => self.database(kind).await,
             "backends ended" => self.backends(kind).await,
             "row locked" => self.row(kind).await,
@@ -248,14 +267,58 @@ impl Actor {
         let rest = self.for_up_to(3_000);
         self.log.fired(kind, format!("for {rest:?}"));
         let nats = &fleet.system.stack.nats;
-        if kind == "broker killed" {
-            nats.kill().expect("it ran");
-            tokio::time::sleep(rest).await;
-            nats.restart().await.expect("a broker");
+        let (store, old) = (nats.store().expect("it was started here"), &fleet.old_store);
+        let since = Utc::now();
+        match kind {
+            "broker killed" => {
+                nats.kill().expect("it ran");
+                tokio::time::sleep(rest).await;
+                // What may be restored one day.
+                if self.rng.bool() {
+                    copy(store, old);
+                    self.log.say("the broker's store was copied");
+                }
+                nats.restart().await.expect("a broker");
+            }
+            "broker wiped" => {
+                nats.wipe().await.expect("an empty broker");
+                self.log.lost_since(since);
+            }
+            "broker restored" => {
+                nats.kill().expect("it ran");
+                tokio::time::sleep(rest).await;
+                copy(old, store);
+                nats.restart().await.expect("a broker");
+                self.log.lost_since(since);
+            }
+            _ => {
+                nats.pause().expect("it ran");
+                tokio::time::sleep(rest).await;
+                nats.resume().expect("it is there");
+            }
+        }
+    }
+
+    /// Somebody deletes a stream, or empties it, or all but the newest of it; half of the time that of the order events.
+    async fn stream(&mut self, kind: &'static str) {
+        let name = if self.rng.bool() { ORDER_EVENTS } else { STREAMS[self.rng.usize(..STREAMS.len())].name };
+        let keep = self.rng.bool().then(|| self.rng.u64(1..20));
+        let (since, jetstream) = (Utc::now(), self.fleet.system.jetstream());
+        let done = if kind == "stream deleted" {
+            jetstream.delete_stream(name).await.is_ok()
         } else {
-            nats.pause().expect("it ran");
-            tokio::time::sleep(rest).await;
-            nats.resume().expect("it is there");
+            let Ok(stream) = jetstream.get_stream(name).await else { return };
+            match keep {
+                None => stream.purge().await.is_ok(),
+                Some(keep) => stream.purge().keep(keep).await.is_ok(),
+            }
+        };
+        // An answer that was lost says nothing.
+        if name == ORDER_EVENTS {
+            self.log.lost_since(since);
+        }
+        if done {
+            self.log.fired(kind, format!("{name}{}", keep.map(|keep| format!(", {keep} kept")).unwrap_or_default()));
         }
     }
 
@@ -339,9 +402,12 @@ impl Actor {
 
     /// Some of the last messages of a stream are lost, or old ones come again under new ids.
     async fn messages(&mut self, kind: &'static str) {
-        let consumer = &CONSUMERS[self.rng.usize(..CONSUMERS.len())];
-        let jetstream = self.fleet.system.jetstream();
-        let Ok(stream) = jetstream.get_stream(consumer.stream).await else { return };
+        let name = match CONSUMERS.get(self.rng.usize(..=CONSUMERS.len())) {
+            Some(consumer) => consumer.stream,
+            None => ORDER_EVENTS,
+        };
+        let (since, jetstream) = (Utc::now(), self.fleet.system.jetstream());
+        let Ok(stream) = jetstream.get_stream(name).await else { return };
         let state = &stream.cached_info().state;
         let (first, last) = (state.first_sequence.max(1), state.last_sequence);
         if last <= first {
@@ -358,8 +424,11 @@ impl Actor {
                 done += usize::from(jetstream.publish_with_headers(message.subject, headers, message.payload).await.is_ok());
             }
         }
+        if kind == "messages lost" && name == ORDER_EVENTS {
+            self.log.lost_since(since);
+        }
         if done > 0 {
-            self.log.fired(kind, format!("{done} of {}", consumer.stream));
+            self.log.fired(kind, format!("{done} of {name}"));
         }
     }
 

@@ -1,13 +1,15 @@
 //! Two processes of every service, on lines that can be bad, and the locks that keep two faults from one thing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tests::{Door, Instance, Proxy, Service, Surroundings, System};
 use tokio::sync::Mutex;
 
+use crate::rows::broker::copy;
+use crate::scene::EVENTS_CHECK_EVERY;
 use crate::soak::faults::Log;
 
 /// How long a process may take until it is ready, once everything is well again.
@@ -30,6 +32,8 @@ pub struct Fleet {
     /// A lock for each of user, product and order, line to the database and line to the broker.
     pub lines: [Mutex<()>; 6],
     pub broker: Mutex<()>,
+    /// An older copy of the broker's store.
+    pub old_store: PathBuf,
     pub database: Mutex<()>,
 }
 
@@ -43,6 +47,7 @@ impl Fleet {
                 // Some orders are given up, most are not.
                 order.timing.step_deadline = Duration::from_secs(20);
                 order.timing.order_deadline = Duration::from_secs(60);
+                order.events.events_check_every = EVENTS_CHECK_EVERY;
             })
             .stack(|stack| {
                 stack.data = stack::Data::Persistent(data);
@@ -52,6 +57,13 @@ impl Fleet {
             .linked()
             .start()
             .await;
+        let (nats, old_store) = (&system.stack.nats, folder.join("nats.old"));
+        let store = nats.store().expect("it was started here").to_owned();
+        let copied = || {
+            copy(&store, &old_store);
+            Ok(())
+        };
+        nats.stop_and(copied).await.expect("a broker");
         let tools = stack::Options::for_tests().tools_dir;
         let logs = folder.join("logs");
         let clocks = folder.join("clocks");
@@ -75,7 +87,14 @@ impl Fleet {
             }
         }
         log.say("the system is up");
-        Arc::new(Self { system, members, lines: Default::default(), broker: Mutex::default(), database: Mutex::default() })
+        Arc::new(Self {
+            system,
+            members,
+            lines: Default::default(),
+            broker: Mutex::default(),
+            old_store,
+            database: Mutex::default(),
+        })
     }
 
     /// Where a client may knock for a service: its two instances, and the two gateways.
