@@ -45,8 +45,13 @@ pub struct Tally {
 impl Trickle {
     /// Begins to order one piece after another.
     pub fn begin(door: Door, user: UserId, product: ProductId) -> Self {
+        Self::resting(REST, door, user, product)
+    }
+
+    /// The same with longer rests between requests.
+    pub fn resting(rest: Duration, door: Door, user: UserId, product: ProductId) -> Self {
         let (stop, count) = (CancellationToken::new(), Arc::new(Count::default()));
-        let client = || tokio::spawn(client(door.clone(), user, product, stop.clone(), count.clone()));
+        let client = || tokio::spawn(client(rest, door.clone(), user, product, stop.clone(), count.clone()));
         Self { clients: (0..CLIENTS).map(|_| client()).collect(), stop, count }
     }
 
@@ -106,7 +111,14 @@ impl Tally {
 }
 
 /// Orders until told to stop. What it has begun it brings to an end.
-async fn client(door: Door, user: UserId, product: ProductId, stop: CancellationToken, count: Arc<Count>) -> Vec<OrderId> {
+async fn client(
+    rest: Duration,
+    door: Door,
+    user: UserId,
+    product: ProductId,
+    stop: CancellationToken,
+    count: Arc<Count>,
+) -> Vec<OrderId> {
     let body = order_body(user, &[(product, 1)]);
     let mut orders = Vec::new();
     while !stop.is_cancelled() {
@@ -123,9 +135,9 @@ async fn client(door: Door, user: UserId, product: ProductId, stop: Cancellation
                 Ok(answer) if ![502, 503].contains(&answer.status) => panic!("an odd answer: {answer:#?}"),
                 Ok(_) | Err(_) => count.failed.fetch_add(1, Ordering::SeqCst),
             };
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(rest).await;
         }
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(rest).await;
     }
     orders
 }

@@ -57,6 +57,14 @@ impl Scene {
         Self { system, user, product, trickle, run: run.clone(), beside: Vec::new() }
     }
 
+    /// From now on orders trickle in with longer rests between them: where a fault makes messages pile up, and not their number is of interest.
+    pub async fn slow_down(self, rest: Duration) -> Self {
+        let Self { system, user, product, trickle, run, mut beside } = self;
+        beside.extend(trickle.end().await.orders);
+        let trickle = Trickle::resting(rest, system.door(Service::Order), user, product);
+        Self { system, user, product, trickle, run, beside }
+    }
+
     /// An order of its own beside the trickle, which must be confirmed in the end.
     pub async fn place(&mut self) -> OrderId {
         let order = self.system.submit(self.user, &[(self.product, 1)]).await;
@@ -91,8 +99,13 @@ impl Scene {
 
     /// Waits until an order that is placed now is confirmed, and some of the trickle's are taken.
     pub async fn well(&mut self, since: Instant) {
+        self.well_within(since, SOON).await;
+    }
+
+    /// The same, for what takes its time.
+    pub async fn well_within(&mut self, since: Instant, patience: Duration) {
         let order = self.place_somehow().await;
-        eventually(SOON, || async {
+        eventually(patience, || async {
             let request = self.system.door(Service::Order).request(Method::GET, &format!("/orders/{order}"));
             match Answer::try_of(request).await {
                 Ok(answer) if answer.status == 200 && answer.json()["status"] == "confirmed" => Ok(()),

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use sqlx::PgConnection;
 use tests::{Service, System, eventually};
 
 use super::broker::{Removed, folder};
@@ -28,15 +29,13 @@ pub async fn killed(run: Run) {
     scene.end().await;
 }
 
-/// Writes until the data folder has no page left, so that statements fail; or switches WAL files until there is no room for another, so that
-/// the server itself ends.
-async fn exhaust(system: &System, wal: bool) {
-    if wal {
-        for _ in 0..64 {
-            let switched = sqlx::query("select pg_switch_wal() from pg_logical_emit_message(false, 'proof', 'x')");
-            if switched.execute(&system.order_db).await.is_err() {
-                return;
-            }
+/// Switches WAL files until there is no room for another, so that the server itself ends. On one connection: the pool would wait for a new
+/// one, which nobody gives.
+async fn exhaust_wal(mut connection: PgConnection) {
+    for _ in 0..64 {
+        let switched = sqlx::query("select pg_switch_wal() from pg_logical_emit_message(false, 'proof', 'x')");
+        if switched.execute(&mut connection).await.is_err() {
+            return;
         }
     }
 }
@@ -70,8 +69,11 @@ pub async fn disk_full(run: Run) {
     for lap in 0..run.times {
         let wal = lap % 2 == 1;
         let (fault, panics) = (Instant::now(), panics(&scene.system));
+        let connection = scene.system.order_db.acquire().await.expect("a connection").detach();
         disk.fill();
-        exhaust(&scene.system, wal).await;
+        if wal {
+            exhaust_wal(connection).await;
+        }
         scene.felt(fault).await;
         assert!(!wal || self::panics(&scene.system) > panics, "the server got by without room for its WAL");
         // A server that ends itself takes the file with it that it was writing.

@@ -66,13 +66,19 @@ async fn releases(scene: &Scene, order: OrderId) -> usize {
     commands.iter().filter(|command| kind(command) == "release").count()
 }
 
+/// What failed comes back after up to half a minute, and as many messages as may be unacknowledged do so before anything new.
+const BACK_WITHIN: Duration = Duration::from_secs(180);
+
+/// As long as that may take.
+const FAILED_WITHIN: Duration = Duration::from_secs(600);
+
 /// So often a release fails before it succeeds.
 const FAILURES: i64 = 50;
 
 pub async fn release_fails(run: Run) {
     const AT_ONCE: usize = 5;
     let builder = patient().order(|order| order.timing.stuck_after = Duration::from_secs(1));
-    let mut scene = Scene::begin(&run, builder).await;
+    let mut scene = Scene::begin(&run, builder).await.slow_down(Duration::from_millis(100)).await;
     let db = scene.system.product_db.clone();
     // A sequence counts on when its transaction is undone.
     for statement in ["create sequence failures", "create table failing (code text not null)"] {
@@ -113,7 +119,7 @@ pub async fn release_fails(run: Run) {
         })
         .await;
         run.detected(visible);
-        let failed = eventually(Duration::from_secs(180), || async {
+        let failed = eventually(FAILED_WITHIN, || async {
             let failed: i64 = sqlx::query_scalar("select last_value from failures").fetch_one(&db).await.expect("the count");
             if failed > FAILURES { Ok(failed) } else { Err(failed) }
         })
@@ -121,11 +127,19 @@ pub async fn release_fails(run: Run) {
         assert!(failed > FAILURES);
         let since = Instant::now();
         for order in &orders {
-            scene.system.wait_status(*order, "cancelled").await;
+            eventually(BACK_WITHIN, || async {
+                let status: String = sqlx::query_scalar("select status from orders where id = $1")
+                    .bind(order.0)
+                    .fetch_one(&scene.system.order_db)
+                    .await
+                    .expect("the order");
+                if status == "cancelled" { Ok(()) } else { Err(status) }
+            })
+            .await;
             run.fired();
         }
         cancelled += orders.len();
-        scene.well(since).await;
+        scene.well_within(since, BACK_WITHIN).await;
     }
     run.note(format!("{AT_ONCE} orders at a time"));
     scene.end_among(Others { cancelled, ..Others::default() }).await;
