@@ -97,10 +97,11 @@ impl Watch {
         // Until a rebuild has ended no more is certain than when it began.
         let until = open.as_ref().filter(|open| !open.dry_run).map_or(until, |open| until.min(open.since));
         let (checkpoint, keep) = (stream.checkpoint(until), stream.max_age() + Duration::from_secs(24 * 3600));
+        let first = stream.first();
         self.database
             .read(move |mut db| {
                 let checkpoint = checkpoint.clone();
-                async move { store::record_checkpoint(&mut db, checkpoint, keep).await }
+                async move { store::record_checkpoint(&mut db, checkpoint, first, keep).await }
             })
             .await?;
         match open {
@@ -190,8 +191,10 @@ impl Watch {
             let incarnation = incarnation.clone();
             async move { store::checkpoints_until(&mut db, incarnation, before).await }
         });
-        let gone = gone.await?.into_iter().find(|checkpoint| checkpoint.sequence > 0);
-        Ok(gone.filter(|gone| !stream.explains(gone.stored_at)).map(|gone| gone.sequence))
+        let Some(gone) = gone.await?.into_iter().next() else { return Ok(None) };
+        // One of an empty stream is no message: what was stored after it, and is gone, was no older than what is there now.
+        let stored_at = if gone.sequence == 0 { stream.oldest() } else { gone.stored_at };
+        Ok((stream.first_sequence > 1 && !stream.explains(stored_at)).then_some(gone.sequence.max(1)))
     }
 }
 

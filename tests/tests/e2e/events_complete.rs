@@ -142,3 +142,14 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_before_the_first_checkpoint_comes_again() {
+    let system = watched().await;
+    orders(&system, 10).await;
+    // As if everything had been stored between two looks.
+    sqlx::query("delete from event_checkpoints where sequence > 1 and sequence < 20").execute(&system.order_db).await.unwrap();
+    let stream = system.jetstream().get_stream("ORDER_EVENTS").await.unwrap();
+    assert_eq!(stream.purge().keep(5).await.unwrap().purged, 15);
+    assert_eq!(again(&complete(&system, 20).await), 15);
+}

@@ -103,6 +103,16 @@ impl Stream {
         }
     }
 
+    /// Its first message, where it is not the last one too, and when that was stored.
+    pub fn first(&self) -> Option<(i64, DateTime<Utc>)> {
+        (self.messages > 0 && self.first_sequence < self.last_sequence).then(|| (self.first_sequence, micros(self.first_stored)))
+    }
+
+    /// When the oldest message it holds was stored; now, where it holds none.
+    pub fn oldest(&self) -> DateTime<Utc> {
+        if self.messages > 0 { self.first_stored } else { self.now }
+    }
+
     /// Whether the message of a checkpoint is still the one it was. One that is gone says nothing against it.
     pub async fn holds(&self, checkpoint: &Checkpoint) -> anyhow::Result<bool> {
         if checkpoint.sequence == self.last_sequence {

@@ -79,10 +79,32 @@ pub async fn checkpoints_until(db: &mut PgConnection, incarnation: String, seque
 }
 
 /// Records a checkpoint. One at the same message takes its place; none promises more than a later one: the clock may have been set back.
-pub async fn record_checkpoint(db: &mut PgConnection, at: Checkpoint, keep: Duration) -> sqlx::Result<()> {
+/// `first`: the stream's first message and when it was stored. Where no checkpoint is that early one is made there, which promises nothing:
+/// when the message is gone, something was removed from the front.
+pub async fn record_checkpoint(
+    db: &mut PgConnection,
+    at: Checkpoint,
+    first: Option<(i64, DateTime<Utc>)>,
+    keep: Duration,
+) -> sqlx::Result<()> {
+    if let Some((sequence, stored_at)) = first {
+        sqlx::query(
+            "insert into event_checkpoints (incarnation, sequence, stored_at, deleted, server, complete_until) \
+             select $1, $2, $3, $4, $5, 'epoch' \
+             where not exists (select from event_checkpoints where incarnation = $1 and sequence between 1 and $2)",
+        )
+        .bind(&at.incarnation)
+        .bind(sequence)
+        .bind(stored_at)
+        .bind(at.deleted)
+        .bind(&at.server)
+        .execute(&mut *db)
+        .await?;
+    }
     sqlx::query(
         "with same as (delete from event_checkpoints where incarnation = $1 and sequence = $2), \
-              old as (delete from event_checkpoints where incarnation <> $1 or complete_until < $6 - make_interval(secs => $7)), \
+              old as (delete from event_checkpoints where incarnation <> $1 \
+                      or (complete_until < $6 - make_interval(secs => $7) and complete_until > 'epoch')), \
               less as (update event_checkpoints set complete_until = $6 where incarnation = $1 and sequence < $2 and complete_until > $6) \
          insert into event_checkpoints (incarnation, sequence, stored_at, deleted, server, complete_until) \
          values ($1, $2, $3, $4, $5, $6)",
