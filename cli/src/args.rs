@@ -1,6 +1,5 @@
 //! What can be typed: the global flags, and one subcommand per noun. Each noun's module owns its flags and its `run`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use chassis::settings::hidden;
@@ -10,9 +9,9 @@ use clap_complete::Shell;
 use reqwest::Url;
 
 use crate::client::Gateway;
-use crate::output::{Format, Output};
+use crate::output::{Format, Output, write_bytes};
 use crate::system::{self, GATEWAY, http_url, or_usual};
-use crate::{audit, bench, dead_letter, events, health, import, order, product, provision, saga, up, user};
+use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, saga, up, usage, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -104,11 +103,15 @@ enum Command {
     /// Load products, users and orders from files of shopping baskets.
     #[command(after_help = import::EXAMPLES, after_long_help = import::LONG_HELP)]
     Import(import::Args),
-    /// Print the completion script of a shell.
-    #[command(after_help = "Examples:
-  waybill completions bash > ~/.local/share/bash-completion/completions/waybill
-  waybill completions zsh > ~/.zfunc/_waybill
-  waybill completions fish > ~/.config/fish/completions/waybill.fish")]
+    /// Print the completion script of a shell: commands, flags, their values, and the ids of the system that runs.
+    #[command(
+        after_help = "The script asks this program, and this program asks the system: give it to each new shell, so that both are of one version.
+
+Examples:
+  source <( waybill completions bash )   # in ~/.bashrc
+  source <( waybill completions zsh )   # in ~/.zshrc, after compinit
+  waybill completions fish | source   # in ~/.config/fish/config.fish"
+    )]
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -124,9 +127,21 @@ pub struct Usage(pub String);
 impl Cli {
     /// Reads the command line and the environment; where they are wrong, says so and ends the program.
     pub fn read() -> Self {
-        let matches = Self::command().get_matches();
+        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| usage::wrong(error));
         system::said(&matches);
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| usage::wrong(error))
+    }
+
+    /// The commands, with `-1` as a value wherever a value is expected: its flag says what is wrong with it.
+    pub fn definition() -> clap::Command {
+        fn values(command: clap::Command) -> clap::Command {
+            let takes = |argument: clap::Arg| match argument.get_action().takes_values() {
+                true => argument.allow_negative_numbers(true),
+                false => argument,
+            };
+            command.mut_args(takes).mut_subcommands(values)
+        }
+        values(Self::command())
     }
 
     /// Runs what was typed. The exit code tells outcomes that are not failures apart.
@@ -152,10 +167,7 @@ impl Cli {
 }
 
 fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
-    // Into memory first: clap_complete panics where a write fails, and a closed pipe is no reason to panic.
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "waybill", &mut script);
-    std::io::stdout().write_all(&script)?;
+    write_bytes(&complete::script(shell)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,7 +192,7 @@ mod tests {
         let start = words.iter().position(|word| word == "waybill").unwrap_or_default();
         let end = words[start..]
             .iter()
-            .position(|word| ["|", "||", "&&", ">", "#", "<"].contains(&word.as_str()))
+            .position(|word| ["|", "||", "&&", ">", "#", "<", ")"].contains(&word.as_str()))
             .map_or(words.len(), |end| start + end);
         words[start..end].to_vec()
     }
@@ -220,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_value_of_any_flag_panics_and_none_in_a_password_shows() {
-        const EXTREMES: [&str; 16] = [
+        const EXTREMES: [&str; 17] = [
             "",
             " ",
             "0",
@@ -234,6 +246,7 @@ mod tests {
             "99999999999999999999999",
             "1e-300",
             "1e308",
+            "1e309",
             "NaN",
             "inf",
             "http://u:hunter2@:x",
@@ -245,7 +258,7 @@ mod tests {
                 for value in EXTREMES {
                     let line = path.split(' ').map(str::to_owned).chain([format!("--{flag}={value}")]);
                     // Ok or Err: a panic would end the test. What is still missing is wrong usage too.
-                    let parsed = Cli::try_parse_from(line);
+                    let parsed = Cli::definition().try_get_matches_from(line);
                     let address = flag == "gateway" || flag.ends_with("-url") || flag == "broker";
                     if let (true, Err(error)) = (address, parsed) {
                         assert!(!error.to_string().contains("hunter2"), "{path} --{flag}: {error}");
@@ -254,7 +267,7 @@ mod tests {
                 }
             }
         });
-        assert!(tried > 16 * 100, "only {tried} values were tried");
+        assert!(tried > 17 * 100, "only {tried} values were tried");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use chassis::settings::seconds;
 use serde::Serialize;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::output::{Format, Output, Tabular, table, tell, write_out};
+use crate::output::{Format, Output, Tabular, plain, table, tell, write_out};
 use crate::system::{Databases, announce};
 
 /// Examples for `--help`.
@@ -130,7 +130,7 @@ fn show(report: &Report) -> std::io::Result<()> {
     write_out(&table(Check::HEADER, report.checks.iter().map(Check::row)))?;
     for check in &report.checks {
         for finding in check.findings.iter().take(SHOWN) {
-            write_out(&format!("{}: {}", finding.id, finding.what))?;
+            write_out(&plain(format!("{}: {}", finding.id, finding.what)))?;
         }
         if check.findings.len() > SHOWN {
             write_out(&format!("... and {} more: {}", check.findings.len() - SHOWN, check.check))?;

@@ -40,7 +40,7 @@ use self::target::{Target, Where};
 use crate::audit::{Books, Check};
 use crate::client::Gateway;
 use crate::confirm;
-use crate::output::{Format, Output, tell, write_out};
+use crate::output::{Format, Output, plain, tell, write_out};
 use crate::system::announce;
 use crate::up::stop_signal;
 
@@ -264,7 +264,7 @@ impl Args {
             machine: Machine::this(),
             version: env!("CARGO_PKG_VERSION"),
             commit: option_env!("WAYBILL_COMMIT"),
-            command: std::env::args().skip(1).fold("waybill".to_owned(), |line, word| format!("{line} {word}")),
+            command: std::env::args_os().skip(1).fold("waybill".to_owned(), |line, word| format!("{line} {}", word.display())),
             at: chrono::Utc::now(),
         }
     }
@@ -289,7 +289,7 @@ fn verdict(audit: Option<&[Check]>) -> ExitCode {
     }
     for check in &wrong {
         let first = check.findings.first().map(|finding| format!("{}: {}", finding.id, finding.what)).unwrap_or_default();
-        tell(&format!("  {} times not so: {}; first {first}", check.findings.len(), check.check));
+        tell(&plain(format!("  {} times not so: {}; first {first}", check.findings.len(), check.check)));
     }
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

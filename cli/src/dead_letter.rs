@@ -10,12 +10,14 @@ use std::process::ExitCode;
 
 use chassis::broker::Broker;
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use events::streams::DEAD_LETTERS;
 
-use self::letter::Letter;
+pub use self::letter::Letter;
 use self::select::{Filter, Which};
 use crate::output::{Format, Output, Tabular as _, table, tell, write_out};
-use crate::{broker, confirm};
+use crate::usage::number;
+use crate::{broker, complete, confirm};
 
 /// Shown under `waybill dead-letter --help`.
 pub const EXAMPLES: &str = "A message that no service could handle is kept as it was, with why, where and how often it was tried.
@@ -37,7 +39,7 @@ pub enum Command {
         #[command(flatten)]
         filter: Filter,
         /// At most so many.
-        #[arg(long, value_name = "N", default_value_t = 100)]
+        #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize, 1, { u64::MAX }>)]
         limit: usize,
         #[command(flatten)]
         place: broker::Place,
@@ -48,6 +50,7 @@ pub enum Command {
   waybill dead-letter show 17 -o json | jq .payload")]
     Show {
         /// Its sequence.
+        #[arg(value_parser = number::<u64, 1, { u64::MAX }>, add = ArgValueCandidates::new(complete::dead_letters))]
         sequence: u64,
         #[command(flatten)]
         place: broker::Place,
@@ -149,7 +152,7 @@ async fn list(broker: &Broker, filter: &Filter, limit: usize, out: Output) -> an
 async fn show(broker: &Broker, sequence: u64, out: Output) -> anyhow::Result<ExitCode> {
     let stream = broker::stream(broker, DEAD_LETTERS).await?;
     let Some(letter) = letter::get(&stream, sequence).await? else {
-        anyhow::bail!("there is no dead letter {sequence}");
+        anyhow::bail!("there is no dead letter {sequence}; `waybill dead-letter list` shows those that are there");
     };
     match out.format {
         Format::Table => {

@@ -10,6 +10,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use chassis::broker::Broker;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use events::{Money, OrderId};
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, SelectAll};
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 
 use crate::broker::{self, Stored};
 use crate::output::{Format, Output, plain, tell, write_out};
-use crate::{age, price, up};
+use crate::usage::number;
+use crate::{age, complete, price, up};
 
 /// Shown under `waybill events --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -48,6 +50,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Tail {
     /// Only this order's.
+    #[arg(add = ArgValueCandidates::new(complete::orders))]
     order: Option<OrderId>,
     /// Also those since: a moment (2026-01-02T03:04:05Z) or how long ago (10m).
     #[arg(long, value_name = "MOMENT", value_parser = age::moment)]
@@ -56,7 +59,7 @@ pub struct Tail {
     #[arg(long, conflicts_with = "order")]
     all_contexts: bool,
     /// End after so many.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<u64, 1, { u64::MAX }>)]
     limit: Option<u64>,
     #[command(flatten)]
     place: broker::Place,

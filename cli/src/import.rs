@@ -22,6 +22,7 @@ use crate::args::Usage;
 use crate::client::Gateway;
 use crate::output::{Format, Output, pairs, write_out};
 use crate::price;
+use crate::usage::number;
 
 /// Shown under `waybill import -h`.
 pub const EXAMPLES: &str = "Examples:
@@ -56,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     baskets: PathBuf,
     /// Pieces in stock of every product.
-    #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+    #[arg(long, value_name = "N", default_value = "100000000", value_parser = number::<i64, 0, 1_000_000_000>)]
     stock: i64,
     /// The currency of the prices, ISO 4217.
     #[arg(long, default_value = "USD", value_parser = price::currency)]
@@ -65,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
     /// Only so many baskets, from the start of the file.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize, 1, { u64::MAX }>)]
     limit: Option<usize>,
     /// How many seconds to try again while the server is busy or away.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=31_536_000))]

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::{Gateway, Page};
 use crate::output::{Format, Output, Tabular};
+use crate::usage::number;
 
 /// The most the server puts on one page.
 pub const LARGEST_PAGE: usize = 200;
@@ -13,8 +14,8 @@ pub const LARGEST_PAGE: usize = 200;
 /// Which part of a list.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many on one page.
-    #[arg(long, value_name = "N")]
+    /// How many on one page: 1 to 200.
+    #[arg(long, value_name = "N", value_parser = number::<usize, 1, { LARGEST_PAGE as u64 }>)]
     limit: Option<usize>,
     /// Where to start: the `next_cursor` of the page before.
     #[arg(long)]

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod broker;
 mod client;
+mod complete;
 mod confirm;
 mod dead_letter;
 mod events;
@@ -14,6 +15,7 @@ mod fuzz;
 mod health;
 mod import;
 mod input;
+mod layout;
 mod list;
 mod note;
 mod order;
@@ -27,6 +29,7 @@ mod retry;
 mod saga;
 mod system;
 mod up;
+mod usage;
 mod user;
 
 use std::process::ExitCode;
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     chassis::environment::clean();
     // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    complete::answer();
     let cli = args::Cli::read();
     let runtime = match chassis::runtime(chassis::cores()) {
         Ok(runtime) => runtime,

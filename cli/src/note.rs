@@ -58,10 +58,7 @@ impl Note {
                 _ => Writer::Gone(pid),
             },
         };
-        let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let pairs = lines.filter_map(pair).filter(|(_, value)| !value.is_empty()).collect();
-        Ok(Some(Self { writer, pairs }))
+        Ok(Some(Self { writer, pairs: pairs(&text)? }))
     }
 
     /// An address, by the name of its variable.
@@ -76,6 +73,22 @@ impl Note {
             Writer::Somebody => String::new(),
         }
     }
+}
+
+/// The lines `NAME=VALUE`; empty ones and remarks are passed over, and what is set to nothing is as if unset. Nothing of a wrong line is shown: it
+/// may hold a password.
+fn pairs(text: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines().map(str::trim)) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once('=').with_context(|| format!("line {number} of {FILE} is not NAME=VALUE"))?;
+        if !value.trim().is_empty() {
+            pairs.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
+    }
+    Ok(pairs)
 }
 
 fn writer(text: &str) -> Option<u32> {
@@ -129,6 +142,14 @@ impl Drop for Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_holds_names_and_values_and_a_wrong_line_is_named() {
+        let read = pairs("# x\n\n A = b=c \r\nB=\n").unwrap();
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("A".to_owned(), "b=c".to_owned())]);
+        let error = pairs("A=b\nhunter2\n").unwrap_err().to_string();
+        assert_eq!(error, "line 2 of .local/waybill.env is not NAME=VALUE");
+    }
 
     #[test]
     fn the_writer_is_named_in_the_first_line() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap_complete::ArgValueCandidates;
 use events::order::Status;
 use events::product::Line;
 use events::{OrderId, ProductId, Quantity, UserId};
@@ -18,10 +19,10 @@ use uuid::Uuid;
 use self::view::Order;
 use crate::args::{Once, perhaps};
 use crate::client::{self, Gateway, key_header};
-use crate::list;
 use crate::output::Output;
 use crate::problem::Failure;
 use crate::retry::surely;
+use crate::{complete, list};
 
 /// Shown under `waybill order --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -53,7 +54,7 @@ Examples:
   waybill order list --user $ADA")]
     List {
         /// Only this user's.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]
         user: Option<UserId>,
         /// Only those that stand so.
         #[arg(long, value_parser = statuses())]
@@ -66,6 +67,7 @@ Examples:
   waybill order show $ORDER")]
     Show {
         /// The order's id.
+        #[arg(value_name = "ORDER", add = ArgValueCandidates::new(complete::orders))]
         id: OrderId,
     },
     /// Cancel an order: what was done for it is undone.
@@ -79,6 +81,7 @@ Examples:
     )]
     Cancel {
         /// The order's id.
+        #[arg(value_name = "ORDER", add = ArgValueCandidates::new(complete::orders))]
         id: OrderId,
         /// Wait until it is cancelled, at most so many seconds.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30", value_parser = up_to_a_day())]
@@ -90,10 +93,10 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Submit {
     /// Who orders.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]
     user: UserId,
     /// A product's id and how many pieces of it; once for each product.
-    #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item)]
+    #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item, add = ArgValueCandidates::new(complete::items))]
     items: Vec<Line>,
     /// How many seconds to wait for the outcome.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to_a_day())]
@@ -198,8 +201,9 @@ fn up_to_a_day() -> impl clap::builder::TypedValueParser<Value = u64> {
 }
 
 fn item(text: &str) -> Result<Line, String> {
-    let (product, quantity) = text.rsplit_once('=').ok_or("write PRODUCT=QUANTITY")?;
-    let product_id: ProductId = product.parse().map_err(|_| format!("`{product}` is not a product's id"))?;
+    let (product, quantity) =
+        text.rsplit_once('=').ok_or("it is written PRODUCT=QUANTITY, a product's id and how many pieces")?;
+    let product_id: ProductId = product.parse().map_err(|error: events::NotAnId| error.to_string())?;
     let quantity =
         quantity.parse().ok().and_then(Quantity::new).ok_or_else(|| format!("`{quantity}` is not a quantity: 1 to 100000"))?;
     Ok(Line { product_id, quantity })

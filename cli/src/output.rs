@@ -1,16 +1,16 @@
 //! How things are printed: a table for people, JSON and JSON lines for programs. The one place that writes data to stdout.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
 use events::hidden;
 use serde::Serialize;
 
 use crate::args::Usage;
 use crate::client::Page;
+use crate::layout;
 
 /// The value of `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -87,19 +87,16 @@ impl Output {
     }
 }
 
-/// Rows under a header, in columns as wide as they need.
+/// Rows under a header, in columns as wide as they need, or as the terminal has.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = bare();
-    table.set_header(header.iter().copied());
-    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(plain).collect::<Vec<_>>()));
-    trim(&table)
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().map(plain).collect()).collect();
+    layout::table(header, &rows, width())
 }
 
 /// Names and values, a line each.
 pub fn pairs(pairs: &[(String, String)]) -> String {
-    let mut table = bare();
-    table.add_rows(pairs.iter().map(|(name, value)| [name.clone(), plain(value.clone())]));
-    trim(&table)
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| (plain(name.clone()), plain(value.clone()))).collect();
+    layout::pairs(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 /// A moment, to the second.
@@ -107,12 +104,34 @@ pub fn time(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Writes text and a line end to stdout. Unlike `println!` a closed pipe is an error, which [`fail`] makes a quiet end.
+/// Nobody reads stdout any more: that is no failure of the command (`| head`). A connection that breaks elsewhere is one.
+#[derive(Debug, thiserror::Error)]
+#[error("stdout is closed")]
+struct Closed;
+
+/// Writes to stdout, at once. Unlike `print!` a closed pipe is an error, which [`fail`] makes a quiet end.
+pub fn write_bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(error.kind(), Closed),
+        _ => error,
+    })
+}
+
+/// Writes text and a line end to stdout; on a terminal what is wider goes on in the next line.
 ///
-/// Everything for people goes through here or [`tell`], so nothing that came from outside can steer the terminal. What it could do with a line
-/// end is kept from it by [`plain`], field by field.
+/// Everything for people goes through here, [`write_line`] or [`tell`], so nothing that came from outside can steer the terminal. What it could
+/// do with a line end is kept from it by [`plain`], field by field.
 pub fn write_out(text: &str) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "{}", lines(text))
+    write_line(&match width() {
+        Some(columns) => layout::fit(text, columns),
+        None => text.to_owned(),
+    })
+}
+
+/// The same without breaking lines: for what is to be copied.
+pub fn write_line(text: &str) -> io::Result<()> {
+    write_bytes(format!("{}\n", lines(text)).as_bytes())
 }
 
 /// Writes JSON and a line end to stdout. What does not show is written as JSON writes it: `\u202e`.
@@ -126,18 +145,27 @@ pub fn write_json(text: &str) -> io::Result<()> {
         }
         rest = at + c.len_utf8();
     }
-    writeln!(io::stdout().lock(), "{safe}{}", &text[rest..])
+    write_bytes(format!("{safe}{}\n", &text[rest..]).as_bytes())
 }
 
 /// Writes a line to stderr. Unlike `eprintln!` it does not panic when nobody reads.
 pub fn tell(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", lines(text));
+    let text = lines(text);
+    let _ =
+        writeln!(io::stderr().lock(), "{}", columns(io::stderr()).map_or(text.clone(), |columns| layout::fit(&text, columns)));
+}
+
+/// Asks on stderr, and waits on the same line.
+pub fn prompt(question: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{} ", lines(question)).and_then(|()| stderr.flush());
 }
 
 /// Tells why the command failed, and its exit status: 2 for wrong usage, else 1. A reader of stdout that has seen enough
 /// (`| head`) is no failure.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
-    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+    let closed = |cause: &io::Error| cause.get_ref().is_some_and(|inner| inner.is::<Closed>());
+    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(closed) {
         return ExitCode::SUCCESS;
     }
     // Not `{error:#}`: a problem has lines of its own, which would run into what is said around it.
@@ -146,19 +174,9 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-fn bare() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    // On a terminal a long cell goes on in the next line; in a pipe a row is a line.
-    if let Some(columns) = width() {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
-    }
-    table
-}
-
-/// Without the padding around the outer columns; an empty first cell stays.
-fn trim(table: &Table) -> String {
-    table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+/// Whether a text is one line of what shows.
+pub fn is_plain(text: &str) -> bool {
+    hidden(text).next().is_none()
 }
 
 /// One line of what shows: what a customer typed must not move the cursor of whoever lists it, nor forge a line.
@@ -187,9 +205,14 @@ fn without(text: String, taken: impl Fn(char) -> bool) -> String {
 }
 
 /// How many columns the terminal has; `None` where stdout is none, and nothing is cut or wrapped.
-pub fn width() -> Option<u16> {
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col;
-    (io::stdout().is_terminal() && columns >= 40).then_some(columns)
+pub fn width() -> Option<usize> {
+    columns(io::stdout())
+}
+
+/// The same of any output. Below twenty columns nothing can be arranged any more.
+fn columns(output: impl io::IsTerminal + std::os::fd::AsFd) -> Option<usize> {
+    let columns = rustix::termios::tcgetwinsize(&output).ok()?.ws_col;
+    (output.is_terminal() && columns >= 20).then_some(columns.into())
 }
 
 #[cfg(test)]

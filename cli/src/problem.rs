@@ -24,7 +24,7 @@ pub enum Failure {
         cause: reqwest::Error,
     },
     /// An answer that this program cannot read.
-    #[error("{url} answered something unexpected: {why}")]
+    #[error("{url} answered something unexpected: {}", plain(.why.clone()))]
     Garbled {
         /// Where the request went.
         url: String,
@@ -159,10 +159,10 @@ impl fmt::Display for Problem {
             write!(f, "\n  {}", plain(format!("{pointer}: {detail}")))?;
         }
         if let Some(id) = &self.request_id {
-            write!(f, "\n  request id: {id}")?;
+            write!(f, "\n  request id: {}", plain(id.clone()))?;
         }
         if let Some(id) = &self.body.trace_id {
-            write!(f, "\n  trace id: {id}")?;
+            write!(f, "\n  trace id: {}", plain(id.clone()))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod release;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use events::product::Product;
 use events::{Currency, Money, ProductId};
 use serde_json::json;
@@ -12,7 +13,8 @@ use serde_json::json;
 use crate::args::{Once, Usage, perhaps};
 use crate::client::Gateway;
 use crate::output::{Output, Tabular, fields, time};
-use crate::{list, price};
+use crate::usage::number;
+use crate::{complete, list, price};
 
 /// Shown under `waybill product --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -38,6 +40,7 @@ pub enum Command {
   waybill product show $KETTLE")]
     Show {
         /// The product's id.
+        #[arg(value_name = "PRODUCT", add = ArgValueCandidates::new(complete::products))]
         id: ProductId,
     },
     /// Add to the stock of a product, or take from it. It cannot fall below zero.
@@ -46,6 +49,7 @@ pub enum Command {
   waybill product stock $KETTLE --delta -3")]
     Stock {
         /// The product's id.
+        #[arg(value_name = "PRODUCT", add = ArgValueCandidates::new(complete::products))]
         id: ProductId,
         /// How many pieces more; negative: fewer.
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -60,15 +64,16 @@ pub enum Command {
 
 /// A new product.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("cost").required(true))]
 pub struct Create {
     /// The name.
     #[arg(long)]
     name: String,
     /// What one piece costs, with at most the decimals its currency has.
-    #[arg(long, value_name = "AMOUNT", required_unless_present = "price_minor", conflicts_with = "price_minor")]
+    #[arg(long, value_name = "AMOUNT", group = "cost")]
     price: Option<String>,
     /// What one piece costs, in minor units (cents).
-    #[arg(long, value_name = "CENTS")]
+    #[arg(long, value_name = "CENTS", group = "cost", value_parser = number::<i64, 0, { i64::MAX as u64 }>)]
     price_minor: Option<i64>,
     /// The currency, ISO 4217.
     #[arg(long, default_value = "USD", value_parser = price::currency)]
@@ -77,7 +82,7 @@ pub struct Create {
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
     /// Pieces in stock.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number::<i64, 0, 1_000_000_000>)]
     stock: i64,
     #[command(flatten)]
     once: Once,

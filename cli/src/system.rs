@@ -124,6 +124,14 @@ pub fn said(matches: &ArgMatches) {
     let _ = SAID.set(said);
 }
 
+/// An address as it was said, or found, or the usual one; unread.
+pub fn address(name: &str, usual: &str) -> anyhow::Result<String> {
+    if let Some(said) = SAID.get().and_then(|said| said.get(name)) {
+        return Ok(said.clone());
+    }
+    Ok(find(None, name)?.unwrap_or_else(|| usual.to_owned()))
+}
+
 /// Tells where the command found what it is about to change, prove or measure.
 pub fn announce(what: &str, addresses: &[&str]) {
     let addresses: Vec<String> = addresses.iter().map(|address| shown(address)).collect();
@@ -158,6 +166,9 @@ fn find(given: Option<&str>, name: &str) -> anyhow::Result<Option<String>> {
                  or set {name}"
             );
         }
+        if let Some(noted) = note.get(name) {
+            readable(name, noted).map_err(|why| anyhow::anyhow!("{name} in {FILE} {why}"))?;
+        }
         return Ok(note.get(name).map(str::to_owned));
     }
     // The usual addresses are on this machine. Whoever speaks of another one does not mean them.
@@ -165,6 +176,15 @@ fn find(given: Option<&str>, name: &str) -> anyhow::Result<Option<String>> {
         bail!("{said} is {}: set {name} too, its usual address is on this machine", shown(&with_scheme(value, "http")));
     }
     Ok(None)
+}
+
+/// What is wrong with an address, without showing it.
+fn readable(name: &str, address: &str) -> Result<(), String> {
+    match name {
+        NATS => nats_url(address).map(|_| ()),
+        _ if name.ends_with("_DATABASE_URL") => database_url(address).map(|_| ()),
+        _ => http_url(address).map(|_| ()),
+    }
 }
 
 /// Whether two addresses are of the same server, and of the same database.

@@ -2,7 +2,6 @@
 
 mod doors;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::doors::{Doors, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
 use crate::note::{FILE, Note, Own};
-use crate::output::tell;
+use crate::output::{tell, write_line};
 use crate::system::shown;
 
 /// Examples for `--help`.
@@ -187,7 +186,7 @@ impl Args {
                 let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
                 self.start_services(&mut tasks, doors, settings, &nats_url, databases, shutdown)?;
             }
-            None => environment.iter().try_for_each(|(name, value)| say(&format!("{name}={value}")))?,
+            None => environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?,
         }
         let result = tokio::select! {
             result = self.ready_and_on(stack, note.is_some(), shutdown) => result,
@@ -241,21 +240,21 @@ impl Args {
                 () = shutdown.cancelled() => return Ok(()),
             }
             for (name, port) in self.services() {
-                say(&format!("{name:<9} {}", self.url(port)))?;
+                write_line(&format!("{name:<9} {}", self.url(port)))?;
             }
             let brokers: Vec<String> = stack.nats.url().split(',').map(|url| shown(url.trim())).collect();
-            say(&format!("{:<9} {}", "nats", brokers.join(",")))?;
+            write_line(&format!("{:<9} {}", "nats", brokers.join(",")))?;
             if let Some(url) = stack.nats.monitor_url() {
-                say(&format!("{:<9} {url}", "monitor"))?;
+                write_line(&format!("{:<9} {url}", "monitor"))?;
             }
             if let Some(port) = stack.postgres.port() {
-                say(&format!("{:<9} 127.0.0.1:{port} ({})", "postgres", DATABASES.join(", ")))?;
+                write_line(&format!("{:<9} 127.0.0.1:{port} ({})", "postgres", DATABASES.join(", ")))?;
             }
             if noted {
-                say(&format!("{:<9} {FILE} (the addresses with their passwords)", "settings"))?;
+                write_line(&format!("{:<9} {FILE} (the addresses with their passwords)", "settings"))?;
             }
-            say(READY)?;
-            say(&self.examples())?;
+            write_line(READY)?;
+            write_line(&self.examples())?;
         }
         shutdown.cancelled().await;
         Ok(())
@@ -263,7 +262,7 @@ impl Args {
 
     /// Three lines that can be copied into another terminal, in this folder.
     fn examples(&self) -> String {
-        let program = std::env::args().next().unwrap_or_else(|| "waybill".to_owned());
+        let program = std::env::args_os().next().map_or_else(|| "waybill".to_owned(), |name| name.to_string_lossy().into_owned());
         let [make, list] = match Path::new("data/baskets.ndjson").is_file() {
             true => ["import --products data/products.ndjson --baskets data/baskets.ndjson --limit 20", "order list"],
             false => ["product create --name Kettle --price 19.99 --stock 10", "product list"],
@@ -366,13 +365,6 @@ pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
     let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
     settings.nats_url = nats_url.to_owned().into();
     Ok(settings)
-}
-
-/// A line on stdout, at once, also into a pipe.
-fn say(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
 }
 
 /// Returns at SIGINT or SIGTERM.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCandidates;
 use events::UserId;
 use events::user::User;
 use reqwest::Method;
@@ -10,8 +11,8 @@ use serde::Serialize;
 
 use crate::args::{Once, perhaps};
 use crate::client::Gateway;
-use crate::list;
 use crate::output::{Output, Tabular};
+use crate::{complete, list};
 
 /// Shown under `waybill user --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -37,6 +38,7 @@ pub enum Command {
   waybill user show $ADA")]
     Show {
         /// The user's id.
+        #[arg(value_name = "USER", add = ArgValueCandidates::new(complete::users))]
         id: UserId,
     },
     /// Change a user's name, or whether the user may order.
@@ -62,16 +64,18 @@ pub struct Create {
 
 /// A change of a user.
 #[derive(Debug, clap::Args, Serialize)]
+#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 pub struct Update {
     /// The user's id.
+    #[arg(value_name = "USER", add = ArgValueCandidates::new(complete::users))]
     #[serde(skip)]
     id: UserId,
     /// The new name.
-    #[arg(long, required_unless_present = "active")]
+    #[arg(long, group = "change")]
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     /// Whether the user may order from now on.
-    #[arg(long, value_name = "true|false")]
+    #[arg(long, value_name = "true|false", group = "change")]
     #[serde(skip_serializing_if = "Option::is_none")]
     active: Option<bool>,
 }

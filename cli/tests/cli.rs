@@ -6,9 +6,13 @@ mod fake;
 mod import;
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/surroundings.rs"]
+mod surroundings;
 #[allow(dead_code)] // the unit tests use the rest
 #[path = "../src/saga/testing.rs"]
 mod testing;
+#[path = "cli/usage.rs"]
+mod usage;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -181,14 +185,31 @@ fn a_closed_stdout_is_a_quiet_end() {
     drop(reader);
     let output = waybill(&nowhere(), &["completions", "bash"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    let output = waybill(&nowhere(), &["--help"]).stdout(closed_pipe()).output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panic"), "{output:?}");
+    let (_, gateway) = Fake { outcome: Mutex::new("confirmed"), ..Fake::default() }.start();
+    run(&gateway, &["order", "submit", "--user", USER, "--item", ITEM, "--no-wait"]);
+    for format in ["table", "json", "jsonl"] {
+        let output = waybill(&gateway, &["order", "list", "-o", format]).stdout(closed_pipe()).output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{format}");
+    }
+}
+
+fn closed_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
 }
 
 #[test]
 fn every_shell_gets_its_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let (code, stdout, _) = run(&nowhere(), &["completions", shell]);
+        let (code, script, _) = run(&nowhere(), &["completions", shell]);
         assert_eq!(code, Some(0));
-        assert!(stdout.contains("waybill") && stdout.contains("import"), "{shell}");
+        assert!(script.contains(env!("CARGO_BIN_EXE_waybill")) && script.contains("WAYBILL_COMPLETE"), "{shell}: {script}");
+        // What the script asks, without a system: the commands, and nothing on stderr.
+        let mut asked = waybill(&nowhere(), &["--", "waybill", "saga", "re"]);
+        let (code, words, stderr) = told(asked.env("WAYBILL_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", "2").output().unwrap());
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(words.contains("replay") && words.contains("retry"), "{shell}: {words}");
     }
 }
 

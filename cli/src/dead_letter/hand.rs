@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::letter::{self, Letter};
 use super::select::Chosen;
-use crate::output::{Format, Output, tell, write_out};
+use crate::output::{Format, Output, plain, tell, write_out};
 use crate::progress::Progress;
 
 /// Letters at work at once.
@@ -88,7 +88,7 @@ pub async fn run(broker: &Broker, stream: &Stream, deed: Deed, chosen: Chosen, o
     report
         .refused
         .iter()
-        .for_each(|Refused { sequence, why }| tell(&format!("dead letter {sequence} is left where it is: {why}")));
+        .for_each(|Refused { sequence, why }| tell(&plain(format!("dead letter {sequence} is left where it is: {why}"))));
     match out.format {
         Format::Table => {
             let gone = if report.gone > 0 { format!(", {} gone already", report.gone) } else { String::new() };

@@ -7,12 +7,14 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::stream::Stream;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::PossibleValuesParser;
+use clap_complete::ArgValueCandidates;
 use events::streams::{CONSUMERS, OUTBOX};
 
 use super::letter::{self, Letter};
-use crate::age;
 use crate::broker::Reader;
 use crate::output::table;
+use crate::usage::number;
+use crate::{age, complete};
 
 /// A part of all letters.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -34,17 +36,24 @@ fn streams() -> PossibleValuesParser {
 
 /// Letters by their sequences, or all that pass a filter.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("letters").required(true))]
 pub struct Which {
     /// Their sequences.
-    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "stream", "reason", "older_than", "limit"])]
+    #[arg(
+        value_name = "SEQUENCE",
+        group = "letters",
+        value_parser = number::<u64, 1, { u64::MAX }>,
+        conflicts_with_all = ["stream", "reason", "older_than", "limit"],
+        add = ArgValueCandidates::new(complete::dead_letters)
+    )]
     sequences: Vec<u64>,
     /// All that pass the filters.
-    #[arg(long)]
+    #[arg(long, group = "letters")]
     all: bool,
     #[command(flatten)]
     filter: Filter,
     /// At most so many, from the oldest.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize, 1, { u64::MAX }>)]
     limit: Option<usize>,
 }
 
@@ -110,7 +119,11 @@ impl Which {
                     None => chosen.missing.push(*sequence),
                 }
             }
-            anyhow::ensure!(chosen.missing.is_empty(), "there is no dead letter {}", list(&chosen.missing));
+            anyhow::ensure!(
+                chosen.missing.is_empty(),
+                "there is no dead letter {}; `waybill dead-letter list` shows those that are there",
+                list(&chosen.missing)
+            );
             return Ok(chosen);
         }
         let mut letters = self.filter.read(stream).await?;

@@ -7,7 +7,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::args::Usage;
 use crate::confirm;
 use crate::output::{Output, Tabular};
 use crate::progress::Progress;
@@ -37,9 +36,8 @@ pub struct Args {
     /// Only say how many are missing.
     #[arg(long)]
     dry_run: bool,
-    /// Who; kept with the rebuild.
-    #[arg(long, env = "USER", value_name = "NAME")]
-    by: Option<String>,
+    #[command(flatten)]
+    by: confirm::By,
     #[command(flatten)]
     confirm: confirm::Args,
     #[command(flatten)]
@@ -67,8 +65,7 @@ impl Args {
         if !self.dry_run {
             self.confirm.check()?;
         }
-        let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
-        let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
+        let by = self.by.name()?;
         if !self.dry_run && !self.confirm.ask("Publish again what ORDER_EVENTS lacks?")? {
             return Ok(ExitCode::FAILURE);
         }

@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use super::lines::Lines;
 use super::summary::{Summary, Tally, kind};
 use crate::client::Gateway;
+use crate::output::plain;
 use crate::problem::{Failure, Problem};
 use crate::progress::Progress;
 use crate::retry::patiently;
@@ -213,7 +214,7 @@ impl Loader<'_> {
                 Err((number, why)) => {
                     malformed += 1;
                     if malformed <= MOST_NAMED {
-                        progress.say(&format!("{name}:{number}: {why}"));
+                        progress.say(&format!("{name}:{number}: {}", plain(why)));
                     }
                 }
             }

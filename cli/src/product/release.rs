@@ -7,9 +7,8 @@ use chassis::settings::hidden;
 use events::ReservationId;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::args::Usage;
 use crate::client::Gateway;
 use crate::confirm;
 use crate::output::{Output, Tabular, fields};
@@ -31,14 +30,8 @@ Examples:
 pub struct Args {
     /// The reservation's id: that of the order that does not exist.
     reservation: ReservationId,
-    /// Why; kept by the product service.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Who; kept by the product service.
-    #[arg(long, env = "USER", value_name = "NAME")]
-    by: Option<String>,
     #[command(flatten)]
-    confirm: confirm::Args,
+    signed: confirm::Signed,
     /// Where the product service listens [default: what `waybill up` started here, else http://127.0.0.1:8082].
     #[arg(long, env = "WAYBILL_PRODUCT_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(http_url))]
     product_url: Option<Url>,
@@ -53,9 +46,7 @@ struct Released {
 impl Args {
     /// Runs the command.
     pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
-        self.confirm.check()?;
-        let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
-        let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
+        self.signed.check()?;
         let url = or_usual(&self.product_url, PRODUCT, "http://127.0.0.1:8082")?;
         announce("product service", &[url.as_str()]);
         match gateway.get::<Value>(&format!("/orders/{}", self.reservation)).await {
@@ -67,11 +58,11 @@ impl Args {
             Err(Failure::Problem(problem)) if problem.status == 404 => {}
             Err(failure) => return Err(failure.into()),
         }
-        if !self.confirm.ask(&format!("Release what the reservation {} holds?", self.reservation))? {
+        if !self.signed.ask(&format!("Release what the reservation {} holds?", self.reservation))? {
             return Ok(ExitCode::FAILURE);
         }
         let path = format!("/reservations/{}/release", self.reservation);
-        let released: Released = Gateway::new(&url)?.post(&path, &json!({ "by": by, "reason": self.reason })).await?;
+        let released: Released = Gateway::new(&url)?.post(&path, &self.signed.body()?).await?;
         out.one(&released)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -4,18 +4,18 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use clap_complete::ArgValueCandidates;
 use events::OrderId;
 use saga::order::{Order, Step};
 use saga::{Action, Decision, Input, State, Verdict, Waybill, decide};
-use serde_json::json;
 
 use super::select::steps;
 use super::view::View;
 use super::{Place, source, words};
 use crate::args::Usage;
-use crate::confirm;
 use crate::output::{Output, Tabular as _, pairs, tell};
 use crate::system::announce;
+use crate::{complete, confirm};
 
 /// Shown under `waybill saga retry --help`.
 pub const RETRY: &str = "Resends every unanswered command now, instead of when its timer is up. Participants answer a repeated command as they answered the
@@ -60,15 +60,10 @@ Examples:
 #[group(skip)]
 pub struct Args {
     /// The order's id.
+    #[arg(add = ArgValueCandidates::new(complete::sagas_in_flight))]
     order: OrderId,
-    /// Why; kept in the order's history.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Who; kept in the order's history.
-    #[arg(long, env = "USER", value_name = "NAME")]
-    by: Option<String>,
     #[command(flatten)]
-    confirm: confirm::Args,
+    signed: confirm::Signed,
     #[command(flatten)]
     place: Place,
 }
@@ -134,9 +129,7 @@ impl Args {
         out: Output,
         action: impl FnOnce(&State<Order>) -> anyhow::Result<Action<Step>>,
     ) -> anyhow::Result<ExitCode> {
-        self.confirm.check()?;
-        let by = self.by.as_deref().filter(|by| !by.trim().is_empty());
-        let by = by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))?;
+        let by = self.signed.check()?;
         let service = self.place.service()?;
         announce("order service", &[self.place.url()?.as_str()]);
         let saga: View = service.get(&format!("/sagas/{}", self.order)).await?;
@@ -145,10 +138,10 @@ impl Args {
         if let Some(state) = waybill.state() {
             tell(&self.preview(by, &waybill, state, action(state)?));
         }
-        if !self.confirm.ask(&format!("{} the order {}?", capitalised(word), self.order))? {
+        if !self.signed.ask(&format!("{} the order {}?", capitalised(word), self.order))? {
             return Ok(ExitCode::FAILURE);
         }
-        let mut body = json!({"by": by, "reason": self.reason});
+        let mut body = self.signed.body()?;
         if let Some(step) = step {
             body["step"] = words::name(step).into();
         }
@@ -159,7 +152,7 @@ impl Args {
 
     /// What this build would decide. The service decides for itself, on the state it has then.
     fn preview(&self, by: &str, waybill: &Waybill<Order>, state: &State<Order>, action: Action<Step>) -> String {
-        let input = Input::Operator { action, by: by.to_owned(), reason: self.reason.clone() };
+        let input = Input::Operator { action, by: by.to_owned(), reason: self.signed.reason.clone() };
         let Decision { verdict, state: after, messages } = decide(&waybill.order, state, &input);
         match verdict {
             Verdict::Moved => {

@@ -1,16 +1,18 @@
 //! `waybill saga export`: sagas with their whole histories, a JSON line each, to keep and to replay anywhere.
 
-use std::io::Write as _;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap_complete::ArgValueCandidates;
 use events::OrderId;
 use reqwest::Method;
 
 use super::select::Select;
 use super::{Place, source};
 use crate::client::{Gateway, Pieces};
-use crate::output::{tell, write_json};
+use crate::complete;
+use crate::output::{tell, write_bytes, write_json};
 use crate::problem::Failure;
 use crate::progress::Progress;
 
@@ -27,12 +29,13 @@ Examples:
 
 /// What to export.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
 pub struct Args {
     /// The order's id.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(group = "which", add = ArgValueCandidates::new(complete::sagas))]
     order: Option<OrderId>,
     /// Every order.
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
     #[command(flatten)]
     select: Select,
@@ -56,14 +59,22 @@ async fn all(service: &Gateway, select: &Select) -> anyhow::Result<()> {
     let mut pieces = open(service, select).await?;
     let progress = Progress::start("export", None);
     let mut sagas = 0_u64;
+    // A terminal is shown what it can be shown, line by line; a file gets every byte as it came.
+    let terminal = std::io::stdout().is_terminal();
+    let mut whole = Vec::new();
     // Nothing is kept: a piece goes out before the next one is read, so a slow reader slows the service down.
     while let Some(piece) = pieces.next().await.context("the export broke off")? {
-        std::io::stdout().lock().write_all(&piece)?;
+        whole.extend_from_slice(&piece);
+        if !terminal {
+            write_bytes(&std::mem::take(&mut whole))?;
+        } else if let Some(end) = whole.iter().rposition(|byte| *byte == b'\n') {
+            let lines: Vec<u8> = whole.drain(..=end).collect();
+            write_json(String::from_utf8_lossy(&lines).trim_end())?;
+        }
         sagas += piece.iter().filter(|byte| **byte == b'\n').count() as u64;
         progress.at(sagas, || format!("{sagas} sagas"));
     }
     drop(progress);
-    std::io::stdout().lock().flush()?;
     tell(&format!("{sagas} sagas"));
     Ok(())
 }

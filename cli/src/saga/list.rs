@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap_complete::ArgValueCandidates;
 use events::UserId;
 use events::order::Status;
 
@@ -10,7 +11,7 @@ use super::Place;
 use super::select::{seconds, statuses, steps};
 use super::view::View;
 use crate::output::Output;
-use crate::{age, list};
+use crate::{age, complete, list};
 
 /// Shown under `waybill saga list --help`.
 pub const EXAMPLES: &str = "Without --status only sagas that still wait for somebody are listed.
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "AGE", value_parser = age::parse)]
     older_than: Option<Duration>,
     /// Only this user's.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]
     user: Option<UserId>,
     #[command(flatten)]
     list: list::Args,

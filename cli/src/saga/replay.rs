@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use clap_complete::ArgValueCandidates;
 use events::OrderId;
 use saga::order::{Command, Order};
 use saga::{Change, Divergence, Input, Message, Replayed, State, Verdict};
@@ -13,8 +14,9 @@ use super::select::Select;
 use super::source::{self, Found, From};
 use super::{Place, gate, jetstream, words};
 use crate::args::Usage;
-use crate::broker;
-use crate::output::{Format, Output, write_out};
+use crate::output::{Format, Output, plain, write_out};
+use crate::usage::number;
+use crate::{broker, complete};
 
 /// Shown under `waybill saga replay --help`.
 pub const EXAMPLES: &str = "Every entry is decided again and shown with the state before, the state after, their difference, and the messages that would be sent.
@@ -38,15 +40,16 @@ Examples:
 
 /// What to replay.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
 pub struct Args {
     /// The order's id.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(group = "which", add = ArgValueCandidates::new(complete::sagas))]
     order: Option<OrderId>,
     /// Every order.
-    #[arg(long)]
+    #[arg(long, group = "which")]
     all: bool,
     /// Stop after the entry with this sequence.
-    #[arg(long, value_name = "N", conflicts_with = "all")]
+    #[arg(long, value_name = "N", conflicts_with = "all", value_parser = number::<u32, 1, { u32::MAX as u64 }>)]
     until: Option<u32>,
     /// Read from a file of exported sagas, or from the broker: `nats`. Else from the order service.
     #[arg(long, value_name = "FILE|nats")]
@@ -101,7 +104,7 @@ fn one(found: &Found, until: Option<u32>, out: Output) -> anyhow::Result<ExitCod
         }
     }
     if out.format == Format::Jsonl {
-        found.gaps.iter().for_each(|gap| crate::output::tell(&format!("gap: {gap}")));
+        found.gaps.iter().for_each(|gap| crate::output::tell(&format!("gap: {}", plain(gap.clone()))));
         replay.divergence.iter().for_each(|divergence| crate::output::tell(&format!("divergence: {divergence}")));
     }
     Ok(if replay.divergence.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -159,7 +162,7 @@ fn text(order: &Order, step: &Replayed<Order>) -> String {
     text += &format!("  before   {}\n", state(&step.before));
     text += &format!("  after    {}\n", state(&now.state));
     for change in &step.changes {
-        text += &format!("  change   {change}\n");
+        text += &format!("  change   {}\n", plain(change.to_string()));
     }
     for message in &now.messages {
         let command = match command(order, &now.state, message) {
@@ -172,7 +175,7 @@ fn text(order: &Order, step: &Replayed<Order>) -> String {
 }
 
 fn verdict(found: &Found, entries: usize, divergence: Option<&Divergence>) -> String {
-    let mut text: String = found.gaps.iter().map(|gap| format!("gap: {gap}\n")).collect();
+    let mut text: String = found.gaps.iter().map(|gap| format!("gap: {}\n", plain(gap.clone()))).collect();
     let count = words::count(entries as u64, "entry", "entries");
     text += &match divergence {
         Some(divergence) => format!("replayed {count}, and this build decides otherwise:\n{divergence}"),

@@ -9,6 +9,7 @@ use saga::Waybill;
 use saga::order::Order;
 
 use crate::age;
+use crate::usage::number;
 
 /// A part of all sagas.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -20,7 +21,7 @@ pub struct Select {
     #[arg(long, value_parser = statuses(), conflicts_with = "order")]
     status: Option<Status>,
     /// Only so many, from the oldest.
-    #[arg(long, value_name = "N", conflicts_with = "order")]
+    #[arg(long, value_name = "N", conflicts_with = "order", value_parser = number::<u64, 0, { i64::MAX as u64 }>)]
     pub limit: Option<u64>,
 }
 

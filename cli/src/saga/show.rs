@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use chrono::Utc;
+use clap_complete::ArgValueCandidates;
 use events::OrderId;
 use saga::Waybill;
 use saga::order::Order;
@@ -11,6 +12,7 @@ use super::follow::Live;
 use super::timeline::Timeline;
 use super::{Place, source};
 use crate::client::Gateway;
+use crate::complete;
 use crate::output::{Format, Output, write_out};
 
 /// Shown under `waybill saga show --help`.
@@ -30,6 +32,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The order's id.
+    #[arg(add = ArgValueCandidates::new(complete::sagas))]
     order: OrderId,
     /// Stay, and show each entry as it comes, until the order is final.
     #[arg(long, short)]

@@ -7,13 +7,24 @@ use saga::{Entry, Message, Progress, State, Waybill};
 use super::view::is_final;
 use super::words;
 use crate::output::{plain, width};
-use crate::{age, price};
+use crate::{age, layout, price};
 
 /// What a line of the timeline takes, with what is sent.
-const WIDE: u16 = 180;
+const WIDE: usize = 180;
+
+/// Its columns, but for the last.
+const COLUMNS: [usize; 5] = [4, 24, 12, 50, 36];
 
 fn is_narrow() -> bool {
     width().is_some_and(|columns| columns < WIDE)
+}
+
+/// A line of cells. On a terminal a cell that is too long goes on below; in a pipe a line is a line.
+fn cells(cells: [String; 6]) -> String {
+    let before: usize = COLUMNS.iter().map(|columns| columns + 2).sum();
+    let last = width().map_or(0, |columns| columns - before);
+    let widths: Vec<usize> = COLUMNS.into_iter().chain([last]).collect();
+    layout::row(&cells, &widths, width().is_some())
 }
 
 /// A timeline in the making: it remembers what the next line is measured against.
@@ -45,7 +56,8 @@ impl Timeline {
         if is_narrow() {
             return text.trim_end().to_owned() + "\n";
         }
-        let header = format!("{:>4}  {:<24}  {:>12}  {:<50}  {:<36}  SENT", "#", "TIME", "ELAPSED", "WHAT CAME", "DECIDED");
+        let header = ["   #", "TIME", "     ELAPSED", "WHAT CAME", "DECIDED", "SENT"];
+        let header = cells(header.map(str::to_owned));
         format!("{text}\n{header}")
     }
 
@@ -55,16 +67,16 @@ impl Timeline {
             return self.lines(entry);
         }
         let elapsed = self.last.map(|last| format!("+{}", age::show(entry.time - last))).unwrap_or_default();
-        let line = format!(
-            "{:>4}  {}  {elapsed:>12}  {:<50}  {:<36}  {}",
-            entry.sequence,
+        let line = cells([
+            format!("{:>4}", entry.sequence),
             entry.time.to_rfc3339_opts(SecondsFormat::Millis, true),
+            format!("{elapsed:>12}"),
             words::came(&entry.message),
             words::decided(&self.before, entry.decision, &entry.state),
             words::sent(&entry.sent, &entry.state),
-        );
+        ]);
         self.count(entry);
-        line.trim_end().to_owned()
+        line
     }
 
     /// The same in as many lines as a narrow terminal needs: what came, then what was decided and sent.

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 /// The `waybill` built beside this test.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("a test is a file");
     let path = own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill");
     assert!(path.exists(), "{} is missing: cargo build -p waybill-cli", path.display());
@@ -20,29 +20,30 @@ fn binary() -> PathBuf {
 }
 
 /// What a command said: exit status, stdout, stderr.
-struct Said(i32, String, String);
+pub struct Said(pub i32, pub String, pub String);
 
 impl Said {
     #[track_caller]
-    fn expect(self, code: i32) -> String {
+    pub fn expect(self, code: i32) -> String {
         assert_eq!(self.0, code, "{}{}", self.1, self.2);
         self.1
     }
 
     #[track_caller]
-    fn json(self, code: i32) -> Value {
+    pub fn json(self, code: i32) -> Value {
         let stdout = self.expect(code);
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
     }
 }
 
-async fn waybill(system: &System, args: &[&str]) -> Said {
+pub async fn waybill(system: &System, args: &[&str]) -> Said {
     piped(system, args, "").await
 }
 
-async fn piped(system: &System, args: &[&str], input: &str) -> Said {
+/// The command with the addresses of the system, as a terminal would start it.
+pub fn command(system: &System, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(args).kill_on_drop(true);
     command
         .env("WAYBILL_ORDER_URL", system.door(Service::Order).base)
         .env("WAYBILL_PRODUCT_URL", system.door(Service::Product).base)
@@ -51,6 +52,12 @@ async fn piped(system: &System, args: &[&str], input: &str) -> Said {
         .env("PRODUCT_DATABASE_URL", system.settings().product.database_url.expose())
         .env("NATS_URL", system.stack.nats.url())
         .env("USER", "ann");
+    command
+}
+
+async fn piped(system: &System, args: &[&str], input: &str) -> Said {
+    let mut command = command(system, args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_owned();
@@ -63,7 +70,7 @@ async fn piped(system: &System, args: &[&str], input: &str) -> Said {
 }
 
 /// A confirmed and a rejected order.
-async fn two(system: &System) -> [OrderId; 2] {
+pub async fn two(system: &System) -> [OrderId; 2] {
     let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
     let confirmed = system.submit(user, &[(product, 2)]).await;
     assert_eq!(system.wait_final(confirmed).await["status"], "confirmed");

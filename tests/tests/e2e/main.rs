@@ -1,7 +1,10 @@
 //! The whole system on its real parts, in one binary.
 
 mod bench;
+mod cli_complete;
+mod cli_hostile;
 mod cli_saga;
+mod cli_terminal;
 mod containers;
 mod dead_letters;
 mod events_complete;
