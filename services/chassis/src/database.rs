@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, Postgres};
@@ -111,6 +111,11 @@ impl Database {
         self.pools().writing.clone()
     }
 
+    /// For a connection on which statements may take what they take.
+    pub(crate) fn patient_options(&self) -> PgConnectOptions {
+        self.shared.options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")])
+    }
+
     /// How long a statement may run.
     pub(crate) fn statement_timeout(&self) -> Duration {
         self.shared.settings.statement_timeout
@@ -150,7 +155,7 @@ impl Database {
         let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
         migrator.set_ignore_missing(true);
         loop {
-            match migrator.run(&self.pool()).await {
+            match self.run_migrations(&migrator).await {
                 Ok(()) => {
                     health.set("migrations", Ok(()));
                     return true;
@@ -165,6 +170,15 @@ impl Database {
                 () = shutdown.cancelled() => return false,
             }
         }
+    }
+
+    /// On a connection of its own, on which a statement takes what it takes: on a large table that is longer than any of a request may.
+    async fn run_migrations(&self, migrator: &Migrator) -> Result<(), MigrateError> {
+        let options = self.shared.options.clone().options([("statement_timeout", "0")]);
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
+        let done = migrator.run(&pool).await;
+        pool.close().await;
+        done
     }
 
     /// Pings until shutdown. A pool that hangs is replaced: its connections' permits are lost for good (launchbadge/sqlx#4349).

@@ -15,6 +15,8 @@ mod group_commit;
 pub mod health;
 mod held;
 pub mod http;
+pub mod indexes;
+pub mod keys;
 pub mod meaning;
 pub mod metrics;
 mod outbox;

@@ -130,6 +130,12 @@ pub fn events_rebuilt(checked: i64, published: i64) {
     counter!("waybill_events_republished_total").increment(published.unsigned_abs());
 }
 
+/// How many orders a rebuild of the order events has still to look at; none where none is under way here.
+pub fn events_rebuild(orders_left: Option<i64>) {
+    gauge!("waybill_events_rebuild_under_way").set(if orders_left.is_some() { 1.0 } else { 0.0 });
+    gauge!("waybill_events_rebuild_orders_left").set(orders_left.unwrap_or_default() as f64);
+}
+
 /// How many sagas are in flight, how many of them wait for too long, and how many are of a plan version this build does not know.
 pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64) {
     gauge!("waybill_sagas_in_flight").set(in_flight as f64);

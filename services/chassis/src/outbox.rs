@@ -9,7 +9,9 @@ mod letter;
 mod note;
 mod relay;
 mod rows;
+mod seen;
 mod watch;
+mod wire;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::lane::Lane;
-use self::relay::{in_wire_order, message_id};
+use self::wire::{in_wire_order, message_id};
 use crate::broker::Broker;
 use crate::database::Database;
 use crate::health::Health;

@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use crate::database;
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
-const LONGEST: f64 = 315_360_000.0;
+pub(crate) const LONGEST: f64 = 315_360_000.0;
 
 /// The shortest: what is measured in milliseconds would be none, which mostly means no limit.
 const SHORTEST: f64 = 0.001;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::open::{Open, Outcome, Sitting, ends};
 use crate::recent::{Kept, Recent};
-use crate::store::{HistoryRow, Unreadable};
+use crate::store::{HistoryRow, Unreadable, cancellations};
 use crate::view::{Row, View};
 use crate::waiting::Waiting;
 use crate::{HistoryLimit, SOURCE, Timing, store, timer};
@@ -49,6 +49,14 @@ impl Trigger {
     fn answer(answer: Answer) -> (OrderId, Self) {
         (answer.order_id(), Self::Answer(answer))
     }
+
+    /// The Idempotency-Key it came with.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Cancel(key) => key.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What became of it.
@@ -68,6 +76,13 @@ pub struct Moved {
     ended: bool,
     /// The order with its history, once for each, to be kept if the transaction commits.
     kept: Option<Kept>,
+}
+
+impl Moved {
+    /// An order that was left where it stands.
+    fn nothing(id: OrderId, status: Status, outcome: Outcome) -> Self {
+        Self { id, status, sequence: 0, view: None, outcome, ended: false, kept: None }
+    }
 }
 
 /// Advances orders.
@@ -182,7 +197,7 @@ impl Orders {
                 Some(plan) if Order::stages(*plan).is_none() => Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)),
                 _ => Outcome::Unreadable(why.clone()),
             };
-            return Some(Moved { id, status: *status, sequence: 0, view: None, outcome, ended: false, kept: None });
+            return Some(Moved::nothing(id, *status, outcome));
         }
         let Some(open) = self.open.get_mut(&id) else {
             tracing::warn!(order = %id, "an answer for an order nobody knows");
@@ -216,9 +231,18 @@ impl Handler for Advance {
         if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Answer(_))) {
             sitting.outgoing.keep_turn();
         }
-        let mut orders = self.decide(db, &mut sitting, batch).await?;
+        // A key that was used before asks for nothing. Looked for here, so that whoever comes second with it finds the first.
+        let keys: Vec<&str> = batch.iter().filter_map(|(_, trigger)| trigger.key()).collect();
+        let used = if keys.is_empty() { HashMap::new() } else { cancellations::cancelled_with(db, &keys).await? };
+        let used = |(_, trigger): &Self::Item| trigger.key().and_then(|key| used.get(key)).copied();
+        let asking: Vec<&Self::Item> = batch.iter().copied().filter(|item| used(item).is_none()).collect();
+        let mut orders = self.decide(db, &mut sitting, &asking).await?;
         self.write(db, &mut sitting, &mut orders).await?;
-        Ok(Handled { answers: batch.iter().map(|item| orders.moved(item)).collect(), outgoing: sitting.outgoing })
+        let answer = |item: &Self::Item| match used(item) {
+            Some(order) => Some(Moved::nothing(item.0, Status::Cancelling, Outcome::KeyUsed(order))),
+            None => orders.moved(item),
+        };
+        Ok(Handled { answers: batch.iter().copied().map(answer).collect(), outgoing: sitting.outgoing })
     }
 
     fn rows(&self, (id, _): &Self::Item) -> Vec<Uuid> {
@@ -239,7 +263,7 @@ impl Handler for Advance {
             let reason = match &moved.outcome {
                 Outcome::Decided(Verdict::Moved) => None,
                 Outcome::Decided(Verdict::Ignored(why)) => Some(why.name()),
-                Outcome::Nothing => None,
+                Outcome::Nothing | Outcome::KeyUsed(_) => None,
                 Outcome::HistoryFull => Some("history_full"),
                 Outcome::Unreadable(why) => {
                     tracing::error!(order = %moved.id, why, "the order's state cannot be read, and is left alone");

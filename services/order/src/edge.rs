@@ -31,7 +31,7 @@ use crate::advance::{Advance, Trigger};
 use crate::live;
 use crate::open::Outcome;
 use crate::place::{NewOrder, Place, Placing};
-use crate::store::{self, Filter};
+use crate::store::{self, Filter, cancellations};
 use crate::view::View;
 use crate::waiting;
 
@@ -224,17 +224,6 @@ async fn history(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, page: PageQ
 
 async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
     let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
-    if let Some(key) = &key {
-        let earlier = edge.database.read(|mut db| async move { store::cancelled(&mut db, key).await }).await?;
-        match earlier {
-            Some(order) if order != id => return Err(IdempotencyKey::reused()),
-            Some(_) => {
-                let view = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
-                return Ok((StatusCode::ACCEPTED, IdempotencyKey::REPLAYED, Body(view)).into_response());
-            }
-            None => {}
-        }
-    }
     let trigger = Trigger::Cancel(key.clone());
     let moved = edge.unit.run_detached(&edge.advance, (id, trigger)).await?.ok_or_else(|| not_found(id))?;
     match moved.outcome {
@@ -249,10 +238,18 @@ async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, headers: Hea
         }
         Outcome::Unreadable(why) => return Err(Problem::internal(&anyhow::anyhow!("order {id} cannot be read: {why}"))),
         Outcome::Decided(Verdict::Moved) => {}
+        Outcome::KeyUsed(order) if order == id => {
+            let view = find(&edge.database, id).await?.ok_or_else(|| not_found(id))?;
+            return Ok((StatusCode::ACCEPTED, IdempotencyKey::REPLAYED, Body(view)).into_response());
+        }
+        Outcome::KeyUsed(_) => return Err(IdempotencyKey::reused()),
         // It is going back already, and a second cancellation asks for nothing more. Its key is kept for the same answer.
         _ => {
             if let Some(key) = &key {
-                edge.database.read(|mut db| async move { store::keep_cancelled(&mut db, key, id).await }).await?;
+                let kept = edge.database.read(|mut db| async move { cancellations::keep_cancelled(&mut db, key, id).await });
+                if !kept.await? {
+                    return Err(IdempotencyKey::reused());
+                }
             }
         }
     }

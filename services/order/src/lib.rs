@@ -29,6 +29,7 @@ use anyhow::ensure;
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
+use chassis::keys::{self, KeySettings};
 use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
 use chassis::{Parts, Recall, Running, Service, Source, http};
 use clap::{Args, Parser};
@@ -87,6 +88,10 @@ pub struct Settings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub events: Completeness,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub keys: KeySettings,
 
     #[allow(missing_docs)]
     #[command(flatten)]
@@ -246,6 +251,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         holder: Uuid::now_v7(),
     };
     service.spawn(watch.run(service.shutdown()));
+    service.spawn(keys::expire(service.database(), settings.keys, store::cancellations::EXPIRE, service.shutdown()));
     service.health().expect(plans::CHECK);
     service.spawn(plans::record(service.database(), service.health(), service.shutdown()));
     let stuck_after = settings.timing.stuck_after;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use chassis::Outgoing;
 use chrono::{DateTime, Utc};
+use events::OrderId;
 use events::order::Status;
 use saga::order::Order;
 use saga::{Action, Input, Message, Notice, State, Verdict, attempts, decide, is_recorded, repetition};
@@ -39,6 +40,8 @@ pub enum Outcome {
     HistoryFull,
     /// This build cannot read the order's state, and left it alone.
     Unreadable(String),
+    /// The cancellation's key was used before, to cancel this order.
+    KeyUsed(OrderId),
 }
 
 /// An order under decision.

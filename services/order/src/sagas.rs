@@ -253,7 +253,9 @@ async fn act(
         Outcome::Unreadable(why) => {
             Err(Problem::conflict("operator-refused", format!("this build cannot read the order's state: {why}")))
         }
-        Outcome::Decided(Verdict::Moved) | Outcome::Nothing => view(&edge, id).await.map(Body).map_err(Problem::after_the_fact),
+        Outcome::Decided(Verdict::Moved) | Outcome::Nothing | Outcome::KeyUsed(_) => {
+            view(&edge, id).await.map(Body).map_err(Problem::after_the_fact)
+        }
     }
 }
 

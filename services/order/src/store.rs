@@ -23,7 +23,7 @@ macro_rules! append {
     };
 }
 
-mod cancellations;
+pub mod cancellations;
 pub mod complete;
 mod history;
 mod operator;
@@ -45,7 +45,6 @@ use uuid::Uuid;
 use crate::recent::Kept;
 use crate::view::{Row, View};
 
-pub use cancellations::{cancelled, keep_cancelled};
 pub use history::{HistoryPage, HistoryRow, Served, history, history_page};
 use history::{entries_of, with_entries};
 pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};

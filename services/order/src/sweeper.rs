@@ -99,7 +99,7 @@ impl Sweeper {
         for (id, result) in orders.iter().zip(results) {
             let failure = match result {
                 Ok(Some(moved)) => match moved.outcome {
-                    Outcome::Decided(Verdict::Moved) | Outcome::Nothing => None,
+                    Outcome::Decided(Verdict::Moved) | Outcome::Nothing | Outcome::KeyUsed(_) => None,
                     Outcome::Decided(Verdict::Ignored(why)) => Some(why.name().to_owned()),
                     Outcome::HistoryFull => Some("its history is full".to_owned()),
                     Outcome::Unreadable(why) => Some(why),

@@ -13,6 +13,7 @@ pub use handler::{ask, reply};
 
 use std::sync::Arc;
 
+use chassis::keys::{self, KeySettings};
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Running, Service, Source, http};
 use clap::Parser;
@@ -48,6 +49,10 @@ pub struct Settings {
 
     #[allow(missing_docs)]
     #[command(flatten)]
+    pub keys: KeySettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
     pub parts: Parts,
 }
 
@@ -68,6 +73,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     let service =
         Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
     service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
+    service.spawn(keys::expire(service.database(), settings.keys, store::EXPIRE_KEYS, service.shutdown()));
     let edge = edge::Edge {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),

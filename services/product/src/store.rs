@@ -111,6 +111,11 @@ pub async fn keyed(tx: &mut PgConnection, keyed: &Keyed) -> sqlx::Result<Option<
         .await
 }
 
+/// Deletes keys that are older than so many seconds, the oldest first and so many at most.
+pub const EXPIRE_KEYS: &str = "delete from keyed_requests where (kind, idempotency_key) in \
+    (select kind, idempotency_key from keyed_requests where created_at < now() - make_interval(secs => $1) \
+     order by created_at limit $2 for update skip locked)";
+
 /// Keeps what was answered, unless the key is taken.
 pub async fn keep_keyed(tx: &mut PgConnection, keyed: &Keyed, answer: &Value) -> sqlx::Result<bool> {
     let done = sqlx::query(

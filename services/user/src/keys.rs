@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::database::Database;
+use chassis::indexes::Index;
 use events::Email;
 use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,19 @@ const BATCH: i64 = 500;
 /// How often is looked for rows that an older build has written meanwhile, while there is none.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// Finds those rows.
+const WITHOUT: Index = Index {
+    name: "users_without_email_key",
+    create: "create index concurrently users_without_email_key on users (id) where email_key is null",
+    drop: "drop index concurrently users_without_email_key",
+};
+
 /// Runs until shutdown.
 pub async fn fill(database: Database, shutdown: CancellationToken) {
+    tokio::join!(WITHOUT.ensure(database.clone(), shutdown.clone()), fill_in(database, shutdown));
+}
+
+async fn fill_in(database: Database, shutdown: CancellationToken) {
     loop {
         let pause = match batch(&database).await {
             Ok(filled) if filled == BATCH => Duration::from_millis(50),

@@ -207,3 +207,78 @@ async fn keys_hold_and_give_back_stock_once() {
     assert_eq!(levels(&system, product).await, (5, 0));
     system.audit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_kept_apart_live_for_their_time_and_not_for_ever() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
+    let stock = format!("/products/{product}/stock");
+    let (products, orders) = (system.door(Service::Product), system.door(Service::Order));
+    let mut cancels = Vec::new();
+    for key in ["young", "old"] {
+        let order = system.submit(user, &[(product, 1)]).await;
+        system.wait_final(order).await;
+        let cancel = format!("/orders/{order}/cancel");
+        post(&products, &stock, key, &json!({ "delta": 1 })).await.expect(200);
+        post(&products, "/products/reserve", key, &json!({ "product_id": product, "quantity": 1 })).await.expect(200);
+        post(&orders, &cancel, key, &json!({})).await.expect(202);
+        cancels.push(cancel);
+    }
+    // More than are deleted in one statement.
+    for (db, table, columns) in [
+        (&system.product_db, "keyed_requests", "kind, request, answer, idempotency_key) select 'stock', '{}', '{}'"),
+        (&system.order_db, "cancellations", "order_id, idempotency_key) select gen_random_uuid()"),
+    ] {
+        let many = format!("insert into {table} ({columns}, 'old-' || n from generate_series(1, 1200) n");
+        let age = |key: &str, days: u32| {
+            format!("update {table} set created_at = now() - interval '{days} days 1 minute' where idempotency_key like '{key}%'")
+        };
+        // The default is seven days.
+        for sql in [many, age("old", 7), age("young", 6)] {
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(db).await.unwrap();
+        }
+    }
+    for service in [Service::Product, Service::Order] {
+        system.stop(service).await;
+        system.start(service).await;
+    }
+    for (db, table, young) in [(&system.product_db, "keyed_requests", 2), (&system.order_db, "cancellations", 1)] {
+        tests::eventually(std::time::Duration::from_secs(15), || async {
+            let sql = format!("select count(*), count(*) filter (where idempotency_key = 'young') from {table}");
+            let found: (i64, i64) = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(db).await.unwrap();
+            if found == (young, young) { Ok(()) } else { Err(found) }
+        })
+        .await;
+    }
+    let again = post(&products, &stock, "young", &json!({ "delta": 1 })).await;
+    assert_eq!((again.expect(200)["stock"].clone(), again.header("idempotency-replayed")), (json!(100), "true"));
+    let forgotten = post(&products, &stock, "old", &json!({ "delta": 1 })).await;
+    forgotten.expect(200);
+    assert_eq!(forgotten.header("idempotency-replayed"), "");
+    let again = post(&orders, &cancels[0], "young", &json!({})).await;
+    again.expect(202);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_for_cancels_of_different_orders_at_once_cancels_one_and_refuses_the_others() {
+    let system = System::builder().without(Service::User).start().await;
+    let second = system.start_second(Service::Order).await;
+    let (user, product) = (events::UserId(Uuid::now_v7()), system.create_product(100, 100).await);
+    for round in 0..8 {
+        let orders = system.submit_many(4, user, &[(product, 1)]).await;
+        let cancels = orders.iter().enumerate().map(|(number, order)| {
+            let door = [system.door(Service::Order), second.door()][number % 2].clone();
+            let (path, key) = (format!("/orders/{order}/cancel"), format!("round-{round}"));
+            async move { post(&door, &path, &key, &json!({})).await }
+        });
+        let answers = futures_util::future::join_all(cancels).await;
+        let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 422, 422, 422], "{answers:?}");
+        for (order, answer) in orders.iter().zip(&answers) {
+            let view = system.door(Service::Order).get(&format!("/orders/{order}")).await.expect(200);
+            assert_eq!(view["status"] == "pending", answer.status == 422, "{view}");
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! `Prefer: wait=N` (RFC 7240).
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use tests::{Answer, Door, Service, System, answer, order_body};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
 
 async fn post(door: &Door, prefer: &str, body: &serde_json::Value) -> Answer {
     answer(door.request(Method::POST, "/orders").header("prefer", prefer).json(body)).await
@@ -107,4 +110,51 @@ async fn who_waits_at_one_instance_learns_of_an_end_at_another() {
     }
     system.start(Service::User).await;
     assert_eq!(system.audit().await.cancelled, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_and_is_gone_leaves_its_place_and_who_only_finished_writing_keeps_it() {
+    // Two connections, and nobody answers: both would be taken for half a minute.
+    let narrow = |order: &mut order::Settings| order.parts.http.http_connections_per_client = Some(2);
+    let system = System::builder().without(Service::User).order(narrow).start().await;
+    let user = events::UserId(uuid::Uuid::now_v7());
+    let body = order_body(user, &[(events::ProductId(uuid::Uuid::now_v7()), 1)]).to_string();
+    let head = "POST /orders HTTP/1.1\r\nHost: waybill\r\nContent-Type: application/json\r\nPrefer: wait=";
+    let connect = async |wait: u32| {
+        // From an address of its own: this test's other requests, and the gateway, are other clients.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let server = SocketAddr::from(([127, 0, 0, 1], system.instance(Service::Order).port));
+        let mut socket = socket.connect(server).await.unwrap();
+        let request = format!("{head}{wait}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        socket.write_all(request.as_bytes()).await.unwrap();
+        socket
+    };
+    let placed = async |count: i64| {
+        tests::eventually(Duration::from_secs(10), || async {
+            let placed: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&system.order_db).await.unwrap();
+            if placed == count { Ok(()) } else { Err(placed) }
+        })
+        .await;
+    };
+    let began = Instant::now();
+    let (mut half, gone) = (connect(15).await, connect(30).await);
+    half.shutdown().await.unwrap();
+    placed(2).await;
+    gone.set_zero_linger().unwrap();
+    drop(gone);
+    // There is room for one more now, and only for one.
+    let mut third = tests::eventually(Duration::from_secs(10), || async {
+        let mut socket = connect(0).await;
+        let mut answer = String::new();
+        match socket.read_to_string(&mut answer).await {
+            Ok(_) if answer.starts_with("HTTP/1.1 202") => Ok(answer),
+            other => Err(format!("{other:?}: {answer}")),
+        }
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(14), "the first still waits: {:?}", began.elapsed());
+    third.clear();
+    half.read_to_string(&mut third).await.unwrap();
+    assert!(third.starts_with("HTTP/1.1 202") && third.contains("preference-applied: wait=15"), "{third}");
 }

@@ -202,6 +202,7 @@ async fn nobody_hears_or_takes_what_is_for_another() {
         let subject = stream.subjects[0].replace('*', "validate");
         operator.jetstream().publish(subject, "for one reader".into()).await.unwrap().await.unwrap();
     }
+    operator.jetstream().publish("events.order.placed.1", "for the order service".into()).await.unwrap().await.unwrap();
 
     let mut ears = Vec::new();
     let mut brokers = Vec::new();
@@ -222,8 +223,14 @@ async fn nobody_hears_or_takes_what_is_for_another() {
             ("$JS.API.STREAM.DELETE.ORDER_EVENTS".into(), ""),
             ("$JS.API.STREAM.MSG.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
             ("$JS.API.DIRECT.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
+            ("$JS.API.STREAM.MSG.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#),
             ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.spy".into(), ""),
         ];
+        // Only the order service looks for the events that it said.
+        if user != "order" {
+            requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#));
+            requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS.events.order.placed.1".into(), ""));
+        }
         if user != "provision" {
             requests.push(("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""));
             let spy = r#"{"stream_name":"USER_COMMANDS","config":{"name":"spy","ack_policy":"none"}}"#;

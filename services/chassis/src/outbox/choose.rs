@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::rows::Seen;
+use super::seen::Seen;
 
 /// What this relay has seen lie in the outbox, and since when: a clock that nobody can set.
 #[derive(Default)]
@@ -27,20 +27,39 @@ pub(super) struct Candidate<'a> {
     pub(super) due: bool,
 }
 
-/// The rows to publish now, in their order. One that is not published holds up younger ones that tell of the same thing; one that failed
-/// before does so until it has succeeded.
-pub(super) fn choose(candidates: &[Candidate<'_>], most: usize) -> Vec<Uuid> {
-    let (mut held, mut chosen): (HashSet<&Uuid>, Vec<Uuid>) = (HashSet::new(), Vec::new());
+/// What may go out now, and what may not.
+#[derive(Debug, Default)]
+pub(super) struct Choice<'a> {
+    /// The rows to publish now, in their order.
+    pub chosen: Vec<Uuid>,
+    /// Due rows that wait behind others which are set aside.
+    pub behind: Vec<&'a Seen>,
+}
+
+/// Chooses so many rows that were not tried before, and so many that were: those that fail again and again take no room from the others. One
+/// that is not published holds up younger ones that tell of the same thing; one that failed before does so until it has succeeded.
+pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: usize) -> Choice<'a> {
+    let (mut held, mut held_aside): (HashSet<&Uuid>, HashSet<&Uuid>) = (HashSet::new(), HashSet::new());
+    let (mut choice, mut room) = (Choice::default(), [most; 2]);
     for Candidate { row, due } in candidates {
-        let goes = *due && chosen.len() < most && !row.about.iter().any(|thing| held.contains(thing));
+        let room = &mut room[usize::from(row.tried)];
+        let is_held = row.about.iter().any(|thing| held.contains(thing));
+        let goes = *due && *room > 0 && !is_held;
+        let is_behind = row.about.iter().any(|thing| held_aside.contains(thing));
         if goes {
-            chosen.push(row.id);
+            *room -= 1;
+            choice.chosen.push(row.id);
+        } else if *due && is_behind {
+            choice.behind.push(row);
         }
         if !goes || row.tried {
             held.extend(&row.about);
         }
+        if row.waiting || is_behind {
+            held_aside.extend(&row.about);
+        }
     }
-    chosen
+    choice
 }
 
 #[cfg(test)]
@@ -53,12 +72,13 @@ mod tests {
 
     fn row(number: u128, about: &[u128]) -> Seen {
         let about = about.iter().copied().map(id).collect();
-        Seen { id: id(number), about, old: false, claimed: false, waiting: false, tried: false }
+        let place = (Some(number as i64), id(number));
+        Seen { id: id(number), place, about, old: false, claimed: false, aside: false, waiting: false, tried: false }
     }
 
     fn chosen(rows: &[(Seen, bool)]) -> Vec<u128> {
         let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
-        choose(&candidates, 3).into_iter().map(|id| id.as_u128()).collect()
+        choose(&candidates, 3).chosen.into_iter().map(|id| id.as_u128()).collect()
     }
 
     #[test]
@@ -73,5 +93,18 @@ mod tests {
         assert_eq!(chosen(&[(tried, true), (row(2, &[10]), true)]), [1], "it may fail again");
         let many: Vec<_> = (1..9).map(|number| (row(number, &[]), true)).collect();
         assert_eq!(chosen(&many), [1, 2, 3]);
+    }
+    #[test]
+    fn rows_that_failed_take_no_room_from_the_others_and_what_waits_behind_them_is_told_apart() {
+        let tried = |number| Seen { tried: true, aside: true, ..row(number, &[number]) };
+        let mut rows: Vec<_> = (1..9).map(|number| (tried(number), true)).collect();
+        rows.extend([(row(20, &[]), true), (row(21, &[8]), true)]);
+        assert_eq!(chosen(&rows), [1, 2, 3, 20], "8 is due and has no room, so 21 waits");
+        let waits = Seen { waiting: true, ..tried(1) };
+        let rows = [(waits, false), (row(2, &[1, 5]), true), (row(3, &[5]), true), (row(4, &[4]), false), (row(5, &[4]), true)];
+        let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
+        let choice = choose(&candidates, 3);
+        let behind: Vec<u128> = choice.behind.iter().map(|row| row.id.as_u128()).collect();
+        assert_eq!((choice.chosen.len(), behind), (0, vec![2, 3]), "5 waits for somebody who is at 4");
     }
 }

@@ -4,7 +4,6 @@
 //! Several instances may do so side by side: none takes a row while another row that tells of the same thing, and is older, is not
 //! published yet.
 
-use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Outbox;
-use super::choose::{Candidate, Watched, choose};
+use super::choose::{Candidate, Choice, Watched, choose};
 use super::letter::{self, Unpublishable};
 use super::note::{Note, Unrecallable};
-use super::rows::{self, Claimed, Seen, SetAside};
+use super::rows::{self, Claimed, SetAside};
+use super::seen::{self, Seen, View};
+use super::wire::{in_wire_order, message_id};
 use crate::database::Reader;
 use crate::meaning::Meaning;
 use crate::metrics;
@@ -26,9 +27,17 @@ use crate::unpublished::{Cause, Unpublished};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Rows the relay looks at, and takes, at once: a row may hold a batch of messages.
+/// Rows the relay looks at, and takes, at once, of those never tried and of those that were: a row may hold a batch of messages.
 const LOOK_AT: i64 = 256;
 const TAKE: usize = 16;
+
+/// How often in a row the relay goes on although nothing went out, where the broker has answered and not been silent: a stream that is not
+/// there holds up no other, and a broker without any is not asked without end.
+const IN_VAIN_MAX: u32 = 32;
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long a row stands aside that waits behind another, where such rows would hide the rest.
+const BEHIND_FOR: Duration = Duration::from_secs(3);
 
 /// How long a message waits after its first refusal, and a row after an outage. Within the broker's window of de-duplication: what was
 /// stored although nobody said so is absorbed.
@@ -40,10 +49,12 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What a look at the outbox led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
-    /// Something was published: look again at once.
+    /// Something was published, or stands aside: look again at once.
     Published,
     /// There was nothing to publish.
     Nothing,
+    /// What was tried is set aside, because no stream takes it: others may have more luck.
+    InVain,
     /// Nothing could be published: no use to try again at once.
     Failed,
     /// Rows of ours wait for older ones that others are at.
@@ -59,13 +70,18 @@ impl Outbox {
             let changed = self.0.broker.connection_changed();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.0.something_left.notified(), if pass != Pass::Failed => {}
+                () = self.0.something_left.notified(), if !matches!(pass, Pass::InVain | Pass::Failed) => {}
                 () = changed => {}
                 () = shutdown.cancelled() => return,
             }
             pass = Pass::Published;
-            while pass == Pass::Published && self.0.broker.is_connected() && !shutdown.is_cancelled() {
+            let mut in_vain = 0;
+            while (pass == Pass::Published || (pass == Pass::InVain && in_vain < IN_VAIN_MAX))
+                && self.0.broker.is_connected()
+                && !shutdown.is_cancelled()
+            {
                 pass = self.pass(&mut watched).await;
+                in_vain += u32::from(pass == Pass::InVain);
             }
             wait = match pass {
                 Pass::Behind if wait == LOOK_EVERY => LOOK_AGAIN,
@@ -82,7 +98,7 @@ impl Outbox {
             match self.pass(&mut watched).await {
                 Pass::Published => {}
                 Pass::Behind => tokio::time::sleep(LOOK_AGAIN).await,
-                Pass::Nothing | Pass::Failed => return,
+                Pass::Nothing | Pass::InVain | Pass::Failed => return,
             }
         }
     }
@@ -99,29 +115,43 @@ impl Outbox {
         // Before the look: a row that is left after it is not among what was seen.
         let left = self.lane().rows();
         let relay_after = self.0.relay_after;
-        let look = move |mut db: Reader| async move { rows::look(&mut **db, relay_after, LOOK_AT).await };
-        let mut seen = self.0.database.read(look).await?;
-        let all_seen = seen.len() < LOOK_AT as usize;
+        let look = move |mut db: Reader| async move { seen::look(&mut **db, relay_after, LOOK_AT).await };
+        let View { rows: mut seen, full, full_aside, more_aside } = self.0.database.read(look).await?;
+        if !full {
+            self.forget_gone(left, &seen, more_aside).await?;
+        }
+        // Beyond the rows that were seen in their order nobody knows what is older.
+        let horizon = seen.iter().filter(|row| full && !row.aside).map(|row| row.place).max();
         // What is published holds up nothing; it only waits for its deletion.
         let published: HashSet<Uuid> = self.published().iter().copied().collect();
         seen.retain(|row| !published.contains(&row.id));
         let lying = watched.look(&seen);
+        if more_aside && !seen.is_empty() {
+            let things: HashSet<Uuid> = seen.iter().flat_map(|row| row.about.iter().copied()).collect();
+            let about = |mut db: Reader| {
+                let things: Vec<Uuid> = things.iter().copied().collect();
+                async move { seen::set_aside_about(&mut **db, &things, relay_after).await }
+            };
+            seen = seen::with_those_aside(seen, self.0.database.read(about).await?);
+            seen.retain(|row| !published.contains(&row.id));
+        }
         let mut candidates: Vec<Candidate<'_>> = {
             let (lane, in_hand) = (self.lane(), self.in_hand());
             let due = |row: &Seen| {
                 let mine = lane.holds(row.id);
                 let long = row.old || lying.get(&row.id).is_some_and(|lying| *lying >= self.0.relay_after);
-                (mine || long) && !row.claimed && !row.waiting && !in_hand.contains(&row.id)
+                let known = horizon.is_none_or(|horizon| row.place <= horizon);
+                (mine || long) && known && !row.claimed && !row.waiting && !in_hand.contains(&row.id)
             };
             seen.iter().map(|row| Candidate { due: due(row), row }).collect()
         };
-        if all_seen {
-            let here: HashSet<Uuid> = seen.iter().map(|row| row.id).collect();
-            let mut lane = self.lane();
-            // Another instance published them.
-            left.difference(&here).for_each(|gone| lane.remove(*gone));
+        let Choice { chosen, behind } = choose(&candidates, TAKE);
+        // Where there may be more than was seen, what cannot go out gives way to it.
+        let in_the_way: Vec<&Seen> = behind.into_iter().filter(|row| if row.aside { full_aside } else { full }).collect();
+        let moved = seen::stand_behind(&pool, &in_the_way, BEHIND_FOR).await? > 0;
+        if chosen.is_empty() && moved {
+            return Ok(Pass::Published);
         }
-        let chosen = choose(&candidates, TAKE);
         if chosen.is_empty() {
             let behind = candidates.iter().any(|candidate| candidate.due);
             return Ok(if behind { Pass::Behind } else { Pass::Nothing });
@@ -135,22 +165,47 @@ impl Outbox {
             // Somebody was quicker with some of them: what would have followed those waits for the next look.
             let ours: HashSet<Uuid> = claimed.iter().map(|row| row.id).collect();
             candidates.iter_mut().for_each(|candidate| candidate.due &= ours.contains(&candidate.row.id));
-            let still: HashSet<Uuid> = choose(&candidates, TAKE).into_iter().collect();
+            let still: HashSet<Uuid> = choose(&candidates, TAKE).chosen.into_iter().collect();
             let back: Vec<Uuid> = ours.difference(&still).copied().collect();
             rows::give_back(&pool, &back).await?;
             claimed.retain(|row| still.contains(&row.id));
         }
         let ids: Vec<Uuid> = claimed.iter().map(|row| row.id).collect();
         self.in_hand().extend(&ids);
+        let begun = Instant::now();
         let progress = self.publish_claimed(claimed).await;
+        let answered = begun.elapsed() < ANSWERED_WITHIN;
         self.sweep().await;
         // What is published and could not be deleted yet stays in hand.
         let published: HashSet<Uuid> = self.published().iter().copied().collect();
         self.in_hand().retain(|id| !ids.contains(id) || published.contains(id));
-        Ok(if progress { Pass::Published } else { Pass::Failed })
+        Ok(match progress || moved {
+            true => Pass::Published,
+            false if answered => Pass::InVain,
+            false => Pass::Failed,
+        })
     }
 
-    /// Publishes rows in their order, each with an outcome of its own. Returns whether any message went out, or was set aside for good.
+    /// Rows that were left here and are gone: another instance published them. Those set aside do not all show.
+    async fn forget_gone(&self, mut left: HashSet<Uuid>, seen: &[Seen], more_aside: bool) -> sqlx::Result<()> {
+        let here: HashSet<Uuid> = seen.iter().map(|row| row.id).collect();
+        left.retain(|row| !here.contains(row));
+        if more_aside && !left.is_empty() {
+            let there = |mut db: Reader| {
+                let left: Vec<Uuid> = left.iter().copied().collect();
+                async move { rows::there(&mut **db, &left).await }
+            };
+            for row in self.0.database.read(there).await? {
+                left.remove(&row);
+            }
+        }
+        let mut lane = self.lane();
+        left.into_iter().for_each(|gone| lane.remove(gone));
+        Ok(())
+    }
+
+    /// Publishes rows in their order, each with an outcome of its own. Returns whether any message went out, or was refused: then the row is
+    /// not due any more, and others may be.
     async fn publish_claimed(&self, claimed: Vec<Claimed>) -> bool {
         let (mut messages, mut places, mut made) = (Vec::new(), Vec::new(), Vec::new());
         let mut progress = false;
@@ -237,7 +292,8 @@ impl Outbox {
         self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })]).await
     }
 
-    /// Sets aside what of a row is not published. What never can be becomes a dead letter. Returns whether any did.
+    /// Sets aside what of a row is not published. What never can be becomes a dead letter. Returns whether any did, or the broker has spoken:
+    /// others may have more luck at once.
     async fn settle(&self, row: &Claimed, packets: &[Packet], failures: Vec<(usize, Unpublished)>) -> bool {
         let refused = failures.iter().any(|(_, failure)| failure.cause != Cause::Outage);
         let attempts = row.attempts.saturating_add(i32::from(refused));
@@ -279,21 +335,27 @@ impl Outbox {
         tracing::warn!(row = %row.id, messages = left.len(), attempts, reason, "publishing failed; trying again");
         let mut pending: Vec<i32> = left.iter().map(|(index, _)| *index as i32).collect();
         pending.sort_unstable();
-        let about: Vec<Uuid> = left.iter().filter_map(|(index, _)| told_about(&packets[*index].subject)).collect();
         // What could not be made is whole as before.
         let is_made = packets.iter().all(|packet| !packet.subject.is_empty());
+        let about: Vec<Uuid> = match is_made {
+            true => left.iter().filter_map(|(index, _)| told_about(&packets[*index].subject)).collect(),
+            false => seen::whole(&row.notes, &row.packets.iter().map(|packet| packet.subject.clone()).collect::<Vec<_>>()),
+        };
         let set_aside = SetAside {
             id: row.id,
             pending: is_made.then_some(&pending),
-            about: is_made.then_some(&about),
+            about: &about,
             attempts,
             retry_after: retry_after(row.id, if refused { attempts } else { 0 }),
             reason: &reason,
         };
-        if let Err(error) = rows::set_aside(&self.0.database.pool(), &set_aside).await {
-            tracing::warn!(%error, "the outbox cannot be written; its rows are tried again later");
+        match rows::set_aside(&self.0.database.pool(), &set_aside).await {
+            Ok(()) => buried || refused,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be written; its rows are tried again later");
+                buried
+            }
         }
-        buried
     }
 }
 
@@ -302,26 +364,6 @@ struct Unmade {
     cause: Cause,
     reason: String,
     notes: Vec<Note>,
-}
-
-/// The id of a message: the same whoever publishes it, and however often.
-pub(super) fn message_id(row: Uuid, index: usize) -> String {
-    format!("{row}-{index}")
-}
-
-/// A row's messages as they are put on the wire, each with its place in the row: events for everyone before the batches that let others
-/// answer. So nobody's answer can lead to an event that overtakes one of these.
-pub(super) fn in_wire_order<I: IntoIterator<Item: Borrow<Packet>>>(
-    packets: I,
-    pending: Option<&[i32]>,
-) -> impl Iterator<Item = (usize, I::Item)> + use<I> {
-    let is_pending = |index: usize| pending.is_none_or(|pending| pending.contains(&(index as i32)));
-    let (batches, events): (Vec<_>, Vec<_>) = packets
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| is_pending(*index))
-        .partition(|(_, packet)| Borrow::<Packet>::borrow(packet).is_batch());
-    events.into_iter().chain(batches)
 }
 
 /// How long a row waits after so many refusals: doubling, and jittered by what it is, so that many do not come back together.
@@ -337,21 +379,6 @@ mod tests {
 
     fn id(number: u128) -> Uuid {
         Uuid::from_u128(number)
-    }
-
-    #[test]
-    fn events_go_out_before_batches_and_keep_their_places() {
-        let packet = |subject: &str, kind: &'static str| Packet {
-            subject: subject.to_owned(),
-            headers: vec![("Content-Type".into(), kind.to_owned())],
-            payload: "".into(),
-        };
-        let batch = events::BATCH_CONTENT_TYPE;
-        let packets =
-            [packet("b0", batch), packet("e1", "application/json"), packet("b2", batch), packet("e3", "application/json")];
-        let places = |pending: Option<&[i32]>| in_wire_order(packets.iter(), pending).map(|(index, _)| index).collect::<Vec<_>>();
-        assert_eq!(places(None), [1, 3, 0, 2]);
-        assert_eq!(places(Some(&[0, 3])), [3, 0]);
     }
 
     #[test]

@@ -8,68 +8,13 @@ use sqlx::{PgExecutor, PgPool, Row as _};
 use uuid::Uuid;
 
 use super::note::Note;
-use crate::outgoing::{Packet, told_about};
+use crate::outgoing::Packet;
 
 /// For how long a row is one relay's. Longer than publishing takes at worst: acknowledgements that never come.
-const CLAIM: Duration = Duration::from_secs(15);
+pub(super) const CLAIM: Duration = Duration::from_secs(15);
 
 /// The longest wait between two attempts at one row.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(60);
-
-/// A row as the relay sees it before it takes it.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub id: Uuid,
-    /// What it tells of.
-    pub about: Vec<Uuid>,
-    /// By the database's clock it has been here for longer than a publisher needs.
-    pub old: bool,
-    /// Another relay is at it.
-    pub claimed: bool,
-    /// It is set aside until its next attempt.
-    pub waiting: bool,
-    /// It was tried and not published whole.
-    pub tried: bool,
-}
-
-/// The oldest rows, in the order they were written in. A claim or a retry that is further away than its own span is void: the clock was set
-/// back since.
-pub(super) async fn look(db: impl PgExecutor<'_>, relay_after: Duration, limit: i64) -> sqlx::Result<Vec<Seen>> {
-    let rows = sqlx::query(
-        "select id, subjects, notes, about, pending is not null or attempts > 0 as tried, \
-                created_at < now() - make_interval(secs => $1) as old, \
-                coalesce(claimed_until between now() and now() + make_interval(secs => $2), false) as claimed, \
-                coalesce(retry_at between now() and now() + make_interval(secs => $3), false) as waiting \
-         from outbox order by position nulls first, id limit $4",
-    )
-    .bind(relay_after.as_secs_f64())
-    .bind(CLAIM.as_secs_f64())
-    .bind(RETRY_MAX.as_secs_f64())
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
-    let seen = |row: &PgRow| {
-        let about = match row.try_get("about")? {
-            Some(about) => about,
-            None => about(row.try_get("notes")?, &row.try_get::<Vec<String>, _>("subjects")?),
-        };
-        Ok(Seen {
-            id: row.try_get("id")?,
-            about,
-            old: row.try_get("old")?,
-            claimed: row.try_get("claimed")?,
-            waiting: row.try_get("waiting")?,
-            tried: row.try_get("tried")?,
-        })
-    };
-    rows.iter().map(seen).collect()
-}
-
-/// What a whole row may tell of.
-fn about(notes: &[u8], subjects: &[String]) -> Vec<Uuid> {
-    let noted = Note::read_all(notes).unwrap_or_default().into_iter().map(|note| note.about);
-    noted.chain(subjects.iter().filter_map(|subject| told_about(subject))).collect()
-}
 
 /// A row that is this relay's for a while.
 #[derive(Debug)]
@@ -113,6 +58,11 @@ pub(super) async fn claim(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result
     Ok(claimed)
 }
 
+/// Which of these rows are still there.
+pub(super) async fn there(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar("select id from outbox where id = any($1)").bind(ids).fetch_all(db).await
+}
+
 /// Gives rows back untried.
 pub(super) async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query("update outbox set claimed_until = null where id = any($1)").bind(ids).execute(db).await.map(drop)
@@ -124,8 +74,8 @@ pub(super) struct SetAside<'a> {
     pub id: Uuid,
     /// The messages that are left; `None`: all.
     pub pending: Option<&'a [i32]>,
-    /// What they tell of; `None`: what the whole row does.
-    pub about: Option<&'a [Uuid]>,
+    /// What they tell of.
+    pub about: &'a [Uuid],
     pub attempts: i32,
     pub retry_after: Duration,
     pub reason: &'a str,
@@ -179,7 +129,7 @@ pub(super) struct Standing {
     pub rows: i64,
     /// Rows set aside after a refusal of their own.
     pub refused: i64,
-    /// Why the first of them was.
+    /// Why one of them was.
     pub last_error: Option<String>,
     /// The oldest row that waits for nothing of its own, and its age in seconds.
     pub oldest: Option<(Uuid, f64)>,
@@ -190,16 +140,18 @@ pub(super) struct Standing {
 /// Rows that are counted: beyond, it does not matter how many more there are.
 pub(super) const COUNT_MAX: i64 = 100_000;
 
-/// Counts.
+/// Counts. The oldest is sought among rows never set aside, which are in order, and among those that are, which are few.
 pub(super) async fn standing(db: impl PgExecutor<'_>) -> sqlx::Result<Standing> {
     let row = sqlx::query(
-        "select count(*) as rows, count(*) filter (where attempts > 0) as refused, \
-                (select last_error from outbox where attempts > 0 order by position nulls first, id limit 1) as last_error, \
-                (select id from outbox where attempts = 0 order by position nulls first, id limit 1) as oldest, \
-                coalesce((select extract(epoch from now() - created_at)::float8 from outbox where attempts = 0 \
-                          order by position nulls first, id limit 1), 0) as oldest_age, \
-                coalesce((select extract(epoch from now() - created_at)::float8 from outbox \
-                          order by position nulls first, id limit 1), 0) as age \
+        "with first as materialized ( \
+             (select id, position, created_at, attempts from outbox where retry_at is null order by position nulls first, id limit 1) \
+             union all (select id, position, created_at, attempts from outbox where retry_at is not null limit $1)), \
+         oldest as (select id, created_at from first where attempts = 0 order by position nulls first, id limit 1) \
+         select count(*) as rows, count(*) filter (where attempts > 0) as refused, \
+                (select last_error from outbox where retry_at is not null and attempts > 0 order by retry_at limit 1) as last_error, \
+                (select id from oldest) as oldest, \
+                coalesce((select extract(epoch from now() - created_at)::float8 from oldest), 0) as oldest_age, \
+                coalesce((select extract(epoch from now() - min(created_at))::float8 from first), 0) as age \
          from (select attempts from outbox limit $1) counted",
     )
     .bind(COUNT_MAX)

@@ -13,7 +13,7 @@ use saga::{Entry, Message};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Watch;
+use super::{EVENTS, Watch};
 use crate::recent::Kept;
 use crate::store;
 use crate::store::complete::{self, Rebuild};
@@ -33,6 +33,15 @@ struct Told {
     packet: Packet,
 }
 
+/// What `/readyz` says meanwhile.
+fn being_completed(rebuild: &Rebuild, orders_left: i64) -> String {
+    let Rebuild { reason, checked, missing, .. } = rebuild;
+    let more = if orders_left == complete::COUNT_MAX { " or more" } else { "" };
+    format!(
+        "being completed: {checked} events looked for, {missing} were missing so far, {orders_left}{more} orders are still to be looked at ({reason})"
+    )
+}
+
 impl Watch {
     /// Goes on with a rebuild until the next look is due. Returns what there is to say of it.
     /// Events before the oldest that the stream's limits allow are left out.
@@ -43,13 +52,15 @@ impl Watch {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<String> {
         let since = rebuild.since.max(oldest);
+        let after = rebuild.after_order.max(rebuild.first_order);
+        let left = self.database.read(move |mut db| async move { complete::orders_after(&mut db, after).await }).await?;
+        chassis::metrics::events_rebuild(Some(left));
+        self.health.note(EVENTS, being_completed(&rebuild, left));
         // A pace is kept in short strides, so that this instance does not lose its hold on the watch.
         let at_once = (self.settings.events_rebuild_rate / 2).clamp(1, AT_ONCE) as usize;
         let until = Instant::now() + self.settings.events_check_every.max(Duration::from_secs(1));
         while Instant::now() < until && !shutdown.is_cancelled() {
-            let after = rebuild.after_order.max(rebuild.first_order);
-            let page = move |mut db: Reader| async move { complete::moved_since(&mut db, after, since, PAGE).await };
-            let page = self.database.read(page).await?;
+            let page = self.page(&rebuild, since).await?;
             let mut counts = [0; 3];
             for some in page.iter().flat_map(|(_, moved)| moved.chunks(at_once)) {
                 let begun = Instant::now();
@@ -81,12 +92,26 @@ impl Watch {
             if last.is_none() {
                 let Rebuild { reason, checked, missing, unreadable, .. } = &rebuild;
                 tracing::info!(reason, checked, missing, unreadable, "ORDER_EVENTS is complete again");
+                chassis::metrics::events_rebuild(None);
                 return Ok(format!("complete again: {checked} events looked for, {missing} were missing ({reason})"));
             }
             rebuild.after_order = last;
         }
-        let Rebuild { reason, checked, missing, .. } = &rebuild;
-        Ok(format!("being completed: {checked} events looked for, {missing} were missing so far ({reason})"))
+        Ok(being_completed(&rebuild, left))
+    }
+
+    /// The next orders to look at: the last of them, and those that moved. `None`: there are no more.
+    async fn page(&self, rebuild: &Rebuild, since: DateTime<Utc>) -> sqlx::Result<Option<(Uuid, Vec<Uuid>)>> {
+        let (after, first) = (rebuild.after_order, rebuild.first_order);
+        if let Some(first) = first.filter(|first| after.is_none_or(|after| after < *first)) {
+            let late = move |mut db: Reader| async move { complete::moved_late(&mut db, after, first, since, PAGE).await };
+            let late = self.database.read(late).await?;
+            if let Some(last) = late.last() {
+                return Ok(Some((*last, late)));
+            }
+        }
+        let page = move |mut db: Reader| async move { complete::moved_since(&mut db, after.max(first), since, PAGE).await };
+        self.database.read(page).await
     }
 
     /// Looks for the events of some orders, and publishes those that are missing. Returns how many were looked for, were missing, and

@@ -29,6 +29,7 @@ pub struct Rebuild {
     pub asked_by: Option<String>,
     pub dry_run: bool,
     pub since: DateTime<Utc>,
+    /// Up to this one only those that moved since, found by their histories.
     #[serde(skip)]
     pub first_order: Option<Uuid>,
     #[serde(skip)]
@@ -224,6 +225,39 @@ pub async fn moved_since(
             .await?;
     let Some((last, _)) = rows.last() else { return Ok(None) };
     Ok(Some((*last, rows.iter().filter(|(_, moved)| *moved).map(|(id, _)| *id).collect())))
+}
+
+/// Orders after one of them and up to another that moved since a moment, by their histories: few of many.
+pub async fn moved_late(
+    db: &mut PgConnection,
+    after: Option<Uuid>,
+    up_to: Uuid,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    // Materialized: read by time, and not by order, of which there are more.
+    sqlx::query_scalar(
+        "with moved as materialized (select order_id from order_history where at >= $3) \
+         select distinct order_id from moved where order_id <= $2 and ($1::uuid is null or order_id > $1) order by order_id limit $4",
+    )
+    .bind(after)
+    .bind(up_to)
+    .bind(since)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// Orders that are counted.
+pub const COUNT_MAX: i64 = 100_000;
+
+/// How many orders there are after one of them, up to [`COUNT_MAX`].
+pub async fn orders_after(db: &mut PgConnection, after: Option<Uuid>) -> sqlx::Result<i64> {
+    sqlx::query_scalar("select count(*) from (select from orders where ($1::uuid is null or id > $1) limit $2) counted")
+        .bind(after)
+        .bind(COUNT_MAX)
+        .fetch_one(db)
+        .await
 }
 
 /// Which of these notes are still in the outbox.
