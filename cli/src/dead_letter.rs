@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use chassis::broker::Broker;
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
-use events::streams::DEAD_LETTERS;
+use events::dead_letter::DEAD_LETTERS;
 
 pub use self::letter::Letter;
 use self::select::{Filter, Which};

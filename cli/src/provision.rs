@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use chassis::topology::{self, TopologySettings};
+use events::streams::TOPOLOGY;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +43,11 @@ impl Args {
                 let _ = stop_signal().await;
                 stop.cancel();
             });
-            topology::keep(broker.jetstream(), &self.topology, &shutdown).await;
+            topology::keep(broker.jetstream(), &TOPOLOGY, &self.topology, &shutdown).await;
             return Ok(ExitCode::SUCCESS);
         }
         broker.connected().await?;
-        let changes = topology::ensure(broker.jetstream(), &self.topology).await?;
+        let changes = topology::ensure(broker.jetstream(), &TOPOLOGY, &self.topology).await?;
         match out.format {
             Format::Table if changes.0.is_empty() => tell("Everything is as it should be."),
             Format::Table => write_out(&changes.0.join("\n"))?,

@@ -11,6 +11,7 @@ use chassis::broker::Broker;
 use chassis::settings::{BrokerSettings, Secret, database_url, hidden, nats_url};
 use chassis::topology::{self, TopologySettings};
 use clap::{Args as ClapArgs, FromArgMatches as _, Parser};
+use events::streams::TOPOLOGY;
 use serde_json::Value;
 use stack::{Data, Port, Stack};
 use tokio::signal::unix::{SignalKind, signal};
@@ -160,7 +161,7 @@ impl Args {
             connected = broker.connected() => connected?,
             () = shutdown.cancelled() => return Ok(()),
         }
-        topology::ensure(broker.jetstream(), &self.topology).await?;
+        topology::ensure(broker.jetstream(), &TOPOLOGY, &self.topology).await?;
         let environment = self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database)));
         match &mut note {
             Some(note) => note.write(&environment)?,
@@ -177,7 +178,7 @@ impl Args {
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (topology, stop) = (self.topology.clone(), shutdown.clone());
         tasks.spawn(async move {
-            topology::keep(broker.jetstream(), &topology, &stop).await;
+            topology::keep(broker.jetstream(), &TOPOLOGY, &topology, &stop).await;
             Ok(())
         });
         match doors {

@@ -1,12 +1,10 @@
-//! What is said: the words every part of Waybill shares.
+//! What is said in this shop: the words every part of it shares.
 //!
-//! Ids and values that cannot be wrong, the CloudEvents envelope, the names of streams and subjects, and each context's
-//! commands and events. Nothing here does I/O, reads a clock or draws a random number; those are arguments.
+//! Ids and values that cannot be wrong, the names of streams and subjects, and each context's commands and events. They travel in the
+//! envelope of the crate `envelope`, which is used as one with this one. Nothing here does I/O, reads a clock or draws a random number; those are arguments.
 //!
 //! A value is checked once, where it enters. From there on its type is the proof.
 
-pub mod dead_letter;
-mod envelope;
 #[cfg(test)]
 mod fuzz;
 mod ids;
@@ -16,16 +14,15 @@ pub mod product;
 mod reason;
 pub mod streams;
 mod text;
-mod trace;
 pub mod user;
-mod vocabulary;
 
-pub use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, DecodeError, split_batch};
+pub use envelope::{
+    BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Consumer, Data, DecodeError, Message, Stream, Topology,
+    TraceParent, dead_letter, event_subject, hidden, split_batch,
+};
 pub use ids::{NotAnId, OrderId, ProductId, ReservationId, UserId};
 pub use iso_currency::Currency;
 pub use money::{Money, MoneyError};
 pub use product::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
-pub use text::{Description, Email, Name, TextError, hidden};
-pub use trace::TraceParent;
-pub use vocabulary::{Data, Message};
+pub use text::{Description, Email, Name, TextError};

@@ -8,8 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::vocabulary::vocabulary;
 use crate::{Money, OrderId, ProductId, Quantity, Reason, UserId};
+use envelope::vocabulary;
 
 /// The most lines in one order.
 pub const MAX_ITEMS: usize = 200;

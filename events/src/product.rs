@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::vocabulary::vocabulary;
 use crate::{Money, OrderId, ProductId, Reason};
+use envelope::vocabulary;
 
 vocabulary! {
     /// What the order service asks of the product service.

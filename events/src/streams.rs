@@ -3,27 +3,8 @@
 //! One stream per producer, so that a service needs the right to publish to its own streams only. Limits retention throughout, so that
 //! every stream can be browsed with the `nats` command line and nothing vanishes by being read.
 
-/// A JetStream stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
-    /// The name.
-    pub name: &'static str,
-    /// The subjects it stores.
-    pub subjects: &'static [&'static str],
-    /// What it holds, shown by `nats stream ls`.
-    pub description: &'static str,
-    /// The service that publishes to it; empty where every reader does.
-    pub producer: &'static str,
-}
-
-/// A durable pull consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consumer {
-    /// The stream it reads.
-    pub stream: &'static str,
-    /// The name: the service that reads.
-    pub name: &'static str,
-}
+use envelope::dead_letter::DEAD_LETTERS;
+use envelope::{Consumer, Stream, Topology};
 
 /// Commands to validate users.
 pub const VALIDATE: &str = "commands.user.validate";
@@ -44,6 +25,9 @@ pub const PRODUCT_COMMANDS_CONSUMER: Consumer = Consumer { stream: "PRODUCT_COMM
 pub const USER_REPLIES_CONSUMER: Consumer = Consumer { stream: "USER_REPLIES", name: "order" };
 /// The order service reads the product service's answers.
 pub const PRODUCT_REPLIES_CONSUMER: Consumer = Consumer { stream: "PRODUCT_REPLIES", name: "order" };
+
+/// Every stream and every durable consumer of this shop.
+pub const TOPOLOGY: Topology = Topology { streams: &STREAMS, consumers: &CONSUMERS };
 
 /// Every stream.
 pub const STREAMS: [Stream; 8] = [
@@ -96,23 +80,5 @@ pub const STREAMS: [Stream; 8] = [
 pub const CONSUMERS: [Consumer; 4] =
     [USER_COMMANDS_CONSUMER, PRODUCT_COMMANDS_CONSUMER, USER_REPLIES_CONSUMER, PRODUCT_REPLIES_CONSUMER];
 
-/// The stream of dead letters.
-pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
-
 /// The stream of what became of every order.
 pub const ORDER_EVENTS: &str = "ORDER_EVENTS";
-
-/// What dead letters of an outbox name as their stream: they reached none. The consumer they name is the service.
-pub const OUTBOX: &str = "OUTBOX";
-
-impl Consumer {
-    /// Where what this consumer could not handle is kept.
-    pub fn dead_subject(&self) -> String {
-        format!("dead.{}.{}", self.stream, self.name)
-    }
-}
-
-/// The subject of one event for everyone: `events.order.placed.<order>`.
-pub fn event_subject(context: &str, word: &str, id: &impl std::fmt::Display) -> String {
-    format!("events.{context}.{word}.{id}")
-}

@@ -7,11 +7,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate may import of ours. A service never imports another.
-const MAY_IMPORT: [(&str, &[&str]); 11] = [
-    ("waybill-events", &[]),
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
+    ("waybill-envelope", &[]),
+    ("waybill-events", &["waybill-envelope"]),
     ("waybill-fuzz", &[]),
     ("waybill-saga", &["waybill-events"]),
-    ("waybill-chassis", &["waybill-events"]),
+    ("waybill-chassis", &["waybill-envelope"]),
     ("waybill-user", &["waybill-events", "waybill-chassis"]),
     ("waybill-product", &["waybill-events", "waybill-chassis"]),
     ("waybill-gateway", &["waybill-events", "waybill-chassis"]),
@@ -22,6 +23,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
 ];
 
 const ALL: &[&str] = &[
+    "waybill-envelope",
     "waybill-events",
     "waybill-saga",
     "waybill-chassis",
@@ -33,7 +35,7 @@ const ALL: &[&str] = &[
 ];
 
 /// The crates that decide and do nothing else.
-const PURE: [&str; 2] = ["waybill-events", "waybill-saga"];
+const PURE: [&str; 3] = ["waybill-envelope", "waybill-events", "waybill-saga"];
 
 /// What does I/O, or waits.
 const IMPURE_CRATES: [&str; 9] = ["tokio", "sqlx", "axum", "async-nats", "reqwest", "hyper", "rand", "fastrand", "getrandom"];

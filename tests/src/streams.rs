@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use events::BATCH_CONTENT_TYPE;
-use events::streams::Consumer;
+use events::Consumer;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use uuid::Uuid;

@@ -8,6 +8,7 @@ use async_nats::jetstream;
 use chassis::broker::Broker;
 use chassis::settings::Secret;
 use chassis::topology::{self, TopologySettings};
+use events::streams::TOPOLOGY;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stack::{Port, Stack};
@@ -173,7 +174,7 @@ impl System {
             parts.broker.nats_url = url.into();
         }
         broker.connected().await?;
-        topology::ensure(broker.jetstream(), &TopologySettings::default()).await?;
+        topology::ensure(broker.jetstream(), &TOPOLOGY, &TopologySettings::default()).await?;
 
         let (user_db, product_db, order_db) =
             (pool(&settings.user.database_url)?, pool(&settings.product.database_url)?, pool(&settings.order.database_url)?);
@@ -339,7 +340,8 @@ impl Settings {
 fn keep_topology(broker: &Broker) -> Topology {
     let (broker, stop) = (broker.clone(), CancellationToken::new());
     let shutdown = stop.clone();
-    let task = tokio::spawn(async move { topology::keep(broker.jetstream(), &TopologySettings::default(), &shutdown).await });
+    let task =
+        tokio::spawn(async move { topology::keep(broker.jetstream(), &TOPOLOGY, &TopologySettings::default(), &shutdown).await });
     Topology { stop, _task: task }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use chassis::broker::Broker;
 use chassis::topology::{self, TopologySettings};
+use events::streams::TOPOLOGY;
 use reqwest::Url;
 use rustix::process::{Pid, Signal, kill_process};
 use stack::nats::Sync;
@@ -79,7 +80,7 @@ impl Fleet {
         }
         let broker = Broker::connect(&broker_settings(stack.nats.url())?, "waybill-provision").await?;
         broker.connected().await?;
-        topology::ensure(broker.jetstream(), &options.topology).await?;
+        topology::ensure(broker.jetstream(), &TOPOLOGY, &options.topology).await?;
 
         let mut fleet = Self { services: Vec::new(), stack };
         for instance in 1..=options.instances {

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use chassis::Packet;
 use chassis::broker::Broker;
 use events::BATCH_CONTENT_TYPE;
+use events::dead_letter::{DEAD_LETTERS, OUTBOX};
 use events::dead_letter::{DELIVERIES, REDRIVES};
-use events::streams::{self, DEAD_LETTERS, OUTBOX, STREAMS};
+use events::streams::STREAMS;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
@@ -142,7 +143,7 @@ pub(super) fn packed(letter: &Letter) -> Result<Packet, String> {
     }
     // A letter's headers are a service's word. Sending it to a stream it did not come from would lend that service our rights.
     let unpublished = letter.stream == OUTBOX;
-    let is_home = |stream: &&streams::Stream| {
+    let is_home = |stream: &&events::Stream| {
         let its_own = if unpublished {
             !stream.producer.is_empty() && stream.producer == letter.consumer
         } else {

@@ -8,7 +8,8 @@ use async_nats::jetstream::stream::Stream;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
-use events::streams::{CONSUMERS, OUTBOX};
+use events::dead_letter::OUTBOX;
+use events::streams::CONSUMERS;
 
 use super::letter::{self, Letter};
 use crate::broker::Reader;

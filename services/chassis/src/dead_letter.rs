@@ -11,9 +11,9 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::message::Info;
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
-use events::BATCH_MAX_BYTES;
-use events::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED, TYPE};
-use events::streams::Consumer;
+use envelope::BATCH_MAX_BYTES;
+use envelope::Consumer;
+use envelope::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED, TYPE};
 
 pub(crate) use self::graveyard::Graveyard;
 use crate::outgoing::Packet;
@@ -182,15 +182,15 @@ fn number<N: std::str::FromStr + Default>(headers: Option<&HeaderMap>, name: &st
 
 #[cfg(test)]
 mod tests {
-    use events::streams::USER_REPLIES_CONSUMER;
-
     use super::*;
+
+    const REPLIES: Consumer = Consumer { stream: "USER_REPLIES", name: "order" };
 
     fn origin(headers: &[(&str, &str)]) -> Origin {
         let mut map = HeaderMap::new();
         headers.iter().for_each(|(name, value)| map.insert(*name, *value));
         Origin {
-            consumer: USER_REPLIES_CONSUMER,
+            consumer: REPLIES,
             subject: "replies.user".to_owned(),
             sequence: 7,
             deliveries: 3,

@@ -35,7 +35,7 @@ pub use consumer::Source;
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outbox::{Note, Recall, Unrecallable};
 pub use outgoing::{Outgoing, Packet, Saying, Statement};
-pub use service::{Parts, Running, Service, cores, main, runtime};
+pub use service::{Parts, Running, Service, Start, cores, main, runtime};
 pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};
 pub use writers::Turn;
 

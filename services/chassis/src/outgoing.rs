@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
+use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -250,17 +250,24 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use events::{OrderId, UserId, user};
+    use serde::{Deserialize, Serialize};
 
-    fn saying(number: u64) -> Saying<user::Command> {
-        let order_id = OrderId(uuid::Uuid::from_u128(number.into()));
-        Saying {
-            id: number.to_string(),
-            about: order_id.to_string(),
-            trace: None,
-            attempt: Some(1),
-            message: user::Validate { order_id, user_id: UserId(uuid::Uuid::nil()) }.into(),
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Validate {
+        user_id: Uuid,
+    }
+
+    envelope::vocabulary! {
+        /// What is asked.
+        pub enum Command {
+            /// May this user order?
+            "waybill.user.validate.v1" => Validate(Validate),
         }
+    }
+
+    fn saying(number: u64) -> Saying<Command> {
+        let (id, about) = (number.to_string(), Uuid::from_u128(number.into()).to_string());
+        Saying { id, about, trace: None, attempt: Some(1), message: Validate { user_id: Uuid::nil() }.into() }
     }
 
     #[test]
@@ -271,8 +278,10 @@ mod tests {
         }
         outgoing.send("b", saying(600)).unwrap();
         let packets = outgoing.into_packets();
-        let mut sizes: Vec<(String, usize)> =
-            packets.iter().map(|packet| (packet.subject.clone(), events::split_batch(&packet.payload).unwrap().len())).collect();
+        let mut sizes: Vec<(String, usize)> = packets
+            .iter()
+            .map(|packet| (packet.subject.clone(), envelope::split_batch(&packet.payload).unwrap().len()))
+            .collect();
         sizes.sort();
         assert_eq!(sizes, [("a".to_owned(), 88), ("a".to_owned(), 256), ("a".to_owned(), 256), ("b".to_owned(), 1)]);
         assert!(packets.iter().all(|packet| packet.payload.len() <= BATCH_MAX_BYTES));

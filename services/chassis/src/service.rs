@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
+use envelope::Topology;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -51,6 +52,26 @@ pub struct Parts {
 /// A service's run. Boxed, so that a service is compiled once, in its own crate, and not again in every program that runs it.
 pub type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
+/// What a service is begun with.
+pub struct Start<'a> {
+    /// Its name, in metrics, logs and the names of its consumers.
+    pub name: &'static str,
+    /// Where it answers.
+    pub listener: TcpListener,
+    /// Its own database.
+    pub database_url: &'a Secret,
+    /// What brings that up to date.
+    pub migrator: &'static Migrator,
+    /// The streams and consumers of the whole system; it watches those that it depends on.
+    pub topology: &'static Topology,
+    /// Its settings.
+    pub settings: &'a Parts,
+    /// For a service that can make its messages again.
+    pub recall: Option<Box<dyn Recall>>,
+    /// Cancelled when it is to stop.
+    pub shutdown: CancellationToken,
+}
+
 /// A service with a database and a broker.
 pub struct Service {
     name: &'static str,
@@ -74,17 +95,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet. `recall`: for a service that
-    /// can make its messages again.
-    pub async fn start(
-        name: &'static str,
-        listener: TcpListener,
-        database_url: &Secret,
-        migrator: &'static Migrator,
-        settings: &Parts,
-        recall: Option<Box<dyn Recall>>,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<Self> {
+    /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet.
+    ///
+    /// # Errors
+    /// Where a setting is malformed.
+    pub async fn start(with: Start<'_>) -> anyhow::Result<Self> {
+        let Start { name, listener, database_url, migrator, topology, settings, recall, shutdown } = with;
         let application = format!("waybill-{name}");
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
@@ -120,7 +136,7 @@ impl Service {
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
-        service.tasks.spawn(async move { topology::watch(name, &broker, &health, &stop).await });
+        service.tasks.spawn(async move { topology::watch(name, topology, &broker, &health, &stop).await });
         let (relay, health, stop) = (outbox, service.health.clone(), service.stop_relay.clone());
         service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&health, &stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");

@@ -42,7 +42,7 @@ pub fn init(default: &str) -> anyhow::Result<()> {
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = 0;
-    for (at, c) in events::hidden(text) {
+    for (at, c) in envelope::hidden(text) {
         shown += &text[rest..at];
         shown.extend(c.escape_default());
         rest = at + c.len_utf8();

@@ -14,7 +14,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use clap::Args;
-use events::streams;
+use envelope::{Consumer, Stream, Topology};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -70,18 +70,23 @@ pub struct Changes(pub Vec<String>);
 ///
 /// # Errors
 /// Where the broker does not answer, or something cannot be put back; everything that can be has been by then.
-pub async fn ensure(jetstream: &jetstream::Context, settings: &TopologySettings) -> anyhow::Result<Changes> {
-    let put = put::all(jetstream, settings, &mut put::Refused::default()).await?;
+pub async fn ensure(jetstream: &jetstream::Context, topology: &Topology, settings: &TopologySettings) -> anyhow::Result<Changes> {
+    let put = put::all(jetstream, topology, settings, &mut put::Refused::default()).await?;
     ensure!(put.impossible.is_empty(), "{}", put.impossible.join("; "));
     Ok(Changes(put.changes))
 }
 
 /// Keeps the topology until shutdown: what vanishes or is changed is put back within seconds.
-pub async fn keep(jetstream: &jetstream::Context, settings: &TopologySettings, shutdown: &CancellationToken) {
+pub async fn keep(
+    jetstream: &jetstream::Context,
+    topology: &Topology,
+    settings: &TopologySettings,
+    shutdown: &CancellationToken,
+) {
     let mut failing = false;
     let mut refused = put::Refused::default();
     while !shutdown.is_cancelled() {
-        match put::all(jetstream, settings, &mut refused).await {
+        match put::all(jetstream, topology, settings, &mut refused).await {
             Ok(put) => {
                 failing = false;
                 for change in put.changes {
@@ -129,15 +134,15 @@ async fn request(jetstream: &jetstream::Context, subject: &str, body: &Value) ->
     }
 }
 
-fn stream_json(stream: &streams::Stream, settings: &TopologySettings) -> Value {
+fn stream_json(stream: &Stream, settings: &TopologySettings) -> Value {
     serde_json::to_value(stream_config(stream, settings)).expect("a configuration is JSON")
 }
 
-fn consumer_json(consumer: &streams::Consumer) -> Value {
+fn consumer_json(consumer: &Consumer) -> Value {
     serde_json::to_value(consumer_config(consumer).into_consumer_config()).expect("a configuration is JSON")
 }
 
-fn stream_config(stream: &streams::Stream, settings: &TopologySettings) -> Config {
+fn stream_config(stream: &Stream, settings: &TopologySettings) -> Config {
     Config {
         name: stream.name.to_owned(),
         subjects: stream.subjects.iter().map(|subject| subject.to_string()).collect(),
@@ -154,7 +159,7 @@ fn stream_config(stream: &streams::Stream, settings: &TopologySettings) -> Confi
     }
 }
 
-fn consumer_config(consumer: &streams::Consumer) -> pull::Config {
+fn consumer_config(consumer: &Consumer) -> pull::Config {
     pull::Config {
         name: Some(consumer.name.to_owned()),
         durable_name: Some(consumer.name.to_owned()),

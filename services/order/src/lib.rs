@@ -31,9 +31,9 @@ use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::keys::{self, KeySettings};
 use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
-use chassis::{Parts, Recall, Running, Service, Source, http};
+use chassis::{Parts, Recall, Running, Service, Source, Start, http};
 use clap::{Args, Parser};
-use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
+use events::streams::{PRODUCT_REPLIES_CONSUMER, TOPOLOGY, USER_REPLIES_CONSUMER};
 use saga::Patience;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -210,8 +210,17 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     saga::verify::<saga::order::Order>()?;
     let payload_max = PayloadMax::default();
     let recall = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn Recall>);
-    let service =
-        Service::start("order", listener, &settings.database_url, &MIGRATIONS, &settings.parts, recall, shutdown).await?;
+    let service = Service::start(Start {
+        name: "order",
+        listener,
+        database_url: &settings.database_url,
+        migrator: &MIGRATIONS,
+        topology: &TOPOLOGY,
+        settings: &settings.parts,
+        recall,
+        shutdown,
+    })
+    .await?;
     service.follow_payload_max(&payload_max);
     let recent = Arc::new(Recent::default());
     let clock = SteadyClock::default();

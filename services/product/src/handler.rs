@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chassis::{Conflict, Handled, Handler, Outgoing, Saying};
 use chrono::Utc;
+use events::event_subject;
 use events::product::{Command, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
-use events::streams::{PRODUCT_REPLIES, event_subject};
+use events::streams::PRODUCT_REPLIES;
 use events::{CloudEvent, Description, Money, Name, OrderId, ProductId, ReservationId, StockLevel};
 use serde_json::{Value, json};
 use sqlx::PgConnection;

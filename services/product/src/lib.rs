@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use chassis::keys::{self, KeySettings};
 use chassis::settings::{Secret, database_url, hidden};
-use chassis::{Parts, Running, Service, Source, http};
+use chassis::{Parts, Running, Service, Source, Start, http};
 use clap::Parser;
 use events::CloudEvent;
-use events::streams::PRODUCT_COMMANDS_CONSUMER;
+use events::streams::{PRODUCT_COMMANDS_CONSUMER, TOPOLOGY};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +70,17 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 }
 
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let service =
-        Service::start("product", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
+    let service = Service::start(Start {
+        name: "product",
+        listener,
+        database_url: &settings.database_url,
+        migrator: &MIGRATIONS,
+        topology: &TOPOLOGY,
+        settings: &settings.parts,
+        recall: None,
+        shutdown,
+    })
+    .await?;
     service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
     service.spawn(keys::expire(service.database(), settings.keys, store::EXPIRE_KEYS, service.shutdown()));
     let edge = edge::Edge {

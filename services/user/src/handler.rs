@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use chassis::{Handled, Handler, Outgoing, Saying};
 use chrono::Utc;
-use events::streams::{USER_REPLIES, event_subject};
+use events::event_subject;
+use events::streams::USER_REPLIES;
 use events::user::{Command, Created, Event, Refused, Reply, Updated, User, Validated};
 use events::{CloudEvent, Email, Name, Reason, ReasonCode, UserId};
 use serde_json::{Value, json};

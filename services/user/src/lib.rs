@@ -10,10 +10,10 @@ pub use handler::judge;
 use std::sync::Arc;
 
 use chassis::settings::{Secret, database_url, hidden};
-use chassis::{Parts, Running, Service, Source, http};
+use chassis::{Parts, Running, Service, Source, Start, http};
 use clap::Parser;
 use events::CloudEvent;
-use events::streams::USER_COMMANDS_CONSUMER;
+use events::streams::{TOPOLOGY, USER_COMMANDS_CONSUMER};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,17 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 }
 
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let service = Service::start("user", listener, &settings.database_url, &MIGRATIONS, &settings.parts, None, shutdown).await?;
+    let service = Service::start(Start {
+        name: "user",
+        listener,
+        database_url: &settings.database_url,
+        migrator: &MIGRATIONS,
+        topology: &TOPOLOGY,
+        settings: &settings.parts,
+        recall: None,
+        shutdown,
+    })
+    .await?;
     service.consume(vec![Source::new(USER_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Validate));
     service.spawn(keys::fill(service.database(), service.shutdown()));
     let edge = edge::Edge {

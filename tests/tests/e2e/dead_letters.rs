@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use events::streams::{CONSUMERS, Consumer};
+use events::Consumer;
+use events::streams::CONSUMERS;
 use serde_json::{Value, json};
 use tests::{Said, System, eventually};
 use tokio_util::sync::CancellationToken;

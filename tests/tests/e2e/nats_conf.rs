@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use chassis::broker::Broker;
 use chassis::topology::{self, TopologySettings};
-use events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
+use events::dead_letter::DEAD_LETTERS;
+use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tests::deployed::{Deployed, environment, nats_server};
 use tests::{System, eventually};
@@ -78,11 +79,15 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     // The provisioner first, so that the operator, as whom the harness comes, finds everything done. The default sizes must fit.
     let provisioner = server.broker("provision").await;
     let settings = TopologySettings::default();
-    let changes = topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.len();
+    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.len();
     assert_eq!(changes, STREAMS.len() + CONSUMERS.len());
     let other = TopologySettings { stream_max_bytes: settings.stream_max_bytes / 2, ..settings.clone() };
-    assert_eq!(topology::ensure(provisioner.jetstream(), &other).await.unwrap().0.len(), STREAMS.len(), "it may update");
-    assert_eq!(topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.len(), STREAMS.len());
+    assert_eq!(
+        topology::ensure(provisioner.jetstream(), &TOPOLOGY, &other).await.unwrap().0.len(),
+        STREAMS.len(),
+        "it may update"
+    );
+    assert_eq!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.len(), STREAMS.len());
 
     let operator = server.url("operator");
     let system = System::builder()
@@ -133,7 +138,7 @@ async fn the_provisioner_puts_back_and_each_service_sees_what_concerns_it() {
     let server = Deployed::start().await;
     let provisioner = server.broker("provision").await;
     let settings = TopologySettings::default();
-    topology::ensure(provisioner.jetstream(), &settings).await.unwrap();
+    topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap();
     for user in ["user", "product", "order"] {
         let broker = server.broker(user).await;
         for stream in STREAMS.iter().filter(|stream| concerns(user, stream.name)) {
@@ -152,16 +157,16 @@ async fn the_provisioner_puts_back_and_each_service_sees_what_concerns_it() {
         };
         stream.create_consumer(config).await.unwrap();
     }
-    let changes = topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0;
+    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0;
     assert!(changes.len() == CONSUMERS.len() && changes.iter().all(|change| change.contains("made anew")), "{changes:?}");
-    assert!(topology::ensure(provisioner.jetstream(), &settings).await.unwrap().0.is_empty());
+    assert!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_says_what_another_says() {
     let server = Deployed::start().await;
     let operator = server.broker("operator").await;
-    topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
+    topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap();
     let known: BTreeSet<&str> = PRODUCERS.iter().map(|(stream, ..)| *stream).collect();
     assert_eq!(known, STREAMS.iter().map(|stream| stream.name).collect(), "a new stream needs its row here and in nats.conf");
 
@@ -196,7 +201,7 @@ async fn nobody_says_what_another_says() {
 async fn nobody_hears_or_takes_what_is_for_another() {
     let server = Deployed::start().await;
     let operator = server.broker("operator").await;
-    topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap();
+    topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap();
     for consumer in &CONSUMERS {
         let stream = STREAMS.iter().find(|stream| stream.name == consumer.stream).unwrap();
         let subject = stream.subjects[0].replace('*', "validate");
@@ -249,7 +254,7 @@ async fn nobody_hears_or_takes_what_is_for_another() {
     }
 
     // The streams and consumers are as they were, and nothing was delivered: the next look of the owners finds it all.
-    assert!(topology::ensure(operator.jetstream(), &TopologySettings::default()).await.unwrap().0.is_empty());
+    assert!(topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap().0.is_empty());
     for consumer in &CONSUMERS {
         let stream = operator.jetstream().get_stream(consumer.stream).await.unwrap();
         assert_eq!(stream.cached_info().state.consumer_count, 1);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::topology::{self, TopologySettings};
+use events::streams::TOPOLOGY;
 use serde_json::{Value, json};
 use tests::{Service, System, eventually};
 
@@ -67,7 +68,8 @@ async fn every_property_of_a_stream_that_can_be_changed_is_put_back() {
     let mut rest = before.clone();
     rest["deny_delete"] = json!(true);
     is_back(&system, "STREAM.INFO.ORDER_EVENTS", &rest).await;
-    let error = topology::ensure(system.jetstream(), &TopologySettings::default()).await.expect_err("it cannot").to_string();
+    let error =
+        topology::ensure(system.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect_err("it cannot").to_string();
     assert!(error.contains("the stream ORDER_EVENTS has deny_delete true instead of none"), "{error}");
     let ready = eventually(PATIENCE, || async {
         let ready = system.door(Service::Order).get("/readyz").await;
@@ -152,7 +154,7 @@ async fn every_property_of_a_consumer_is_put_back_and_orders_flow_again() {
     .await;
     assert_eq!(system.door(Service::User).get("/readyz").await.status, 200, "it does not depend on that consumer");
     assert_eq!(system.order(stuck).await["status"], "pending");
-    topology::ensure(system.jetstream(), &TopologySettings::default()).await.expect("put back");
+    topology::ensure(system.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect("put back");
     assert_eq!(system.wait_final(stuck).await["status"], "confirmed");
     eventually(PATIENCE, || async {
         let ready = door.get("/readyz").await;

@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::{AckKind, Message as Delivery};
 use bytes::Bytes;
-use events::{BATCH_MAX_EVENTS, split_batch};
+use envelope::{BATCH_MAX_EVENTS, split_batch};
 
 use super::Source;
 use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};

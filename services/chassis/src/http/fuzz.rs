@@ -28,7 +28,7 @@ fn headers_with_a_meaning() {
         }
         assert!(prefer_wait(&headers).is_none_or(|wait| wait.as_secs() <= 30));
         let trace = trace(&headers);
-        assert_eq!(events::TraceParent::parse(trace.as_str()), Some(trace));
+        assert_eq!(envelope::TraceParent::parse(trace.as_str()), Some(trace));
     });
 }
 

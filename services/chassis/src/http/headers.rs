@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use events::TraceParent;
+use envelope::TraceParent;
 
 use crate::http::{FieldError, Problem};
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
-use events::BATCH_MAX_BYTES;
-use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, REASON, STREAM, SUBJECT, TRUNCATED, TYPE};
-use events::streams::OUTBOX;
+use envelope::BATCH_MAX_BYTES;
+use envelope::dead_letter::OUTBOX;
+use envelope::dead_letter::{CONSUMER, DELIVERIES, HEADER, REASON, STREAM, SUBJECT, TRUNCATED, TYPE};
 use uuid::Uuid;
 
 use crate::dead_letter::reason_for_header;

@@ -37,7 +37,7 @@ mod tests {
             headers: vec![("Content-Type".into(), kind.to_owned())],
             payload: "".into(),
         };
-        let batch = events::BATCH_CONTENT_TYPE;
+        let batch = envelope::BATCH_CONTENT_TYPE;
         let packets =
             [packet("b0", batch), packet("e1", "application/json"), packet("b2", batch), packet("e3", "application/json")];
         let places = |pending: Option<&[i32]>| in_wire_order(packets.iter(), pending).map(|(index, _)| index).collect::<Vec<_>>();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
+use envelope::{Consumer, Stream, Topology};
 use serde_json::{Value, json};
 
 use super::drift::{Difference, PAUSED, differences, list};
@@ -64,14 +64,15 @@ impl Refused {
 /// Where the broker does not answer.
 pub(super) async fn all(
     jetstream: &jetstream::Context,
+    topology: &Topology,
     settings: &TopologySettings,
     refused: &mut Refused,
 ) -> anyhow::Result<Put> {
     let mut put = Put::default();
-    for stream in &STREAMS {
+    for stream in topology.streams {
         one_stream(jetstream, stream, &stream_json(stream, settings), refused, &mut put).await?;
     }
-    for consumer in &CONSUMERS {
+    for consumer in topology.consumers {
         one_consumer(jetstream, consumer, refused, &mut put).await?;
     }
     Ok(put)

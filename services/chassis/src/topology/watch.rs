@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
+use envelope::Topology;
+use envelope::dead_letter::DEAD_LETTERS;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +48,13 @@ const NEEDED: [&str; 9] = [
 ];
 
 /// Compares what the service depends on with how it would be made, until shutdown.
-pub(crate) async fn watch(service: &'static str, broker: &Broker, health: &Health, shutdown: &CancellationToken) {
+pub(crate) async fn watch(
+    service: &'static str,
+    topology: &Topology,
+    broker: &Broker,
+    health: &Health,
+    shutdown: &CancellationToken,
+) {
     let mut forbidden: BTreeMap<&'static str, Instant> = BTreeMap::new();
     let mut before = BTreeSet::new();
     loop {
@@ -59,7 +66,7 @@ pub(crate) async fn watch(service: &'static str, broker: &Broker, health: &Healt
             continue;
         }
         let mut now = BTreeSet::new();
-        for (name, seen) in look(service, broker, &mut forbidden).await {
+        for (name, seen) in look(service, topology, broker, &mut forbidden).await {
             let Some(drift) = seen else {
                 health.drifted(name, None);
                 continue;
@@ -85,12 +92,13 @@ pub(crate) struct Drift {
 /// Each stream that could be looked at, and what is wrong with it or its consumer.
 async fn look(
     service: &'static str,
+    topology: &Topology,
     broker: &Broker,
     forbidden: &mut BTreeMap<&'static str, Instant>,
 ) -> BTreeMap<&'static str, Option<Drift>> {
     let mut seen = BTreeMap::new();
-    for stream in &STREAMS {
-        let consumer = CONSUMERS.iter().find(|consumer| consumer.stream == stream.name && consumer.name == service);
+    for stream in topology.streams {
+        let consumer = topology.consumers.iter().find(|consumer| consumer.stream == stream.name && consumer.name == service);
         let concerned = consumer.is_some() || stream.producer == service || stream.name == DEAD_LETTERS;
         if !concerned {
             continue;

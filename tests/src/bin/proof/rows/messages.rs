@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::header::NATS_MESSAGE_ID;
 use chrono::Utc;
-use events::streams::{CONSUMERS, Consumer, PRODUCT_REPLIES, RESERVE, USER_REPLIES, VALIDATE};
+use events::Consumer;
+use events::streams::{CONSUMERS, PRODUCT_REPLIES, RESERVE, USER_REPLIES, VALIDATE};
 use tests::{Said, System, eventually};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chassis::topology::{self, TopologySettings};
-use events::streams::{CONSUMERS, STREAMS};
+use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
 use tests::System;
 use tests::deployed::Deployed;
 
@@ -35,7 +35,7 @@ async fn stored(system: &System) -> Vec<(String, bytes::Bytes)> {
 pub async fn subjects(run: Run) {
     let server = Deployed::start().await;
     let provisioner = server.broker("provision").await;
-    topology::ensure(provisioner.jetstream(), &TopologySettings::default()).await.expect("the streams");
+    topology::ensure(provisioner.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect("the streams");
     let operator = server.url("operator");
     let system = crate::scene::patient()
         .stack(move |options| options.nats.url = Some(operator))

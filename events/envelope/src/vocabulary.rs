@@ -32,7 +32,24 @@ impl<M: Message> Serialize for Data<'_, M> {
     }
 }
 
-/// Declares an enum of messages, its [`Message`] implementation and its JSON form `{"type": ..., "data": {...}}`.
+/// Declares an enum of messages, its [`Message`] implementation and its JSON form `{"type": ..., "data": {...}}`. The crate that uses it has
+/// `serde` (with `derive`) and `serde_json` (with `raw_value`) among its dependencies.
+///
+/// ```
+/// #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// pub struct Book {
+///     trip_id: u64,
+/// }
+///
+/// envelope::vocabulary! {
+///     /// What a trip asks of the hotel.
+///     pub enum Command {
+///         /// Hold a room.
+///         "trip.hotel.book.v1" => Book(Book),
+///     }
+/// }
+/// ```
+#[macro_export]
 macro_rules! vocabulary {
     ($(#[$doc:meta])* pub enum $name:ident {
         $($(#[$variant_doc:meta])* $kind:literal => $variant:ident($data:ty),)*
@@ -70,5 +87,3 @@ macro_rules! vocabulary {
         })*
     };
 }
-
-pub(crate) use vocabulary;

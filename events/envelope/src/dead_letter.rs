@@ -25,3 +25,9 @@ pub const REDRIVES: &str = "Waybill-Redrives";
 pub const TRUNCATED: &str = "Waybill-Truncated";
 /// What begins the headers of a message that the broker did not take, before each one's own name: it goes back with them.
 pub const HEADER: &str = "Waybill-Header-";
+
+/// The stream of dead letters.
+pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+/// What dead letters of an outbox name as their stream: they reached none. The consumer they name is the service.
+pub const OUTBOX: &str = "OUTBOX";

@@ -1,0 +1,17 @@
+//! The wire format, for anyone: CloudEvents alone and in batches, trace context, dead letters, and streams and consumers as values.
+//!
+//! Nothing here knows what is said in it, does I/O, reads a clock or draws a random number. A closed set of messages is declared with
+//! [`vocabulary!`].
+
+pub mod dead_letter;
+mod event;
+mod text;
+mod topology;
+mod trace;
+mod vocabulary;
+
+pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, DecodeError, split_batch};
+pub use text::{hidden, is_hidden};
+pub use topology::{Consumer, Stream, Topology, event_subject};
+pub use trace::TraceParent;
+pub use vocabulary::{Data, Message};
