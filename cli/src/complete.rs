@@ -12,7 +12,7 @@ use chassis::broker::Broker;
 use clap::CommandFactory as _;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, CompletionCandidate, Shell};
-use events::streams::DEAD_LETTERS;
+use events::dead_letter::DEAD_LETTERS;
 use serde_json::Value;
 
 use crate::args::Cli;

@@ -1,4 +1,4 @@
-//! Patience with a server that is busy or away: try again, slower each time, never sooner than it asks.
+//! RetryPolicy with a server that is busy or away: try again, slower each time, never sooner than it asks.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("waybill-envelope", &[]),
     ("waybill-events", &["waybill-envelope"]),
     ("waybill-fuzz", &[]),
-    ("waybill-saga", &["waybill-events"]),
+    ("waybill-saga", &[]),
     ("waybill-chassis", &["waybill-envelope"]),
     ("waybill-user", &["waybill-events", "waybill-chassis"]),
     ("waybill-product", &["waybill-events", "waybill-chassis"]),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use events::order::Status;
-use saga::order::Order;
-use saga::{Message, Notice};
+use order::saga::Order;
+use saga::{Effect, Milestone};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -249,16 +249,16 @@ async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> (usize, 
 
 /// The events that an entry told, each as the end of its id: `confirmed/3`.
 fn events_of(entry: &saga::Entry<Order>) -> impl Iterator<Item = String> {
-    let word = |notice: &Notice| match (notice, Order::status(&entry.state)) {
-        (Notice::Started, _) => "placed",
-        (Notice::Compensating, _) => "compensating",
-        (Notice::Completed, _) => "confirmed",
-        (Notice::Compensated, Status::Cancelled) => "cancelled",
-        (Notice::Compensated, _) => "rejected",
+    let word = |milestone: &Milestone| match (milestone, Order::status(&entry.state)) {
+        (Milestone::Started, _) => "placed",
+        (Milestone::Compensating, _) => "compensating",
+        (Milestone::Completed, _) => "confirmed",
+        (Milestone::Compensated, Status::Cancelled) => "cancelled",
+        (Milestone::Compensated, _) => "rejected",
     };
     entry.sent.iter().filter_map(move |message| match message {
-        Message::Tell(notice) => Some(format!("{}/{}", word(notice), entry.sequence)),
-        Message::Ask { .. } | Message::Undo { .. } => None,
+        Effect::Notify(notice) => Some(format!("{}/{}", word(notice), entry.sequence)),
+        Effect::Execute { .. } | Effect::Compensate { .. } => None,
     })
 }
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap_complete::ArgValueCandidates;
 use events::OrderId;
-use saga::order::{Order, Step};
-use saga::{Action, Decision, Input, State, Verdict, Waybill, decide};
+use order::saga::{Order, Step};
+use saga::{Action, Decision, Input, State, Transcript, Verdict, decide};
 
 use super::select::steps;
 use super::view::View;
@@ -99,8 +99,11 @@ impl SkipArgs {
 
 /// The step being undone, where it is only one.
 fn undone(state: &State<Order>) -> anyhow::Result<Step> {
-    let undoing: Vec<Step> =
-        state.outstanding().filter(|(_, direction, _)| *direction == saga::Direction::Undo).map(|(step, ..)| step).collect();
+    let undoing: Vec<Step> = state
+        .outstanding()
+        .filter(|(_, direction, _)| *direction == saga::Direction::Compensate)
+        .map(|(step, ..)| step)
+        .collect();
     match undoing.as_slice() {
         [step] => Ok(*step),
         [] => bail!("no compensation is under way: there is nothing to give up"),
@@ -151,12 +154,12 @@ impl Args {
     }
 
     /// What this build would decide. The service decides for itself, on the state it has then.
-    fn preview(&self, by: &str, waybill: &Waybill<Order>, state: &State<Order>, action: Action<Step>) -> String {
+    fn preview(&self, by: &str, waybill: &Transcript<Order>, state: &State<Order>, action: Action<Step>) -> String {
         let input = Input::Operator { action, by: by.to_owned(), reason: self.signed.reason.clone() };
-        let Decision { verdict, state: after, messages } = decide(&waybill.order, state, &input);
+        let Decision { verdict, state: after, effects } = decide(&waybill.plan, state, &input);
         match verdict {
             Verdict::Moved => {
-                let sent = words::sent(&messages, &after);
+                let sent = words::sent(&effects, &after);
                 let sent = if sent.is_empty() { String::new() } else { format!("; {sent}") };
                 format!("\n{}: {}{sent}", words::hand(&action), words::decided(state, verdict, &after))
             }

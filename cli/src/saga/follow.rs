@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use events::OrderId;
+use order::saga::Order;
 use reqwest::Method;
 use saga::Entry;
-use saga::order::Order;
 
 use super::view::is_final;
 use crate::client::{Gateway, Pieces};

@@ -11,8 +11,8 @@ use events::order::{Event, Snapshot, WaybillRef};
 use events::product::Line;
 use events::streams::{PRODUCT_REPLIES_CONSUMER, USER_REPLIES_CONSUMER};
 use events::{CloudEvent, Message, OrderId, split_batch};
-use saga::order::{Answer, Order};
-use saga::{Decision, Entry, Input, Phase, State, Verdict, Waybill, Why, decide};
+use order::saga::{Order, Reply};
+use saga::{Entry, IgnoredBecause, Input, Phase, Recording, State, Transcript, Verdict, apply};
 use serde_json::value::RawValue;
 
 use super::source::{self, Found};
@@ -35,7 +35,7 @@ pub async fn load(broker: &Broker, order: OrderId, service: &Gateway) -> anyhow:
     if let Some((stored, event)) = last {
         let snapshot = snapshot(&event);
         let waybill = match &snapshot.waybill_ref {
-            None => Waybill::from_snapshot(snapshot)?,
+            None => Order::transcript(snapshot)?,
             Some(claim) => claimed(snapshot, claim, service).await?,
         };
         let mut found = Found::whole(waybill);
@@ -58,12 +58,12 @@ pub async fn load(broker: &Broker, order: OrderId, service: &Gateway) -> anyhow:
 
 /// A saga whose history was too large for its last event: read where that says, and compared with the digest it gives. The path is made
 /// here, so that a message cannot send us anywhere else.
-async fn claimed(snapshot: &Snapshot, claim: &WaybillRef, service: &Gateway) -> anyhow::Result<Waybill<Order>> {
+async fn claimed(snapshot: &Snapshot, claim: &WaybillRef, service: &Gateway) -> anyhow::Result<Transcript<Order>> {
     let (order, length) = (snapshot.order_id, claim.length);
     let entries = source::entries_from_service(service, order, claim.entries).await.with_context(|| {
         format!("the history of {length} bytes was too large for the broker, and the order service, which keeps it, cannot be asked for it")
     })?;
-    Ok(Waybill::from_claim(snapshot, claim, &entries)?)
+    Ok(Order::claimed_transcript(snapshot, claim, &entries)?)
 }
 
 /// The newest event of one kind about an order.
@@ -86,16 +86,16 @@ async fn from_streams(broker: &Broker, placed: (Stored, Event), back: Option<(St
     let items = snapshot.items.iter().map(|item| Line { product_id: item.product_id, quantity: item.quantity }).collect();
     let order = Order { id: snapshot.order_id, user_id: snapshot.user_id, items };
     let mut gaps = vec!["the order has not ended: timers, cancellations and operators' hands are not on the broker".to_owned()];
-    let mut answers: Vec<(DateTime<Utc>, Answer)> = Vec::new();
+    let mut answers: Vec<(DateTime<Utc>, Reply)> = Vec::new();
     let since = placed.time - BEFORE;
-    answers.extend(replies(broker, USER_REPLIES_CONSUMER.stream, &order, since, Answer::User, &mut gaps).await?);
-    answers.extend(replies(broker, PRODUCT_REPLIES_CONSUMER.stream, &order, since, Answer::Product, &mut gaps).await?);
+    answers.extend(replies(broker, USER_REPLIES_CONSUMER.stream, &order, since, Reply::User, &mut gaps).await?);
+    answers.extend(replies(broker, PRODUCT_REPLIES_CONSUMER.stream, &order, since, Reply::Product, &mut gaps).await?);
     answers.sort_by_key(|(time, _)| *time);
     let mut fold = Fold { order, entries: Vec::new(), gaps };
     fold.take(placed.time, Input::Start);
-    answers.into_iter().for_each(|(time, answer)| fold.take(time, Input::Answer(answer)));
+    answers.into_iter().for_each(|(time, answer)| fold.take(time, Input::Reply(answer)));
     fold.turned(back);
-    Ok(Found { waybill: Waybill { order: fold.order, entries: fold.entries }, recorded: false, gaps: fold.gaps })
+    Ok(Found { waybill: Transcript { plan: fold.order, entries: fold.entries }, recorded: false, gaps: fold.gaps })
 }
 
 /// What a stream of replies still holds about an order.
@@ -104,9 +104,9 @@ async fn replies<R: Message>(
     name: &str,
     order: &Order,
     since: DateTime<Utc>,
-    answer: fn(R) -> Answer,
+    answer: fn(R) -> Reply,
     gaps: &mut Vec<String>,
-) -> anyhow::Result<Vec<(DateTime<Utc>, Answer)>> {
+) -> anyhow::Result<Vec<(DateTime<Utc>, Reply)>> {
     let stream = stream(broker, name).await?;
     let state = &stream.cached_info().state;
     if state.first_sequence > 1 && (state.messages == 0 || state.first_timestamp > since) {
@@ -142,20 +142,16 @@ struct Fold {
 }
 
 impl Fold {
-    fn take(&mut self, time: DateTime<Utc>, message: Input<Order>) {
-        let before = self.entries.last().map_or_else(State::new, |entry| entry.state.clone());
-        let Decision { verdict, state, messages } = decide(&self.order, &before, &message);
+    fn take(&mut self, time: DateTime<Utc>, input: Input<Order>) {
+        let mut state = self.entries.last().map_or_else(State::new, |entry| entry.state.clone());
         let last = self.entries.len() as u32;
-        match verdict {
-            // As the order service does it, only what moves the saga is an entry.
-            Verdict::Moved => {
-                let (sequence, attempts) = (last + 1, Default::default());
-                self.entries.push(Entry { sequence, time, message, decision: verdict, sent: messages, attempts, state });
-            }
-            Verdict::Ignored(Why::Repeated) => {}
+        let applied = apply(&self.order, &mut state, last, input.clone(), Recording::at(time));
+        self.entries.extend(applied.entry);
+        match applied.verdict {
+            Verdict::Moved | Verdict::Ignored(IgnoredBecause::Repeated) => {}
             Verdict::Ignored(why) => self.gaps.push(format!(
                 "after entry {last}, {} does not fit ({}): what came between is not on the broker",
-                words::came(&message),
+                words::came(&input),
                 words::ignored(why)
             )),
         }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap_complete::ArgValueCandidates;
 use events::OrderId;
-use saga::order::{Command, Order};
-use saga::{Change, Divergence, Input, Message, Replayed, State, Verdict};
+use order::saga::Order;
+use saga::{Change, Divergence, Effect, Input, Replayed, State, Verdict};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -90,7 +90,7 @@ impl Args {
 
 fn one(found: &Found, until: Option<u32>, out: Output) -> anyhow::Result<ExitCode> {
     let replay = found.waybill.replay(until);
-    let order = &found.waybill.order;
+    let order = &found.waybill.plan;
     match out.format {
         Format::Json => {
             let entries: Vec<Shown> = replay.steps.iter().map(|step| Shown::of(order, step)).collect();
@@ -129,13 +129,13 @@ impl<'a> Shown<'a> {
         Self {
             sequence: step.entry.sequence,
             time: step.entry.time,
-            message: &step.entry.message,
+            message: &step.entry.input,
             decision: now.verdict,
             before: &step.before,
             after: &now.state,
             changes: &step.changes,
             would_send: now
-                .messages
+                .effects
                 .iter()
                 .map(|message| json!({"message": message, "command": command(order, &now.state, message)}))
                 .collect(),
@@ -144,10 +144,9 @@ impl<'a> Shown<'a> {
 }
 
 /// The command a message stands for; null for what is told to everyone.
-fn command(order: &Order, state: &State<Order>, message: &Message<Order>) -> Value {
+fn command(order: &Order, state: &State<Order>, message: &Effect<Order>) -> Value {
     match state.command(order, message) {
-        Some(Command::User(command)) => json!(command),
-        Some(Command::Product(command)) => json!(command),
+        Some(command) => json!(command),
         None => Value::Null,
     }
 }
@@ -157,14 +156,14 @@ fn text(order: &Order, step: &Replayed<Order>) -> String {
     let (entry, now) = (step.entry, &step.now);
     let state = |state: &State<Order>| serde_json::to_string(state).unwrap_or_else(|error| error.to_string());
     let time = entry.time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let mut text = format!("entry {}  {time}  {}\n", entry.sequence, words::came(&entry.message));
+    let mut text = format!("entry {}  {time}  {}\n", entry.sequence, words::came(&entry.input));
     text += &format!("  decided  {}\n", words::decided(&step.before, now.verdict, &now.state));
     text += &format!("  before   {}\n", state(&step.before));
     text += &format!("  after    {}\n", state(&now.state));
     for change in &step.changes {
         text += &format!("  change   {}\n", plain(change.to_string()));
     }
-    for message in &now.messages {
+    for message in &now.effects {
         let command = match command(order, &now.state, message) {
             Value::Null => String::new(),
             command => format!(": {} {}", command["type"].as_str().unwrap_or_default(), command["data"]),

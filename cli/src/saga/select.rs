@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use events::order::Status;
-use saga::Waybill;
-use saga::order::Order;
+use order::saga::Order;
+use saga::Transcript;
 
 use crate::age;
 use crate::usage::number;
@@ -35,7 +35,7 @@ impl Select {
     }
 
     /// Whether a saga is meant; the limit is whoever counts them's.
-    pub fn wants(&self, waybill: &Waybill<Order>) -> bool {
+    pub fn wants(&self, waybill: &Transcript<Order>) -> bool {
         let placed = waybill.entries.first().map(|entry| entry.time);
         let status = waybill.state().map(Order::status);
         self.since.is_none_or(|since| placed.is_none_or(|placed| placed >= since))

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use chrono::Utc;
 use clap_complete::ArgValueCandidates;
 use events::OrderId;
-use saga::Waybill;
-use saga::order::Order;
+use order::saga::Order;
+use saga::Transcript;
 
 use super::follow::Live;
 use super::timeline::Timeline;
@@ -55,7 +55,7 @@ impl Args {
                 }
             }
             Format::Table => {
-                let mut timeline = Timeline::new(waybill.order.clone());
+                let mut timeline = Timeline::new(waybill.plan.clone());
                 write_out(&Timeline::head(&waybill))?;
                 waybill.entries.iter().try_for_each(|entry| write_out(&timeline.line(entry)))?;
                 if self.follow && !timeline.is_final() {
@@ -71,11 +71,11 @@ impl Args {
 /// Every entry after those already there, until the order is final.
 async fn follow(
     service: &Gateway,
-    waybill: &Waybill<Order>,
+    waybill: &Transcript<Order>,
     mut each: impl FnMut(&saga::Entry<Order>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let last = waybill.entries.last().map_or(0, |entry| entry.sequence);
-    let mut live = Live::new(service, waybill.order.id, last);
+    let mut live = Live::new(service, waybill.plan.id, last);
     if waybill.state().is_some_and(|state| super::view::is_final(state.phase())) {
         return Ok(());
     }

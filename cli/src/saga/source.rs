@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use events::OrderId;
+use order::saga::Order;
 use reqwest::Method;
-use saga::order::Order;
-use saga::{Unreadable, Waybill};
+use saga::{Transcript, Unreadable};
 use serde_json::value::RawValue;
 
 use super::chunks;
@@ -34,7 +34,7 @@ impl std::str::FromStr for From {
 /// A saga with its history.
 pub struct Found {
     /// The saga.
-    pub waybill: Waybill<Order>,
+    pub waybill: Transcript<Order>,
     /// Whether its decisions were recorded when they were made; else they are this build's, from what the streams still hold.
     pub recorded: bool,
     /// What is missing, or cannot be known.
@@ -43,14 +43,14 @@ pub struct Found {
 
 impl Found {
     /// A whole history.
-    pub fn whole(waybill: Waybill<Order>) -> Self {
+    pub fn whole(waybill: Transcript<Order>) -> Self {
         Self { waybill, recorded: true, gaps: Vec::new() }
     }
 }
 
 /// A saga as the order service has it.
-pub async fn from_service(service: &Gateway, order: OrderId) -> anyhow::Result<Waybill<Order>> {
-    Ok(Waybill::read(&line_from_service(service, order).await?)?)
+pub async fn from_service(service: &Gateway, order: OrderId) -> anyhow::Result<Transcript<Order>> {
+    Ok(Transcript::read(&line_from_service(service, order).await?)?)
 }
 
 /// The same as the line it is exported as.
@@ -76,23 +76,23 @@ pub async fn entries_from_service(service: &Gateway, order: OrderId, count: u32)
 }
 
 /// A saga out of a file of exported ones.
-pub async fn from_file(path: &Path, order: OrderId) -> anyhow::Result<Waybill<Order>> {
+pub async fn from_file(path: &Path, order: OrderId) -> anyhow::Result<Transcript<Order>> {
     let input = Input::open(path)?;
     let name = input.name.clone();
     // Files and decompression block.
     tokio::task::spawn_blocking(move || find(input, order)).await?.with_context(|| format!("in {name}"))
 }
 
-fn find(input: Input, order: OrderId) -> anyhow::Result<Waybill<Order>> {
+fn find(input: Input, order: OrderId) -> anyhow::Result<Transcript<Order>> {
     let id = order.to_string();
     let mut found = None;
     let mut unreadable = 0_u64;
     chunks::read(plain(input.bytes)?, |chunk| {
         for (_, line) in chunk.lines() {
             let line = String::from_utf8_lossy(line);
-            match line.contains(&id).then(|| Waybill::<Order>::read(&line)) {
-                Some(Ok(waybill)) if waybill.order.id == order => found = Some(Ok(waybill)),
-                Some(Err(error @ Unreadable::Entry { .. })) if is_about(&error, &id) => found = Some(Err(error)),
+            match line.contains(&id).then(|| Transcript::<Order>::read(&line)) {
+                Some(Ok(waybill)) if waybill.plan.id == order => found = Some(Ok(waybill)),
+                Some(Err(error @ Unreadable::Entry { .. })) if is_about(&error, order) => found = Some(Err(error)),
                 Some(Err(_)) => unreadable += 1,
                 _ => {}
             }
@@ -109,6 +109,6 @@ fn find(input: Input, order: OrderId) -> anyhow::Result<Waybill<Order>> {
     }
 }
 
-fn is_about(error: &Unreadable, order: &str) -> bool {
-    matches!(error, Unreadable::Entry { id, .. } if id == order)
+fn is_about(error: &Unreadable, order: OrderId) -> bool {
+    matches!(error, Unreadable::Entry { id, .. } if *id == order.0)
 }

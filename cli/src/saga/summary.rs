@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use events::order::Status;
-use saga::order::Order;
-use saga::{Divergence, Unreadable, Waybill};
+use order::saga::Order;
+use saga::{Divergence, Transcript, Unreadable};
 use serde::Serialize;
 
 use super::select::Select;
@@ -74,7 +74,7 @@ impl Summary {
                 self.entries += waybill.entries.len() as u64;
                 *self.outcomes.entry(waybill.state().map_or(Status::Pending, Order::status).as_str()).or_default() += 1;
                 if let Some(divergence) = waybill.divergence() {
-                    self.divergences.add(number, Diverged { order: waybill.order.id.to_string(), divergence });
+                    self.divergences.add(number, Diverged { order: waybill.plan.id.to_string(), divergence });
                 }
             }
         }
@@ -129,10 +129,10 @@ impl Summary {
     }
 }
 
-fn read(line: &[u8]) -> Result<Waybill<Order>, String> {
+fn read(line: &[u8]) -> Result<Transcript<Order>, String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
-    let waybill = Waybill::<Order>::read(text).map_err(|error: Unreadable| plain(error.to_string()))?;
-    if waybill.entries.is_empty() { Err(format!("{}: a saga without its history", waybill.order.id)) } else { Ok(waybill) }
+    let waybill = Transcript::<Order>::read(text).map_err(|error: Unreadable| plain(error.to_string()))?;
+    if waybill.entries.is_empty() { Err(format!("{}: a saga without its history", waybill.plan.id)) } else { Ok(waybill) }
 }
 
 impl<T> Named<T> {

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use events::product::{Line, PricedLine};
 use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, ShortLine, UserId, product, user};
-use saga::order::{Answer, Order};
-use saga::{Decision, Entry, Input, State, Waybill, decide};
+use order::saga::{Order, Reply};
+use saga::{Input, Recording, State, Transcript, apply};
 use uuid::Uuid;
 
 /// The n-th order: two kettles.
@@ -15,24 +15,24 @@ pub fn order(number: u128) -> Order {
 }
 
 pub fn validated(order: &Order) -> Input<Order> {
-    Input::Answer(Answer::User(user::Validated { order_id: order.id, user_id: order.user_id }.into()))
+    Input::Reply(Reply::User(user::Validated { order_id: order.id, user_id: order.user_id }.into()))
 }
 
 pub fn reserved(order: &Order) -> Input<Order> {
     let price = |line: &Line| PricedLine { product_id: line.product_id, unit_price: Money::new(1_999, Currency::USD) };
     let items = order.items.iter().map(price).collect();
-    Input::Answer(Answer::Product(product::Reserved { order_id: order.id, items }.into()))
+    Input::Reply(Reply::Product(product::Reserved { order_id: order.id, items }.into()))
 }
 
 pub fn short(order: &Order) -> Input<Order> {
     let short = |line: &Line| ShortLine { product_id: line.product_id, requested: line.quantity, available: Some(1) };
     let mut reason = Reason::new(ReasonCode::InsufficientStock, "there is not enough stock");
     reason.items = order.items.iter().map(short).collect();
-    Input::Answer(Answer::Product(product::Refused { order_id: order.id, reason }.into()))
+    Input::Reply(Reply::Product(product::Refused { order_id: order.id, reason }.into()))
 }
 
 pub fn released(order: &Order) -> Input<Order> {
-    Input::Answer(Answer::Product(product::Released { order_id: order.id }.into()))
+    Input::Reply(Reply::Product(product::Released { order_id: order.id }.into()))
 }
 
 /// When the n-th order was placed: a second after the one before.
@@ -41,25 +41,23 @@ pub fn placed_at(number: u128) -> DateTime<Utc> {
 }
 
 /// The saga that these inputs make of an order, each so many milliseconds after it was placed.
-pub fn waybill(number: u128, inputs: impl IntoIterator<Item = (i64, Input<Order>)>) -> Waybill<Order> {
+pub fn waybill(number: u128, inputs: impl IntoIterator<Item = (i64, Input<Order>)>) -> Transcript<Order> {
     let order = order(number);
-    let mut before = State::new();
-    let entries = (1..).zip(inputs).map(|(sequence, (after, message))| {
-        let Decision { verdict, state, messages } = decide(&order, &before, &message);
-        before = state.clone();
+    let mut state = State::new();
+    let entries = (0..).zip(inputs).map(|(sequence, (after, input))| {
         let time = placed_at(number) + TimeDelta::milliseconds(after);
-        Entry { sequence, time, message, decision: verdict, sent: messages, attempts: Default::default(), state }
+        apply(&order, &mut state, sequence, input, Recording::at(time)).entry.expect("each input moves the saga")
     });
     let entries = entries.collect();
-    Waybill { order, entries }
+    Transcript { plan: order, entries }
 }
 
-pub fn confirmed(number: u128) -> Waybill<Order> {
+pub fn confirmed(number: u128) -> Transcript<Order> {
     let order = order(number);
     waybill(number, [(0, Input::Start), (2, validated(&order)), (12, reserved(&order))])
 }
 
-pub fn rejected(number: u128) -> Waybill<Order> {
+pub fn rejected(number: u128) -> Transcript<Order> {
     let order = order(number);
     waybill(number, [(0, Input::Start), (2, validated(&order)), (9, short(&order))])
 }

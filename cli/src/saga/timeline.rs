@@ -1,8 +1,8 @@
 //! A waybill as a timeline: a line an entry, each with how long after the one before it came.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use saga::order::Order;
-use saga::{Entry, Message, Progress, State, Waybill};
+use order::saga::Order;
+use saga::{Effect, Entry, Progress, State, Transcript};
 
 use super::view::is_final;
 use super::words;
@@ -46,8 +46,8 @@ impl Timeline {
     }
 
     /// What stands above the entries.
-    pub fn head(waybill: &Waybill<Order>) -> String {
-        let Order { id, user_id, items } = &waybill.order;
+    pub fn head(waybill: &Transcript<Order>) -> String {
+        let Order { id, user_id, items } = &waybill.plan;
         let pieces: u64 = items.iter().map(|line| u64::from(line.quantity.get())).sum();
         let plan = waybill.state().map(State::plan_version).unwrap_or_default();
         let lines = words::count(items.len() as u64, "line", "lines");
@@ -71,8 +71,8 @@ impl Timeline {
             format!("{:>4}", entry.sequence),
             entry.time.to_rfc3339_opts(SecondsFormat::Millis, true),
             format!("{elapsed:>12}"),
-            words::came(&entry.message),
-            words::decided(&self.before, entry.decision, &entry.state),
+            words::came(&entry.input),
+            words::decided(&self.before, entry.verdict, &entry.state),
             words::sent(&entry.sent, &entry.state),
         ]);
         self.count(entry);
@@ -83,8 +83,8 @@ impl Timeline {
     fn lines(&mut self, entry: &Entry<Order>) -> String {
         let elapsed = self.last.map(|last| format!("  +{}", age::show(entry.time - last))).unwrap_or_default();
         let time = entry.time.to_rfc3339_opts(SecondsFormat::Millis, true);
-        let mut text = format!("{:>4}  {time}{elapsed}\n      {}", entry.sequence, words::came(&entry.message));
-        text += &format!("\n      {}", words::decided(&self.before, entry.decision, &entry.state));
+        let mut text = format!("{:>4}  {time}{elapsed}\n      {}", entry.sequence, words::came(&entry.input));
+        text += &format!("\n      {}", words::decided(&self.before, entry.verdict, &entry.state));
         let sent = words::sent(&entry.sent, &entry.state);
         if !sent.is_empty() {
             text += &format!("\n      sent: {sent}");
@@ -102,7 +102,7 @@ impl Timeline {
             self.repeated += unrecorded;
         }
         for message in &entry.sent {
-            if let Message::Ask { attempt, .. } | Message::Undo { attempt, .. } = message {
+            if let Effect::Execute { attempt, .. } | Effect::Compensate { attempt, .. } = message {
                 self.commands += 1;
                 self.repeated += u32::from(*attempt > 1);
             }
@@ -140,7 +140,7 @@ impl Timeline {
             match progress {
                 Progress::Undone(_) => text += &format!("\ncompensated: {}", words::name(step)),
                 Progress::GivenUp(_) => text += &format!("\ngiven up, to be put right by hand: {}", words::name(step)),
-                Progress::Done(saga::order::Output::Prices(prices)) => {
+                Progress::Done(order::saga::Output::Prices(prices)) => {
                     if let Ok(Some(total)) = self.order.total(prices) {
                         text += &format!("\ntotal: {}", price::show(total));
                     }
@@ -149,7 +149,7 @@ impl Timeline {
             }
         }
         for (step, direction, attempts) in state.outstanding() {
-            let what = if direction == saga::Direction::Undo { "undo " } else { "" };
+            let what = if direction == saga::Direction::Compensate { "undo " } else { "" };
             let whom = words::service(step);
             let attempts = words::count(attempts.into(), "attempt", "attempts");
             text += &format!("\nwaiting for the {whom}: {what}{}, {attempts}", words::name(step));

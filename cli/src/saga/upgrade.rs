@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use events::OrderId;
 use events::order::Status;
-use saga::order::Order;
+use order::saga::Order;
 use saga::upgrade::{Continuity, check};
 use serde::Serialize;
 

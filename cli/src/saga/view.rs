@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
-use saga::order::Order;
+use order::saga::Order;
 use saga::{Phase, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

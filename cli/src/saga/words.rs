@@ -2,8 +2,8 @@
 
 use events::Message as _;
 use events::order::Status;
-use saga::order::{Answer, Order, Step};
-use saga::{Action, Input, Message, Notice, Phase, Progress, State, Verdict, Why};
+use order::saga::{Order, Reply, Step};
+use saga::{Action, Effect, IgnoredBecause, Input, Milestone, Phase, Progress, State, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub fn service(step: Step) -> &'static str {
 pub fn came(input: &Input<Order>) -> String {
     let words = match input {
         Input::Start => "the order was placed".to_owned(),
-        Input::Answer(answer) => answered(answer),
+        Input::Reply(answer) => answered(answer),
         Input::Due(step) => format!("no answer yet: {} ({})", name(step), service(*step)),
         Input::Expired(step) => format!("no answer in time: {} ({})", name(step), service(*step)),
         Input::Overdue => "the order took too long".to_owned(),
@@ -40,13 +40,13 @@ pub fn came(input: &Input<Order>) -> String {
     plain(words)
 }
 
-fn answered(answer: &Answer) -> String {
+fn answered(answer: &Reply) -> String {
     let (whom, kind, reason) = match answer {
-        Answer::User(reply) => {
+        Reply::User(reply) => {
             let events::user::Reply::Refused(refused) = reply else { return said("user", reply.kind()) };
             ("user", reply.kind(), &refused.reason)
         }
-        Answer::Product(reply) => {
+        Reply::Product(reply) => {
             let events::product::Reply::Refused(refused) = reply else { return said("product", reply.kind()) };
             ("product", reply.kind(), &refused.reason)
         }
@@ -103,45 +103,45 @@ pub fn decided(before: &State<Order>, verdict: Verdict, after: &State<Order>) ->
 }
 
 /// Why an input changed nothing.
-pub fn ignored(why: Why) -> &'static str {
+pub fn ignored(why: IgnoredBecause) -> &'static str {
     match why {
-        Why::NotStarted => "the saga has not begun",
-        Why::AlreadyStarted => "it has begun already",
-        Why::Unexpected => "it means nothing here",
-        Why::Repeated => "the same was said before",
-        Why::Late => "too late",
-        Why::AlreadyCompensating => "it is going back already",
-        Why::Final => "its outcome stands",
-        Why::NoWayBack => "there is no way back",
-        Why::UnknownPlan => "this build does not know its plan",
-        Why::NothingOutstanding => "nothing is unanswered",
-        Why::NotUndoing => "this step is not being undone",
+        IgnoredBecause::NotStarted => "the saga has not begun",
+        IgnoredBecause::AlreadyStarted => "it has begun already",
+        IgnoredBecause::Unexpected => "it means nothing here",
+        IgnoredBecause::Repeated => "the same was said before",
+        IgnoredBecause::Late => "too late",
+        IgnoredBecause::AlreadyCompensating => "it is going back already",
+        IgnoredBecause::Final => "its outcome stands",
+        IgnoredBecause::NoWayBack => "there is no way back",
+        IgnoredBecause::UnknownPlan => "this build does not know its plan",
+        IgnoredBecause::NothingOutstanding => "nothing is unanswered",
+        IgnoredBecause::NotUndoing => "this step is not being undone",
     }
 }
 
 /// What was sent; nothing, where nothing was.
-pub fn sent(messages: &[Message<Order>], after: &State<Order>) -> String {
+pub fn sent(messages: &[Effect<Order>], after: &State<Order>) -> String {
     messages.iter().map(|message| say(message, after)).collect::<Vec<_>>().join("; ")
 }
 
 /// One message.
-pub fn say(message: &Message<Order>, after: &State<Order>) -> String {
+pub fn say(message: &Effect<Order>, after: &State<Order>) -> String {
     let again = |attempt: u32| if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
     match message {
-        Message::Ask { step, attempt } => format!("ask {}{}", name(step), again(*attempt)),
-        Message::Undo { step, attempt } => format!("undo {}{}", name(step), again(*attempt)),
-        Message::Tell(notice) => format!("tell {}", told(*notice, after)),
+        Effect::Execute { step, attempt } => format!("ask {}{}", name(step), again(*attempt)),
+        Effect::Compensate { step, attempt } => format!("undo {}{}", name(step), again(*attempt)),
+        Effect::Notify(notice) => format!("tell {}", told(*notice, after)),
     }
 }
 
 /// The event everyone is told.
-fn told(notice: Notice, after: &State<Order>) -> &'static str {
+fn told(notice: Milestone, after: &State<Order>) -> &'static str {
     match notice {
-        Notice::Started => "placed",
-        Notice::Compensating => "compensating",
-        Notice::Completed => "confirmed",
-        Notice::Compensated if Order::status(after) == Status::Cancelled => "cancelled",
-        Notice::Compensated => "rejected",
+        Milestone::Started => "placed",
+        Milestone::Compensating => "compensating",
+        Milestone::Completed => "confirmed",
+        Milestone::Compensated if Order::status(after) == Status::Cancelled => "cancelled",
+        Milestone::Compensated => "rejected",
     }
 }
 

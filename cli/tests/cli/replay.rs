@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use ::saga::order::Order;
-use ::saga::{Phase, State, Waybill};
+use ::order::saga::Order;
+use ::saga::{Phase, State, Transcript};
 use serde_json::Value;
 
 use crate::testing::{confirmed, order, rejected};
@@ -31,7 +31,7 @@ impl Drop for File {
     }
 }
 
-fn lines(waybills: impl IntoIterator<Item = Waybill<Order>>) -> String {
+fn lines(waybills: impl IntoIterator<Item = Transcript<Order>>) -> String {
     waybills.into_iter().map(|waybill| waybill.write().unwrap() + "\n").collect()
 }
 
@@ -47,7 +47,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 /// An order whose history says that it was confirmed before its stock was reserved.
-fn tampered(number: u128) -> Waybill<Order> {
+fn tampered(number: u128) -> Transcript<Order> {
     let mut waybill = confirmed(number);
     let state = serde_json::to_string(&waybill.entries[1].state).unwrap().replace(r#""running""#, r#""completed""#);
     waybill.entries[1].state = serde_json::from_str::<State<Order>>(&state).unwrap();

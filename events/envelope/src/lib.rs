@@ -1,7 +1,7 @@
 //! The wire format, for anyone: CloudEvents alone and in batches, trace context, dead letters, and streams and consumers as values.
 //!
 //! Nothing here knows what is said in it, does I/O, reads a clock or draws a random number. A closed set of messages is declared with
-//! [`vocabulary!`].
+//! [`vocabulary!`], one of several such sets with [`vocabularies!`].
 
 pub mod dead_letter;
 mod event;
@@ -14,4 +14,4 @@ pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEven
 pub use text::{hidden, is_hidden};
 pub use topology::{Consumer, Stream, Topology, event_subject};
 pub use trace::TraceParent;
-pub use vocabulary::{Data, Message};
+pub use vocabulary::{Data, Message, Typed};

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::saga::{Order, Reply, Step};
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing, metrics};
 use events::order::Status;
 use events::{CloudEvent, DecodeError, OrderId};
-use saga::order::{Answer, Order, Step};
-use saga::{Action, Plan as _, Verdict, Why};
+use saga::{Action, IgnoredBecause, Plan as _, Verdict};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use crate::{HistoryLimit, SOURCE, Timing, store, timer};
 #[derive(Clone, Debug)]
 pub enum Trigger {
     /// A participant's answer.
-    Answer(Answer),
+    Reply(Reply),
     /// The sweeper found it due.
     Timer,
     /// The customer cancels, perhaps with an Idempotency-Key.
@@ -38,16 +38,16 @@ pub enum Trigger {
 impl Trigger {
     /// Reads an answer of the user service.
     pub fn from_user(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
-        Ok(Self::answer(Answer::User(CloudEvent::decode(json)?.message)))
+        Ok(Self::reply(Reply::User(CloudEvent::decode(json)?.message)))
     }
 
     /// Reads an answer of the product service.
     pub fn from_product(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
-        Ok(Self::answer(Answer::Product(CloudEvent::decode(json)?.message)))
+        Ok(Self::reply(Reply::Product(CloudEvent::decode(json)?.message)))
     }
 
-    fn answer(answer: Answer) -> (OrderId, Self) {
-        (answer.order_id(), Self::Answer(answer))
+    fn reply(reply: Reply) -> (OrderId, Self) {
+        (reply.order_id(), Self::Reply(reply))
     }
 
     /// The Idempotency-Key it came with.
@@ -194,7 +194,7 @@ impl Orders {
         let id = *id;
         if let Some(Unreadable { status, plan, why, .. }) = self.unreadable.get(&id) {
             let outcome = match plan {
-                Some(plan) if Order::stages(*plan).is_none() => Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)),
+                Some(plan) if Order::stages(*plan).is_none() => Outcome::Decided(Verdict::Ignored(IgnoredBecause::UnknownPlan)),
                 _ => Outcome::Unreadable(why.clone()),
             };
             return Some(Moved::nothing(id, *status, outcome));
@@ -228,7 +228,7 @@ impl Handler for Advance {
         let outgoing = Outgoing::new(SOURCE, now);
         let (timing, limit, payload_max) = (&self.timing, &self.limit, self.payload_max.get());
         let mut sitting = Sitting { now, steady, timing, limit, payload_max, outgoing };
-        if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Answer(_))) {
+        if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Reply(_))) {
             sitting.outgoing.keep_turn();
         }
         // A key that was used before asks for nothing. Looked for here, so that whoever comes second with it finds the first.

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::saga::Order;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,8 +21,7 @@ use chassis::{GroupCommit, UnitOfWork};
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
 use events::{OrderId, ProductId, Quantity, UserId};
-use saga::order::Order;
-use saga::{Verdict, Why};
+use saga::{IgnoredBecause, Verdict};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -227,12 +227,12 @@ async fn cancel(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>, headers: Hea
     let trigger = Trigger::Cancel(key.clone());
     let moved = edge.unit.run_detached(&edge.advance, (id, trigger)).await?.ok_or_else(|| not_found(id))?;
     match moved.outcome {
-        Outcome::Decided(Verdict::Ignored(Why::Final | Why::NoWayBack)) => {
+        Outcome::Decided(Verdict::Ignored(IgnoredBecause::Final | IgnoredBecause::NoWayBack)) => {
             let detail = format!("the order is {} and cannot be cancelled", moved.status.as_str());
             return Err(Problem::conflict("too-late-to-cancel", detail));
         }
         // Nothing was done. After a rollback it takes the other build.
-        Outcome::Decided(Verdict::Ignored(Why::UnknownPlan)) => {
+        Outcome::Decided(Verdict::Ignored(IgnoredBecause::UnknownPlan)) => {
             let detail = "this build cannot continue the order, which was begun by a newer one; nothing was changed";
             return Err(Problem::unavailable(detail));
         }

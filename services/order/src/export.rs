@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::saga::Order;
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,6 @@ use chrono::{DateTime, Utc};
 use events::OrderId;
 use events::order::Status;
 use futures_util::{StreamExt as _, stream};
-use saga::order::Order;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ const ENTRIES: i64 = 500;
 /// Bytes of one long history read at once.
 const BYTES: i64 = 1 << 20;
 
-/// An export under way. A line is `{"saga":"order","order":{...},"entries":[...]}`; see [`saga::Waybill`].
+/// An export under way. A line is `{"saga":"order","order":{...},"entries":[...]}`; see [`saga::Transcript`].
 pub struct Export {
     database: Database,
     since: Option<DateTime<Utc>>,

@@ -1,6 +1,6 @@
 //! The order service: takes orders and carries each through its saga.
 //!
-//! The saga itself is in the `saga` crate; here are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
+//! [`saga`] is the order saga; the rest are its surroundings. `edge` takes requests, `place` writes new orders, `advance` applies
 //! what comes to orders under way (`open` decides one of them), `tell` says what came of it, `sweeper` takes what is due, `store` has the
 //! statements.
 
@@ -14,6 +14,7 @@ mod open;
 mod place;
 mod plans;
 mod recent;
+pub mod saga;
 mod sagas;
 mod store;
 mod sweeper;
@@ -25,6 +26,7 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::saga::RetryPolicy;
 use anyhow::ensure;
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
@@ -34,7 +36,6 @@ use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds}
 use chassis::{Parts, Recall, Running, Service, Source, Start, http};
 use clap::{Args, Parser};
 use events::streams::{PRODUCT_REPLIES_CONSUMER, TOPOLOGY, USER_REPLIES_CONSUMER};
-use saga::Patience;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -187,8 +188,8 @@ impl Timing {
         Ok(())
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        Patience { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
     }
 }
 
@@ -207,7 +208,7 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     settings.timing.check()?;
-    saga::verify::<saga::order::Order>()?;
+    ::saga::verify::<saga::Order>()?;
     let payload_max = PayloadMax::default();
     let recall = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn Recall>);
     let service = Service::start(Start {

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crate::saga::Order;
 use chassis::Outgoing;
 use chrono::{DateTime, Utc};
 use events::OrderId;
 use events::order::Status;
-use saga::order::Order;
-use saga::{Action, Input, Message, Notice, State, Verdict, attempts, decide, is_recorded, repetition};
+use saga::{Action, Effect, Input, Milestone, State, Verdict, attempts, decide, is_recorded, repetition};
 use serde_json::value::RawValue;
 
 use crate::advance::Trigger;
@@ -122,18 +122,18 @@ impl Open {
         if recorded {
             row.sequence += 1;
             row.note_prices();
-            let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.messages, &repeated)?;
+            let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.effects, &repeated)?;
             row.history_bytes += entry.whole.get().len() as u64;
             if let Some(history) = history {
                 history.push(entry.whole.clone());
             }
             self.entries.push(entry);
         }
-        let ends = is_end(&decision.messages);
+        let ends = is_end(&decision.effects);
         anyhow::ensure!(!ends || history.is_some(), "the history of order {} was not read", row.order.id);
         self.ended |= ends;
         let history = history.as_deref().unwrap_or_default();
-        say(&mut sitting.outgoing, row, history, &decision.messages, sitting.payload_max)?;
+        say(&mut sitting.outgoing, row, history, &decision.effects, sitting.payload_max)?;
         Ok(Outcome::Decided(decision.verdict))
     }
 }
@@ -145,7 +145,7 @@ pub fn ends(row: &Row, triggers: &[&Trigger], sitting: &Sitting<'_>) -> bool {
         inputs(&row, trigger, sitting).iter().any(|input| {
             let decision = decide(&row.order, &row.state, input);
             row.state = decision.state;
-            is_end(&decision.messages)
+            is_end(&decision.effects)
         })
     })
 }
@@ -153,7 +153,7 @@ pub fn ends(row: &Row, triggers: &[&Trigger], sitting: &Sitting<'_>) -> bool {
 /// What a trigger says to a saga: nothing, where a timer is not up after all.
 fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Order>> {
     match trigger {
-        Trigger::Answer(answer) => vec![Input::Answer(answer.clone())],
+        Trigger::Reply(reply) => vec![Input::Reply(reply.clone())],
         Trigger::Cancel(_) => vec![Input::Cancel],
         Trigger::Operator { action, by, reason } => {
             vec![Input::Operator { action: *action, by: by.clone(), reason: reason.clone() }]
@@ -164,6 +164,6 @@ fn inputs(row: &Row, trigger: &Trigger, sitting: &Sitting<'_>) -> Vec<Input<Orde
 }
 
 /// Whether a decision tells the end of an order.
-fn is_end(messages: &[Message<Order>]) -> bool {
-    messages.iter().any(|message| matches!(message, Message::Tell(Notice::Completed | Notice::Compensated)))
+fn is_end(effects: &[Effect<Order>]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Notify(Milestone::Completed | Milestone::Compensated)))
 }

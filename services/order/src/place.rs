@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::saga::Order;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing};
 use chrono::{DateTime, Utc};
 use events::TraceParent;
-use saga::order::Order;
 use saga::{Input, State, decide};
 use sqlx::PgConnection;
 
@@ -65,11 +65,11 @@ impl Handler for Place {
             }
             let begun = decide(&new.order, &State::new(), &Input::Start);
             let row = self.row(new, begun.state, now, steady);
-            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.messages, &BTreeMap::new())?;
+            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.effects, &BTreeMap::new())?;
             let history = vec![entry.whole.clone()];
             entries.push(entry);
             // Small, whatever the broker takes: an order that begins has no history yet.
-            say(&mut outgoing, &row, &history, &begun.messages, usize::MAX)?;
+            say(&mut outgoing, &row, &history, &begun.effects, usize::MAX)?;
             if let Some(key) = &new.key {
                 first.insert(key.clone(), (row.order.clone(), row.view()));
             }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::saga::Order;
 use chassis::database::Database;
 use chassis::health::Health;
 use saga::Plan;
-use saga::order::Order;
 use tokio_util::sync::CancellationToken;
 
 use crate::store;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::saga::{Order, Step};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -15,8 +16,7 @@ use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, 
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Name, OrderId, UserId};
-use saga::order::{Order, Step};
-use saga::{Action, Direction, Plan as _, State as SagaState, Verdict, Why};
+use saga::{Action, Direction, IgnoredBecause, Plan as _, State as SagaState, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -81,8 +81,8 @@ impl From<InFlight> for View {
             (_, Ok(_)) => waiting.first().map(|waiting| cause(waiting, &saga)),
         };
         let direction = |direction| match direction {
-            Direction::Act => "act",
-            Direction::Undo => "undo",
+            Direction::Execute => "act",
+            Direction::Compensate => "undo",
         };
         let waiting = waiting.into_iter().map(|(step, way, attempts)| Waiting { step, direction: direction(way), attempts });
         Self {
@@ -111,8 +111,8 @@ fn cause((step, direction, attempts): &(Step, Direction, u32), saga: &InFlight) 
     };
     let what = match (step, direction) {
         (Step::ValidateUser, _) => "validate the user",
-        (Step::ReserveStock, Direction::Act) => "reserve the stock",
-        (Step::ReserveStock, Direction::Undo) => "give back the stock",
+        (Step::ReserveStock, Direction::Execute) => "reserve the stock",
+        (Step::ReserveStock, Direction::Compensate) => "give back the stock",
     };
     let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     let plural = if *attempts == 1 { "" } else { "s" };
@@ -193,7 +193,7 @@ async fn sagas(edge: &Edge, filter: &SagaFilter, after: Option<Uuid>, rows: i64)
     edge.operators.read(read).await.map_err(unanswered)
 }
 
-/// A whole saga on one line: what `waybill saga export` writes and `saga::Waybill` reads.
+/// A whole saga on one line: what `waybill saga export` writes and `saga::Transcript` reads.
 async fn waybill(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Response, Problem> {
     let order = edge.operators.read(|mut db| async move { store::exported(&mut db, id).await }).await;
     let order = order.map_err(unanswered)?.ok_or_else(|| not_found(id))?;
@@ -268,19 +268,19 @@ async fn skipped(edge: &Edge, id: OrderId, named: Option<&str>) -> Result<Step, 
     let mut undoing = found.waiting.iter().filter(|waiting| waiting.direction == "undo");
     match (undoing.next(), undoing.next()) {
         (Some(waiting), None) => Ok(waiting.step),
-        (None, _) => Err(Problem::conflict("operator-refused", refusal(Why::NotUndoing, found.status))),
+        (None, _) => Err(Problem::conflict("operator-refused", refusal(IgnoredBecause::NotUndoing, found.status))),
         _ => Err(Problem::conflict("operator-refused", "several compensations are under way: name one as `step`")),
     }
 }
 
-fn refusal(why: Why, status: Status) -> String {
+fn refusal(why: IgnoredBecause, status: Status) -> String {
     match why {
-        Why::Final => format!("the order is {}: its outcome stands", status.as_str()),
-        Why::AlreadyCompensating => "it is being undone already".to_owned(),
-        Why::NoWayBack => "the step after which there is no way back may be done".to_owned(),
-        Why::NothingOutstanding => "every command is answered: there is nothing to ask again".to_owned(),
-        Why::NotUndoing => "no compensation of this step is under way: there is nothing to give up".to_owned(),
-        Why::UnknownPlan => "this build does not know the plan version the saga began with".to_owned(),
+        IgnoredBecause::Final => format!("the order is {}: its outcome stands", status.as_str()),
+        IgnoredBecause::AlreadyCompensating => "it is being undone already".to_owned(),
+        IgnoredBecause::NoWayBack => "the step after which there is no way back may be done".to_owned(),
+        IgnoredBecause::NothingOutstanding => "every command is answered: there is nothing to ask again".to_owned(),
+        IgnoredBecause::NotUndoing => "no compensation of this step is under way: there is nothing to give up".to_owned(),
+        IgnoredBecause::UnknownPlan => "this build does not know the plan version the saga began with".to_owned(),
         other => format!("refused: {other:?}"),
     }
 }

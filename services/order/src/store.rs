@@ -31,12 +31,12 @@ mod rows;
 
 use std::collections::{HashMap, HashSet};
 
+use crate::saga::Order;
 use chassis::Outgoing;
 use chassis::database::execute;
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Money, OrderId, UserId};
-use saga::order::Order;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row as _};

@@ -5,6 +5,7 @@ mod fuzz;
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::saga::{Command, Order};
 use anyhow::Context as _;
 use chassis::broker::PayloadMax;
 use chassis::{Note, Outgoing, Packet, Recall, Saying, Unrecallable};
@@ -14,8 +15,7 @@ use events::product;
 use events::streams::{RELEASE, RESERVE, VALIDATE};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use saga::order::{Command, Order};
-use saga::{Entry, Message, Notice};
+use saga::{Effect, Entry, Milestone};
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ pub fn say(
     outgoing: &mut Outgoing,
     row: &Row,
     history: &[Box<RawValue>],
-    messages: &[Message<Order>],
+    messages: &[Effect<Order>],
     payload_max: usize,
 ) -> anyhow::Result<()> {
     let id = row.order.id;
@@ -40,9 +40,9 @@ pub fn say(
     for message in messages {
         let (about, trace) = (id.to_string(), Some(row.trace.clone()));
         let (verb, name, attempt) = match message {
-            Message::Ask { step, attempt } => ("", step.name(), *attempt),
-            Message::Undo { step, attempt } => ("undo_", step.name(), *attempt),
-            Message::Tell(notice) => {
+            Effect::Execute { step, attempt } => ("", step.name(), *attempt),
+            Effect::Compensate { step, attempt } => ("undo_", step.name(), *attempt),
+            Effect::Notify(notice) => {
                 let event = event(*notice, row, history, payload_max)?;
                 let subject = event_subject("order", event.word(), &id);
                 // Its place in the history tells one from a namesake.
@@ -88,14 +88,14 @@ fn whole(row: &Row, history: &[Box<RawValue>], payload_max: usize) -> serde_json
     Ok(snapshot)
 }
 
-fn event(notice: Notice, row: &Row, history: &[Box<RawValue>], payload_max: usize) -> serde_json::Result<Event> {
+fn event(notice: Milestone, row: &Row, history: &[Box<RawValue>], payload_max: usize) -> serde_json::Result<Event> {
     let whole = || whole(row, history, payload_max);
     Ok(match (notice, row.status()) {
-        (Notice::Started, _) => Placed(row.snapshot()).into(),
-        (Notice::Compensating, _) => Compensating(row.snapshot()).into(),
-        (Notice::Completed, _) => Confirmed(whole()?).into(),
-        (Notice::Compensated, Status::Cancelled) => Cancelled(whole()?).into(),
-        (Notice::Compensated, _) => Rejected(whole()?).into(),
+        (Milestone::Started, _) => Placed(row.snapshot()).into(),
+        (Milestone::Compensating, _) => Compensating(row.snapshot()).into(),
+        (Milestone::Completed, _) => Confirmed(whole()?).into(),
+        (Milestone::Compensated, Status::Cancelled) => Cancelled(whole()?).into(),
+        (Milestone::Compensated, _) => Rejected(whole()?).into(),
     })
 }
 
@@ -138,9 +138,9 @@ pub fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, 
 
 #[cfg(test)]
 mod tests {
+    use crate::saga::Reply;
     use events::product::Line;
     use events::{Currency, Money, OrderId, ProductId, Quantity, TraceParent, UserId, user};
-    use saga::order::Answer;
     use saga::{Input, State, decide};
 
     use super::*;
@@ -172,10 +172,10 @@ mod tests {
             row.state = decision.state;
             row.note_prices();
             history.push(
-                HistoryRow::new(&row, now, &input, decision.verdict, &decision.messages, &Default::default()).unwrap().whole,
+                HistoryRow::new(&row, now, &input, decision.verdict, &decision.effects, &Default::default()).unwrap().whole,
             );
             let mut outgoing = Outgoing::new(SOURCE, now);
-            say(&mut outgoing, &row, &history, &decision.messages, payload_max).unwrap();
+            say(&mut outgoing, &row, &history, &decision.effects, payload_max).unwrap();
             said.push(outgoing.into_packets());
         }
         (Kept { row, history }, said)
@@ -192,10 +192,10 @@ mod tests {
         let reserved = product::Reserved { order_id, items: vec![price] };
         vec![
             Input::Start,
-            Input::Answer(Answer::User(validated.into())),
-            Input::Answer(Answer::Product(reserved.into())),
+            Input::Reply(Reply::User(validated.into())),
+            Input::Reply(Reply::Product(reserved.into())),
             Input::Cancel,
-            Input::Answer(Answer::Product(product::Released { order_id }.into())),
+            Input::Reply(Reply::Product(product::Released { order_id }.into())),
         ]
     }
 
@@ -227,9 +227,9 @@ mod tests {
         let claim = snapshot.waybill_ref.as_ref().unwrap();
         assert_eq!((claim.entries, snapshot.waybill.is_none()), (3, true));
         let json = Waybill::of(&kept.history[..3]).unwrap();
-        let waybill = saga::Waybill::<Order>::from_claim(&snapshot, claim, json.json()).unwrap();
-        assert_eq!((waybill.divergence(), waybill.order), (None, kept.row.order.clone()));
+        let waybill = Order::claimed_transcript(&snapshot, claim, json.json()).unwrap();
+        assert_eq!((waybill.divergence(), waybill.plan), (None, kept.row.order.clone()));
         let grown = Waybill::of(&kept.history).unwrap();
-        assert!(saga::Waybill::<Order>::from_claim(&snapshot, claim, grown.json()).is_err(), "it has grown since");
+        assert!(Order::claimed_transcript(&snapshot, claim, grown.json()).is_err(), "it has grown since");
     }
 }

@@ -1,7 +1,7 @@
 //! When an order is due again, and what the clock says of it then. Pure: `now` is a reading of the steady clock, as all times here are.
 
+use crate::saga::{Order, Step};
 use chrono::{DateTime, TimeDelta, Utc};
-use saga::order::{Order, Step};
 use saga::{Direction, Input, State};
 
 use crate::Timing;
@@ -13,10 +13,10 @@ pub fn wind(row: &mut Row, before: &State<Order>, now: DateTime<Utc>, timing: &T
     let mut next: Option<DateTime<Utc>> = None;
     let (mut begins, mut can_expire) = (false, false);
     for (step, direction, attempt) in row.state.outstanding() {
-        let again = now + delta(timing.patience().delay(attempt, seed(&row.order)));
+        let again = now + delta(timing.retry_policy().delay(attempt, seed(&row.order)));
         next = Some(next.map_or(again, |next| next.min(again)));
         begins |= !before.outstanding().any(|(was, way, _)| (was, way) == (step, direction));
-        can_expire |= direction == Direction::Act;
+        can_expire |= direction == Direction::Execute;
     }
     // Whoever waits for nobody has no time since when.
     row.waiting_since = next.map(|_| row.waiting_since.filter(|_| !begins).unwrap_or(now));
@@ -34,11 +34,11 @@ pub fn inputs(row: &Row, now: DateTime<Utc>, timing: &Timing) -> Vec<Input<Order
     let expired = row.waiting_since.is_some_and(|since| since + delta(timing.step_deadline) <= now);
     let overdue = row.began_at + delta(timing.order_deadline) <= now;
     let outstanding: Vec<(Step, Direction, u32)> = row.state.outstanding().collect();
-    if overdue && !row.state.is_final() && outstanding.iter().any(|(_, direction, _)| *direction == Direction::Act) {
+    if overdue && !row.state.is_final() && outstanding.iter().any(|(_, direction, _)| *direction == Direction::Execute) {
         return vec![Input::Overdue];
     }
     let input = |(step, direction, _)| match direction {
-        Direction::Act if expired => Input::Expired(step),
+        Direction::Execute if expired => Input::Expired(step),
         _ => Input::Due(step),
     };
     outstanding.into_iter().map(input).collect()
@@ -154,7 +154,7 @@ mod tests {
         let timing = timing();
         let mut row = placed(at(0), &timing);
         let user = events::user::Validated { order_id: row.order.id, user_id: row.order.user_id };
-        step(&mut row, &Input::Answer(saga::order::Answer::User(user.into())), at(1), &timing);
+        step(&mut row, &Input::Reply(crate::saga::Reply::User(user.into())), at(1), &timing);
         step(&mut row, &Input::Expired(Step::ReserveStock), at(STEP + 1), &timing);
         let late = at(100 * ORDER);
         assert_eq!(inputs(&row, late, &timing), [Input::Due(Step::ReserveStock)]);

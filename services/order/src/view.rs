@@ -1,10 +1,10 @@
 //! An order as a row, and as its customer sees it.
 
+use crate::saga::{Order, Output, Step};
 use chrono::{DateTime, Utc};
 use events::order::{Item, Snapshot, Status};
 use events::{Money, OrderId, Reason, TraceParent, UserId};
 use saga::State;
-use saga::order::{Order, Output, Step};
 use serde::Serialize;
 
 /// An order and where its saga stands: one row.

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use events::OrderId;
-use saga::order::Order;
+use order::saga::Order;
 use saga::{Action, Entry, Input, Verdict, decide};
 use serde_json::{Value, json};
 use tests::{Service, System, eventually};
@@ -16,19 +16,19 @@ const PAYLOAD_MAX: usize = 1024 * 1024;
 async fn blow_up(system: &System, order: OrderId) -> usize {
     let door = system.door(Service::Order);
     let line = door.get(&format!("/sagas/{order}/waybill")).await.text;
-    let saga::Waybill { order: plan, entries } = saga::Waybill::<Order>::read(&line).unwrap();
+    let saga::Transcript { plan, entries } = saga::Transcript::<Order>::read(&line).unwrap();
     let last = entries.last().unwrap();
     let (mut state, mut sequence, mut bytes) = (last.state.clone(), last.sequence, 0);
     let (mut sequences, mut stored) = (Vec::new(), Vec::new());
     while bytes < PAYLOAD_MAX + 100_000 {
-        let message: Input<Order> = Input::Operator { action: Action::Retry, by: "ann".to_owned(), reason: "again ".repeat(600) };
-        let decision = decide(&plan, &state, &message);
+        let input: Input<Order> = Input::Operator { action: Action::Retry, by: "ann".to_owned(), reason: "again ".repeat(600) };
+        let decision = decide(&plan, &state, &input);
         assert_eq!(decision.verdict, Verdict::Moved);
         state = decision.state.clone();
         sequence += 1;
-        let (time, sent) = (last.time, decision.messages);
+        let (time, sent) = (last.time, decision.effects);
         let entry =
-            Entry { sequence, time, message, decision: Verdict::Moved, sent, attempts: Default::default(), state: state.clone() };
+            Entry { sequence, time, input, verdict: Verdict::Moved, sent, attempts: Default::default(), state: state.clone() };
         let mut entry = serde_json::to_value(entry).unwrap();
         for name in ["sequence", "time"] {
             entry.as_object_mut().unwrap().remove(name);

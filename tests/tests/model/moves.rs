@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use events::user::Validate;
+use order::saga::{Command, Order, Reply, Step};
 use product::shelf::{Ask, Shelf};
-use saga::order::{Answer, Command, Order, Step};
-use saga::{Action, Decision, Input, Message, Notice, Verdict, decide};
+use saga::{Action, Decision, Effect, Input, Milestone, Verdict, decide};
 
 use crate::words::{PRODUCT, Word, Words, order};
 use crate::world::{Life, Row, STEPS, World, turned, waits};
@@ -102,7 +102,7 @@ impl World {
         match word {
             Word::Validate => self.validate(which),
             Word::Reserve | Word::Release => self.shelve(which, word),
-            answer => self.decide(which, &Input::Answer(answer.answer(which)?))?,
+            answer => self.decide(which, &Input::Reply(answer.answer(which)?))?,
         }
         Some(())
     }
@@ -113,20 +113,20 @@ impl World {
             return None;
         }
         let (order, life) = (order(which), &mut self.orders[which]);
-        let Decision { verdict, state, messages } = decide(&order, &life.saga, input);
+        let Decision { verdict, state, effects } = decide(&order, &life.saga, input);
         if verdict != Verdict::Moved {
             return None;
         }
-        let word = |message: &Message<Order>| match message {
-            Message::Tell(Notice::Completed) => Some(Word::Confirmed),
-            Message::Tell(Notice::Compensated) => Some(Word::Undone),
+        let word = |effect: &Effect<Order>| match effect {
+            Effect::Notify(Milestone::Completed) => Some(Word::Confirmed),
+            Effect::Notify(Milestone::Compensated) => Some(Word::Undone),
             // Told on the way; nothing depends on it.
-            Message::Tell(Notice::Started | Notice::Compensating) => None,
-            Message::Ask { .. } | Message::Undo { .. } => {
-                state.command(&order, message).map(|command| Word::of_command(&command))
+            Effect::Notify(Milestone::Started | Milestone::Compensating) => None,
+            Effect::Execute { .. } | Effect::Compensate { .. } => {
+                state.command(&order, effect).map(|command| Word::of_command(&command))
             }
         };
-        life.outbox = Row { words: messages.iter().filter_map(word).fold(Words::NONE, Words::with), published: false };
+        life.outbox = Row { words: effects.iter().filter_map(word).fold(Words::NONE, Words::with), published: false };
         life.wavered |= life.turned().is_some() && life.turned() != turned(&state);
         life.saga = Arc::new(state);
         Some(())
@@ -136,15 +136,15 @@ impl World {
     fn validate(&mut self, which: Which) {
         let Order { id: order_id, user_id, .. } = order(which);
         let reply = user::judge(&Validate { order_id, user_id }.into(), Some(self.active));
-        self.orders[which].hear(Answer::User(reply));
+        self.orders[which].hear(Reply::User(reply));
     }
 
     /// The product service's transaction: the stock, the reservation's row, and what it says.
     fn shelve(&mut self, which: Which, word: Word) {
         let order = order(which);
         let message = match word {
-            Word::Reserve => Message::Ask { step: Step::ReserveStock, attempt: 1 },
-            _ => Message::Undo { step: Step::ReserveStock, attempt: 1 },
+            Word::Reserve => Effect::Execute { step: Step::ReserveStock, attempt: 1 },
+            _ => Effect::Compensate { step: Step::ReserveStock, attempt: 1 },
         };
         let Some(Command::Product(command)) = self.orders[which].saga.command(&order, &message) else {
             unreachable!("the plan has a command for each");
@@ -160,7 +160,7 @@ impl World {
         // Two are as wrong as many.
         life.takes = (life.takes + u8::from(self.stock.available < before.available)).min(2);
         life.returns = (life.returns + u8::from(self.stock.available > before.available)).min(2);
-        life.hear(Answer::Product(reply));
+        life.hear(Reply::Product(reply));
     }
 
     /// Whether a good time after this comes to rest: everything said arrives, every timer fires, nothing is lost any more.
@@ -197,7 +197,7 @@ impl World {
 
 impl Life {
     /// An answer to it is on its way.
-    fn hear(&mut self, answer: Answer) {
+    fn hear(&mut self, answer: Reply) {
         self.wire = self.wire.with(Word::of_answer(&answer));
     }
 

@@ -1,9 +1,9 @@
 //! What must hold, and what must be found.
 
 use events::ReasonCode;
+use order::saga::{Order, Step};
 use product::shelf::{Standing, Stock};
 use saga::Cause;
-use saga::order::{Order, Step};
 use stateright::Property;
 
 use crate::words::Word;

@@ -2,7 +2,7 @@
 
 use events::product::{Line, PricedLine};
 use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
-use saga::order::{Answer, Command, Order};
+use order::saga::{Command, Order, Reply};
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,34 +99,34 @@ impl Word {
         }
     }
 
-    pub fn of_answer(answer: &Answer) -> Self {
+    pub fn of_answer(answer: &Reply) -> Self {
         match answer {
-            Answer::User(user::Reply::Validated(_)) => Validated,
-            Answer::User(user::Reply::Refused(_)) => Invalid,
-            Answer::Product(product::Reply::Reserved(_)) => Reserved,
-            Answer::Product(product::Reply::Refused(_)) => Short,
-            Answer::Product(product::Reply::Released(_)) => Released,
+            Reply::User(user::Reply::Validated(_)) => Validated,
+            Reply::User(user::Reply::Refused(_)) => Invalid,
+            Reply::Product(product::Reply::Reserved(_)) => Reserved,
+            Reply::Product(product::Reply::Refused(_)) => Short,
+            Reply::Product(product::Reply::Released(_)) => Released,
         }
     }
 
     /// The answer it stands for.
-    pub fn answer(self, which: usize) -> Option<Answer> {
+    pub fn answer(self, which: usize) -> Option<Reply> {
         let Order { id: order_id, user_id, .. } = order(which);
         Some(match self {
-            Validated => Answer::User(user::Validated { order_id, user_id }.into()),
+            Validated => Reply::User(user::Validated { order_id, user_id }.into()),
             Invalid => {
                 let reason = Reason::new(ReasonCode::UserInactive, "");
-                Answer::User(user::Refused { order_id, user_id, reason }.into())
+                Reply::User(user::Refused { order_id, user_id, reason }.into())
             }
             Reserved => {
                 let items = vec![PricedLine { product_id: PRODUCT, unit_price: PRICE }];
-                Answer::Product(product::Reserved { order_id, items }.into())
+                Reply::Product(product::Reserved { order_id, items }.into())
             }
             Short => {
                 let reason = Reason::new(ReasonCode::InsufficientStock, "");
-                Answer::Product(product::Refused { order_id, reason }.into())
+                Reply::Product(product::Refused { order_id, reason }.into())
             }
-            Released => Answer::Product(product::Released { order_id }.into()),
+            Released => Reply::Product(product::Released { order_id }.into()),
             Validate | Reserve | Release | Confirmed | Undone => return None,
         })
     }

@@ -3,8 +3,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use order::saga::{Order, Step};
 use product::shelf::{Standing, Stock};
-use saga::order::{Order, Step};
 use saga::{Cause, Phase, Progress, State};
 
 use crate::words::Words;

@@ -1,13 +1,13 @@
 //! What a timeline tells.
 
-use saga::order::Step;
+use order::saga::Step;
 use saga::{Action, Input};
 
 use super::*;
 use crate::saga::testing::{confirmed, order, placed_at, rejected, released, reserved, validated, waybill};
 
-fn shown(waybill: &Waybill<Order>) -> (Vec<String>, String) {
-    let mut timeline = Timeline::new(waybill.order.clone());
+fn shown(waybill: &Transcript<Order>) -> (Vec<String>, String) {
+    let mut timeline = Timeline::new(waybill.plan.clone());
     // Columns are for the eye: here one space parts them.
     let squeezed = |line: String| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines = waybill.entries.iter().map(|entry| squeezed(timeline.line(entry))).collect();

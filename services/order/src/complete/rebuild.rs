@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::saga::Order;
 use anyhow::Context as _;
 use chassis::database::Reader;
 use chassis::{Note, Outgoing, Packet};
 use chrono::{DateTime, Utc};
 use events::streams::ORDER_EVENTS;
-use saga::order::Order;
-use saga::{Entry, Message};
+use saga::{Effect, Entry};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -173,7 +173,7 @@ impl Watch {
         let mut events = Vec::new();
         for entry in &kept.history {
             let entry: Entry<Order> = serde_json::from_str(entry.get())?;
-            if entry.time < since || !entry.sent.iter().any(|message| matches!(message, Message::Tell(_))) {
+            if entry.time < since || !entry.sent.iter().any(|message| matches!(message, Effect::Notify(_))) {
                 continue;
             }
             let mut outgoing: Option<Outgoing> = None;

@@ -1,10 +1,10 @@
 //! Histories: their entries as they are appended, and read back whole or by pages.
 
+use crate::saga::{Order, Step};
 use chassis::Statement;
 use chrono::{DateTime, Utc};
 use events::OrderId;
-use saga::order::{Order, Step};
-use saga::{Input, Message, State, Verdict};
+use saga::{Effect, Input, State, Verdict};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
@@ -30,7 +30,7 @@ impl HistoryRow {
         at: DateTime<Utc>,
         message: &Input<Order>,
         decision: Verdict,
-        sent: &[Message<Order>],
+        sent: &[Effect<Order>],
         attempts: &BTreeMap<Step, u32>,
     ) -> serde_json::Result<Self> {
         #[derive(Serialize)]
@@ -39,7 +39,7 @@ impl HistoryRow {
             time: String,
             message: &'a Input<Order>,
             decision: Verdict,
-            sent: &'a [Message<Order>],
+            sent: &'a [Effect<Order>],
             #[serde(skip_serializing_if = "BTreeMap::is_empty")]
             attempts: &'a BTreeMap<Step, u32>,
             state: &'a State<Order>,

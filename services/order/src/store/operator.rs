@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::saga::{Order, Step};
 use chrono::{DateTime, TimeDelta, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
-use saga::order::{Order, Step};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;

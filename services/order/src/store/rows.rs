@@ -2,12 +2,12 @@
 //!
 //! One row that this build cannot read is that row's trouble alone: whoever reads several gets the others.
 
+use crate::saga::Order;
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::product::Line;
 use events::{Currency, Money, OrderId, Reason, TraceParent, UserId};
 use saga::State;
-use saga::order::Order;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;

@@ -1,0 +1,240 @@
+//! The order saga: validate the user, then reserve the stock, then it is confirmed.
+//!
+//! Validation comes first, so that an order of an unknown user never holds stock.
+
+use std::time::Duration;
+
+use events::order::{Item, Snapshot, Status, WaybillRef};
+use events::product::Line;
+use events::{Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
+use saga::{Cause, Exportable, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What was asked for. It never changes; what the steps bring forth is in the saga's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The order's id.
+    pub id: OrderId,
+    /// Who ordered.
+    pub user_id: UserId,
+    /// What, each product at most once.
+    pub items: Vec<Line>,
+}
+
+/// The steps, by their persisted names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// May this user order?
+    ValidateUser,
+    /// Hold every line.
+    ReserveStock,
+}
+
+impl Step {
+    /// The persisted name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ValidateUser => "validate_user",
+            Self::ReserveStock => "reserve_stock",
+        }
+    }
+}
+
+events::vocabularies! {
+    /// What the participants are asked to do.
+    pub enum Command {
+        /// Asked of the user service.
+        User(user::Command),
+        /// Asked of the product service.
+        Product(product::Command),
+    }
+}
+
+events::vocabularies! {
+    /// What the participants reply.
+    pub enum Reply {
+        /// By the user service.
+        User(user::Reply),
+        /// By the product service.
+        Product(product::Reply),
+    }
+}
+
+impl Reply {
+    /// The order it is about.
+    pub fn order_id(&self) -> OrderId {
+        match self {
+            Self::User(user::Reply::Validated(reply)) => reply.order_id,
+            Self::User(user::Reply::Refused(reply)) => reply.order_id,
+            Self::Product(product::Reply::Reserved(reply)) => reply.order_id,
+            Self::Product(product::Reply::Refused(reply)) => reply.order_id,
+            Self::Product(product::Reply::Released(reply)) => reply.order_id,
+        }
+    }
+}
+
+/// What the steps bring forth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// Nothing that is needed later.
+    Nothing,
+    /// The unit price of each item, in the order of the items.
+    Prices(Vec<Money>),
+}
+
+/// Half-minute silences are normal when a service is deployed; minutes are not. A repetition before the fifth second would only add to
+/// the load of a service that is busy.
+const RETRY: RetryPolicy =
+    RetryPolicy { first_retry: Duration::from_secs(5), max_retry: Duration::from_secs(60), deadline: Duration::from_secs(300) };
+
+impl Plan for Order {
+    type Step = Step;
+    type Command = Command;
+    type Reply = Reply;
+    type Output = Output;
+    type Refusal = Reason;
+
+    const VERSIONS: &'static [(u32, Stages<Self>)] = &[(
+        1,
+        Stages::new(&[
+            &[check(Step::ValidateUser, RETRY, Self::validate)],
+            &[compensatable(Step::ReserveStock, RETRY, Self::reserve, Self::release)],
+        ]),
+    )];
+
+    fn outcome(&self, reply: &Reply) -> Option<(Step, Outcome<Self>)> {
+        use Step::*;
+        Some(match reply {
+            Reply::User(user::Reply::Validated(_)) => (ValidateUser, Outcome::Done(Output::Nothing)),
+            Reply::User(user::Reply::Refused(refused)) => (ValidateUser, Outcome::Refused(refused.reason.clone())),
+            Reply::Product(product::Reply::Reserved(reserved)) => {
+                (ReserveStock, Outcome::Done(Output::Prices(self.prices(reserved)?)))
+            }
+            Reply::Product(product::Reply::Refused(refused)) => (ReserveStock, Outcome::Refused(refused.reason.clone())),
+            Reply::Product(product::Reply::Released(_)) => (ReserveStock, Outcome::Undone),
+        })
+    }
+}
+
+impl Exportable for Order {
+    const NAME: &'static str = "order";
+
+    fn id(&self) -> Uuid {
+        self.id.0
+    }
+}
+
+/// The saga from the events that tell its end.
+impl Order {
+    /// With its history from the event alone: the broker is enough to replay it.
+    ///
+    /// # Errors
+    /// Where the event carries no history, or one that this build cannot read.
+    pub fn transcript(snapshot: &Snapshot) -> Result<Transcript<Self>, Unreadable> {
+        match (&snapshot.waybill, &snapshot.waybill_ref) {
+            (Some(history), _) => Transcript::of_entries(Self::asked_for(snapshot), history.json()),
+            (None, Some(claim)) => {
+                let why = format!("its history of {} bytes was too large for the event and is at {}", claim.length, claim.href);
+                Err(Unreadable::Malformed(why))
+            }
+            (None, None) => {
+                let why = "only the event that tells how an order ended carries its history";
+                Err(Unreadable::Malformed(why.to_owned()))
+            }
+        }
+    }
+
+    /// With the history that the event's claim check claims.
+    ///
+    /// # Errors
+    /// Where that is not the history that is meant, or this build cannot read it.
+    pub fn claimed_transcript(snapshot: &Snapshot, claim: &WaybillRef, entries: &str) -> Result<Transcript<Self>, Unreadable> {
+        claim.verify(entries).map_err(|why| Unreadable::Malformed(format!("not the history that is meant: {why}")))?;
+        Transcript::of_entries(Self::asked_for(snapshot), entries)
+    }
+
+    /// What was asked for, as an event says it.
+    fn asked_for(snapshot: &Snapshot) -> Self {
+        let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
+        Self { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
+    }
+}
+
+/// The commands.
+impl Order {
+    fn validate(&self, _: &State<Self>) -> Command {
+        Command::User(user::Validate { order_id: self.id, user_id: self.user_id }.into())
+    }
+
+    fn reserve(&self, _: &State<Self>) -> Command {
+        Command::Product(product::Reserve { order_id: self.id, items: self.items.clone() }.into())
+    }
+
+    fn release(&self, _: &State<Self>) -> Command {
+        Command::Product(product::Release { order_id: self.id }.into())
+    }
+}
+
+/// The outcome, in the customer's words.
+impl Order {
+    /// Where the order stands.
+    pub fn status(state: &State<Self>) -> Status {
+        match state.phase() {
+            Phase::New | Phase::Running => Status::Pending,
+            Phase::Compensating(Cause::Cancelled) => Status::Cancelling,
+            // Rejected only once nothing is held any more.
+            Phase::Compensating(_) => Status::Pending,
+            Phase::Completed => Status::Confirmed,
+            Phase::Compensated(Cause::Cancelled) => Status::Cancelled,
+            Phase::Compensated(_) => Status::Rejected,
+        }
+    }
+
+    /// Why the order was, or is being, given up.
+    pub fn reason(state: &State<Self>) -> Option<Reason> {
+        let (Phase::Compensating(cause) | Phase::Compensated(cause)) = state.phase() else {
+            return None;
+        };
+        Some(match cause {
+            Cause::Refused { refusal, .. } => refusal.clone(),
+            Cause::TimedOut { step } => {
+                let detail = match step {
+                    Some(Step::ValidateUser) => "the user service did not answer in time",
+                    Some(Step::ReserveStock) => "the product service did not answer in time",
+                    None => "the order took too long",
+                };
+                Reason::new(ReasonCode::TimedOut, detail)
+            }
+            Cause::Cancelled => Reason::new(ReasonCode::CancelledByCustomer, "the customer cancelled the order"),
+            Cause::Withdrawn { reason, .. } => Reason::new(ReasonCode::WithdrawnByOperator, reason),
+        })
+    }
+
+    /// The lines with these unit prices; without prices where there are none.
+    pub fn priced(&self, prices: Option<&[Money]>) -> Vec<Item> {
+        let mut prices = prices.unwrap_or_default().iter();
+        let item =
+            |line: &Line| Item { product_id: line.product_id, quantity: line.quantity, unit_price: prices.next().copied() };
+        self.items.iter().map(item).collect()
+    }
+
+    /// The sum of price times quantity.
+    pub fn total(&self, prices: &[Money]) -> Result<Option<Money>, MoneyError> {
+        Money::total(prices.iter().copied().zip(self.items.iter().map(|line| line.quantity)))
+    }
+
+    /// The prices in the order of the items. A reply that leaves a line without a price, or whose prices cannot be summed, is none:
+    /// it is refused here, and the deadline gives back what it may hold.
+    fn prices(&self, reserved: &product::Reserved) -> Option<Vec<Money>> {
+        let price = |(position, line): (usize, &Line)| {
+            let at_position = reserved.items.get(position).filter(|priced| priced.product_id == line.product_id);
+            let priced = at_position.or_else(|| reserved.items.iter().find(|priced| priced.product_id == line.product_id))?;
+            Some(priced.unit_price)
+        };
+        let prices: Vec<Money> = self.items.iter().enumerate().map(price).collect::<Option<_>>()?;
+        self.total(&prices).is_ok().then_some(prices)
+    }
+}
