@@ -6,6 +6,7 @@ mod check;
 mod clients;
 mod faults;
 mod fleet;
+mod log;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,8 +19,8 @@ use serde_json::{Value, json};
 
 use crate::report::commit;
 use crate::run::words;
-use crate::soak::faults::Log;
 use crate::soak::fleet::Fleet;
+use crate::soak::log::Log;
 
 /// The flags of `waybill-proof soak`.
 #[derive(clap::Args)]

@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use crate::run::words;
 use crate::soak::clients::Ledger;
-use crate::soak::faults::{Log, ON_PURPOSE};
+use crate::soak::faults::ON_PURPOSE;
 use crate::soak::fleet::Fleet;
+use crate::soak::log::Log;
 
 /// Looks at everything. Every sentence is a violation.
 pub async fn everything(fleet: &Arc<Fleet>, ledger: &Arc<Ledger>, folder: &Path, log: &Log) -> Vec<String> {

@@ -14,8 +14,8 @@ use tokio::sync::RwLockWriteGuard;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::soak::faults::Log;
 use crate::soak::fleet::Fleet;
+use crate::soak::log::Log;
 
 /// A request to place an order, under one key.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::rows::broker::copy;
 use crate::scene::EVENTS_CHECK_EVERY;
-use crate::soak::faults::Log;
+use crate::soak::log::Log;
 
 /// How long a process may take until it is ready, once everything is well again.
 const READY_WITHIN: Duration = Duration::from_secs(60);
