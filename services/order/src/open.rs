@@ -7,7 +7,7 @@ use chassis::Outgoing;
 use chrono::{DateTime, Utc};
 use events::OrderId;
 use events::order::Status;
-use saga::{Action, Effect, Input, Milestone, State, Verdict, attempts, decide, is_recorded, repetition};
+use saga::{Action, Effect, Input, Milestone, Recording, State, Verdict, apply, decide};
 use serde_json::value::RawValue;
 
 use crate::advance::Trigger;
@@ -109,32 +109,29 @@ impl Open {
         if full && matches!(input, Input::Operator { action: Action::Retry, .. }) && row.state.outstanding().next().is_some() {
             return Ok(Outcome::HistoryFull);
         }
-        let decision = decide(&row.order, &row.state, &input);
-        // What changes nothing is not recorded: a history grows with what happens to a saga, not with what is asked of it.
-        if decision.verdict != Verdict::Moved {
-            return Ok(Outcome::Decided(decision.verdict));
+        let recording = Recording { time: sitting.now, repetitions: !full };
+        let applied = apply(&row.order, &mut row.state, row.sequence, input, recording);
+        if applied.verdict != Verdict::Moved {
+            return Ok(Outcome::Decided(applied.verdict));
         }
         self.moved = true;
         row.updated_at = sitting.now;
-        let repeated = attempts(&row.state);
-        let recorded = repetition(&input, &decision).is_none_or(|attempt| is_recorded(attempt) && !full);
-        row.state = decision.state;
-        if recorded {
-            row.sequence += 1;
-            row.note_prices();
-            let entry = HistoryRow::new(row, sitting.now, &input, decision.verdict, &decision.effects, &repeated)?;
+        row.note_prices();
+        if let Some(entry) = &applied.entry {
+            row.sequence = entry.sequence;
+            let entry = HistoryRow::new(row.order.id, entry)?;
             row.history_bytes += entry.whole.get().len() as u64;
             if let Some(history) = history {
                 history.push(entry.whole.clone());
             }
             self.entries.push(entry);
         }
-        let ends = is_end(&decision.effects);
+        let ends = is_end(&applied.effects);
         anyhow::ensure!(!ends || history.is_some(), "the history of order {} was not read", row.order.id);
         self.ended |= ends;
         let history = history.as_deref().unwrap_or_default();
-        say(&mut sitting.outgoing, row, history, &decision.effects, sitting.payload_max)?;
-        Ok(Outcome::Decided(decision.verdict))
+        say(&mut sitting.outgoing, row, history, &applied.effects, sitting.payload_max)?;
+        Ok(Outcome::Decided(applied.verdict))
     }
 }
 

@@ -1,15 +1,16 @@
 //! Places orders: what has queued up at the edge becomes rows, sagas, first history entries and commands, in one transaction.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::saga::Order;
+use anyhow::Context as _;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::{Handled, Handler, Outgoing};
 use chrono::{DateTime, Utc};
 use events::TraceParent;
-use saga::{Input, State, decide};
+use saga::{Input, Recording, State, apply};
 use sqlx::PgConnection;
 
 use crate::recent::{Kept, Recent};
@@ -63,9 +64,10 @@ impl Handler for Place {
                 answers.push(if same(order, &new.order) { Placing::Replayed(view.clone()) } else { Placing::KeyReused });
                 continue;
             }
-            let begun = decide(&new.order, &State::new(), &Input::Start);
-            let row = self.row(new, begun.state, now, steady);
-            let entry = HistoryRow::new(&row, now, &Input::Start, begun.verdict, &begun.effects, &BTreeMap::new())?;
+            let mut state = State::new();
+            let begun = apply(&new.order, &mut state, 0, Input::Start, Recording::at(now));
+            let row = self.row(new, state, now, steady);
+            let entry = HistoryRow::new(row.order.id, &begun.entry.context("a saga that begins has an entry")?)?;
             let history = vec![entry.whole.clone()];
             entries.push(entry);
             // Small, whatever the broker takes: an order that begins has no history yet.

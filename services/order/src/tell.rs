@@ -141,7 +141,7 @@ mod tests {
     use crate::saga::Reply;
     use events::product::Line;
     use events::{Currency, Money, OrderId, ProductId, Quantity, TraceParent, UserId, user};
-    use saga::{Input, State, decide};
+    use saga::{Input, Recording, State, apply};
 
     use super::*;
     use crate::store::HistoryRow;
@@ -167,15 +167,13 @@ mod tests {
         let (mut history, mut said) = (Vec::new(), Vec::new());
         for (seconds, input) in inputs.into_iter().enumerate() {
             let now = begun + chrono::TimeDelta::seconds(seconds as i64);
-            let decision = decide(&row.order, &row.state, &input);
-            row.sequence += 1;
-            row.state = decision.state;
+            let applied = apply(&row.order, &mut row.state, row.sequence, input, Recording::at(now));
+            let entry = applied.entry.expect("it moves the saga");
+            row.sequence = entry.sequence;
             row.note_prices();
-            history.push(
-                HistoryRow::new(&row, now, &input, decision.verdict, &decision.effects, &Default::default()).unwrap().whole,
-            );
+            history.push(HistoryRow::new(row.order.id, &entry).unwrap().whole);
             let mut outgoing = Outgoing::new(SOURCE, now);
-            say(&mut outgoing, &row, &history, &decision.effects, payload_max).unwrap();
+            say(&mut outgoing, &row, &history, &applied.effects, payload_max).unwrap();
             said.push(outgoing.into_packets());
         }
         (Kept { row, history }, said)

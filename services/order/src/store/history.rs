@@ -4,39 +4,32 @@ use crate::saga::{Order, Step};
 use chassis::Statement;
 use chrono::{DateTime, Utc};
 use events::OrderId;
-use saga::{Effect, Input, State, Verdict};
+use saga::{Effect, Entry, Input, State, Verdict};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::corrupt;
-use crate::view::Row;
 
-/// One line of a waybill.
+/// An entry to be appended.
 pub struct HistoryRow {
     order_id: OrderId,
     sequence: u32,
+    /// Without its sequence and time, which stand in columns of their own.
+    stored: String,
     /// The entry whole, as it is read back.
     pub whole: Box<RawValue>,
 }
 
 impl HistoryRow {
-    /// The entry of a decision that left a row as it is. `attempts`: see [`saga::Entry`].
-    pub fn new(
-        row: &Row,
-        at: DateTime<Utc>,
-        message: &Input<Order>,
-        decision: Verdict,
-        sent: &[Effect<Order>],
-        attempts: &BTreeMap<Step, u32>,
-    ) -> serde_json::Result<Self> {
+    /// The entry of an order's history.
+    pub fn new(order_id: OrderId, entry: &Entry<Order>) -> anyhow::Result<Self> {
+        /// What is stored of an [`Entry`].
         #[derive(Serialize)]
-        struct Entry<'a> {
-            sequence: u32,
-            time: String,
+        struct Stored<'a> {
             message: &'a Input<Order>,
             decision: Verdict,
             sent: &'a [Effect<Order>],
@@ -44,15 +37,10 @@ impl HistoryRow {
             attempts: &'a BTreeMap<Step, u32>,
             state: &'a State<Order>,
         }
-        let (sequence, time, state) = (row.sequence, entry_time(at), &row.state);
-        let entry = Entry { sequence, time, message, decision, sent, attempts, state };
-        Ok(Self { order_id: row.order.id, sequence, whole: to_raw_value(&entry)? })
-    }
-
-    /// The entry without its sequence and time, which stand in columns of their own.
-    fn stored(&self) -> String {
-        let whole = self.whole.get();
-        format!("{{{}", &whole[whole.find(r#""message":"#).unwrap_or_default()..])
+        let Entry { sequence, time, input, verdict, sent, attempts, state } = entry;
+        let stored = serde_json::to_string(&Stored { message: input, decision: *verdict, sent, attempts, state })?;
+        let whole = whole_entry(*sequence, *time, &stored)?;
+        Ok(Self { order_id, sequence: *sequence, stored, whole })
     }
 }
 
@@ -72,7 +60,7 @@ pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, ent
     statement
         .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
-        .bind(entries.iter().map(HistoryRow::stored).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.stored.clone()).collect::<Vec<_>>())
         .bind(now)
 }
 
