@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Debug;
 
-use super::world::{Participants, World, check};
+use super::world::{Participants, World, all_or_nothing, check};
 use crate::{Action, Direction, Input, Phase, Plan, Progress, State};
 
 /// What there was to see.
@@ -38,6 +38,7 @@ where
         let waits = world.state.outstanding().next().is_some();
         assert!(world.state.is_final() || waits, "nobody is left to ask: {:?}", world.state);
         if !waits && world.commands.is_empty() && world.replies.is_empty() {
+            check(&world);
             match world.state.phase() {
                 Phase::Completed => explored.completed += 1,
                 _ => explored.compensated += 1,
@@ -46,7 +47,7 @@ where
         // A good time from here on.
         let mut rest = world.clone();
         rest.settle();
-        check(&rest);
+        all_or_nothing(&rest);
         for world in after(&world) {
             if seen.insert(key(&world)) {
                 next.push_back(world);

@@ -1,6 +1,7 @@
 //! A network that loses, repeats and reorders, with a saga at one end of it and its participants at the other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::DateTime;
 
@@ -66,8 +67,8 @@ pub struct World<P: Plan, X> {
     pub participants: X,
     /// Where the saga stands.
     pub state: State<P>,
-    /// What has happened to it.
-    pub history: Vec<Entry<P>>,
+    /// What has happened to it. Shared, because an exploration has many worlds with the same past.
+    pub history: Vec<Arc<Entry<P>>>,
     /// Commands on their way.
     pub commands: Vec<(P::Step, Direction, P::Command)>,
     /// Replies on their way.
@@ -159,7 +160,7 @@ impl<P: Plan<Command: Clone>, X: Participants<P>> World<P, X> {
             };
             self.commands.extend(self.state.command(&self.plan, effect).map(|command| (step, direction, command)));
         }
-        self.history.extend(applied.entry);
+        self.history.extend(applied.entry.map(Arc::new));
     }
 }
 
@@ -188,14 +189,14 @@ fn pick<T: Clone>(wire: &mut Vec<T>, which: usize, fate: Fate) -> Option<T> {
 /// # Panics
 /// Where something of it does not hold, saying what.
 pub fn check<P: Plan<Command: Clone>, X: Participants<P>>(world: &World<P, X>) {
-    let World { plan, participants, state, history, .. } = world;
-    assert!(state.is_final() && state.is_settled(), "it has come to rest: {state:?}");
-
-    let written = serde_json::to_string(history).expect("a history can be written");
+    all_or_nothing(world);
+    let World { plan, history, .. } = world;
+    let entries: Vec<&Entry<P>> = history.iter().map(|entry| &**entry).collect();
+    let written = serde_json::to_string(&entries).expect("a history can be written");
     let read: Vec<Entry<P>> = serde_json::from_str(&written).expect("what was written can be read");
     assert_eq!(divergence(plan, &read), None, "its history decides again what it decided");
 
-    let stranded = history.iter().find(|entry| !entry.state.is_final() && entry.state.outstanding().next().is_none());
+    let stranded = entries.iter().find(|entry| !entry.state.is_final() && entry.state.outstanding().next().is_none());
     assert_eq!(stranded, None, "until it ends there is always somebody to ask again");
 
     let mut sent = BTreeSet::new();
@@ -216,7 +217,12 @@ pub fn check<P: Plan<Command: Clone>, X: Participants<P>>(world: &World<P, X>) {
         let ends = before != after && pair[1].state.is_final();
         assert!(!ends || pair[1].state.is_settled(), "it ends when nobody is left to reply, not before");
     }
+}
 
+/// A saga that has come to rest completed and holds all of it, or was undone and holds nothing.
+pub(super) fn all_or_nothing<P: Plan<Command: Clone>, X: Participants<P>>(world: &World<P, X>) {
+    let World { participants, state, .. } = world;
+    assert!(state.is_final() && state.is_settled(), "it has come to rest: {state:?}");
     let completed = *state.phase() == Phase::Completed;
     for spec in P::stages(state.plan_version()).into_iter().flat_map(|stages| stages.iter()).flatten() {
         // A check leaves nothing, and what an operator gave up is put right by hand.
