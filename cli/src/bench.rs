@@ -8,7 +8,6 @@ mod drive;
 mod finals;
 mod fleet;
 mod floor;
-mod goods;
 mod http;
 pub mod listeners;
 mod live;
@@ -21,6 +20,7 @@ mod run;
 mod schedule;
 mod tally;
 mod target;
+mod workload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,12 +31,12 @@ use chassis::settings::seconds;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::drive::Mode;
-use self::floor::{Ground, Traffic};
-use self::goods::{Goods, Load};
+use self::floor::{Baseline, Traffic};
 use self::machine::Machine;
 use self::result::{Context, Line, Run};
 use self::run::Bench;
 use self::target::{Target, Where};
+use self::workload::{Load, Workload};
 use crate::audit::{Books, Check};
 use crate::client::Gateway;
 use crate::confirm;
@@ -149,10 +149,10 @@ impl Args {
     /// Runs the command.
     pub async fn run(self, gateway: impl Fn() -> anyhow::Result<reqwest::Url>, out: Output) -> anyhow::Result<ExitCode> {
         many_files();
-        let goods = self.goods().await?;
+        let workload = self.workload().await?;
         // A system of our own lives in this future: whichever way it ends, the system ends with it.
         let (runs, context, audit) = tokio::select! {
-            ended = self.measure(&goods, &gateway) => ended?,
+            ended = self.measure(&workload, &gateway) => ended?,
             _ = stop_signal() => {
                 tell("Interrupted.");
                 return Ok(ExitCode::FAILURE);
@@ -174,7 +174,7 @@ impl Args {
 
     async fn measure(
         &self,
-        goods: &Goods,
+        workload: &Workload,
         gateway: &dyn Fn() -> anyhow::Result<reqwest::Url>,
     ) -> anyhow::Result<(Vec<Run>, Context, Option<Vec<Check>>)> {
         if !self.place.up {
@@ -187,38 +187,38 @@ impl Args {
             tell(&format!(
                 "It will keep {} users, {} products and every order of {} s of load: they cannot be taken away again.",
                 self.users,
-                goods.wares.len(),
+                workload.products.len(),
                 (self.warmup + self.seconds).as_secs_f64().ceil() * self.modes().len() as f64
             ));
             anyhow::ensure!(self.confirm.ask("Measure it?")?, "not measured");
         }
         let measured = tokio::select! {
-            measured = self.on(&target, goods) => measured,
+            measured = self.on(&target, workload) => measured,
             error = target.failed() => Err(error),
         };
         let stopped = target.stop().await;
         let (runs, audit) = measured?;
         stopped?;
-        let context = self.context(goods, audit.as_deref());
+        let context = self.context(workload, audit.as_deref());
         Ok((runs, context, audit))
     }
 
-    async fn on(&self, target: &Target, goods: &Goods) -> anyhow::Result<(Vec<Run>, Option<Vec<Check>>)> {
+    async fn on(&self, target: &Target, workload: &Workload) -> anyhow::Result<(Vec<Run>, Option<Vec<Check>>)> {
         let databases = || match &target.databases {
             Ok(databases) => Ok(databases),
             Err(error) => anyhow::bail!("{error}; or leave the audit out: --audit=false"),
         };
         let books = if self.audit { Some(Books::open(&databases()?[0], &databases()?[1]).await?) } else { None };
         let (user, product) = (Gateway::new(&target.user)?, Gateway::new(&target.product)?);
-        let load = Load::make(goods, self.users as usize, self.inactive, &user, &product).await?;
+        let load = Load::make(workload, self.users as usize, self.inactive, &user, &product).await?;
         let bench = Bench::new(target, load, self).await?;
-        let ground = match self.floor.unwrap_or(self.place.up) {
-            true => Some(Ground::new(&bench.meter, bench.broker.clone(), &databases()?[0]).await?),
+        let baseline = match self.floor.unwrap_or(self.place.up) {
+            true => Some(Baseline::new(&bench.meter, bench.broker.clone(), &databases()?[0]).await?),
             false => None,
         };
         let mut runs = Vec::new();
         for mode in self.modes() {
-            runs.push(one(&bench, ground.as_ref(), mode).await?);
+            runs.push(one(&bench, baseline.as_ref(), mode).await?);
         }
         let audit = match &books {
             Some(books) => Some(books.checks().await?),
@@ -227,15 +227,15 @@ impl Args {
         Ok((runs, audit))
     }
 
-    async fn goods(&self) -> anyhow::Result<Goods> {
+    async fn workload(&self) -> anyhow::Result<Workload> {
         let Some(baskets) = &self.baskets else {
-            return Ok(Goods::uniform(if self.hot { 1 } else { self.products as usize }));
+            return Ok(Workload::uniform(if self.hot { 1 } else { self.products as usize }));
         };
-        let (goods, left_out) = baskets::read(baskets, self.basket_products.as_deref()).await?;
+        let (workload, left_out) = baskets::read(baskets, self.basket_products.as_deref()).await?;
         if left_out > 0 {
             tell(&format!("{left_out} baskets are left out: the server would not take them."));
         }
-        Ok(goods)
+        Ok(workload)
     }
 
     fn modes(&self) -> Vec<Mode> {
@@ -246,7 +246,7 @@ impl Args {
         once.iter().flat_map(|mode| vec![*mode; self.runs.into()]).collect()
     }
 
-    fn context(&self, goods: &Goods, audit: Option<&[Check]>) -> Context {
+    fn context(&self, workload: &Workload, audit: Option<&[Check]>) -> Context {
         let load = match (&self.baskets, self.hot) {
             (Some(_), _) => "baskets",
             (_, true) => "hot",
@@ -254,8 +254,8 @@ impl Args {
         };
         Context {
             load,
-            lines_per_order: meter::round(goods.lines(), 2),
-            products: goods.wares.len(),
+            lines_per_order: meter::round(workload.lines(), 2),
+            products: workload.products.len(),
             via_gateway: self.place.via_gateway,
             instances: self.place.up.then_some(self.place.instances),
             sync: self.place.up.then(|| self.place.sync.to_string()),
@@ -271,12 +271,12 @@ impl Args {
 }
 
 /// One run, and the floor under it.
-async fn one(bench: &Bench, ground: Option<&Ground<'_>>, mode: Mode) -> anyhow::Result<Run> {
-    let Some(ground) = ground else { return bench.run(mode).await };
-    let before = ground.said().await?;
+async fn one(bench: &Bench, baseline: Option<&Baseline<'_>>, mode: Mode) -> anyhow::Result<Run> {
+    let Some(baseline) = baseline else { return bench.run(mode).await };
+    let before = baseline.said().await?;
     let mut run = bench.run(mode).await?;
-    let traffic = Traffic::between(&before, &ground.said().await?);
-    run.stand_on(ground.of(&traffic, run.all_orders).await?);
+    let traffic = Traffic::between(&before, &baseline.said().await?);
+    run.stand_on(baseline.of(&traffic, run.all_orders).await?);
     Ok(run)
 }
 

@@ -7,7 +7,7 @@ use events::order::MAX_ITEMS;
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 
-use super::goods::{Basket, Goods, Ware};
+use super::workload::{Basket, Product, Workload};
 use crate::import::lines::Lines;
 
 /// The most baskets that are kept in memory; they are sent in turn, again and again.
@@ -19,8 +19,9 @@ const QUANTITIES: std::ops::RangeInclusive<i64> = 1..=100_000;
 /// What a product costs that no file names.
 const USUAL_CENTS: i64 = 199;
 
+/// A line of the file of products.
 #[derive(Debug, Deserialize)]
-struct Product {
+struct ProductLine {
     product: i64,
     name: String,
     cents: i64,
@@ -33,13 +34,13 @@ struct Line {
 
 /// Reads baskets, and the names and prices of their products if there is a file of them. Also says how many baskets were left out
 /// because the server would refuse them.
-pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Goods, usize)> {
+pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Workload, usize)> {
     let mut known = HashMap::new();
     if let Some(products) = products {
-        let mut lines = std::pin::pin!(Lines::<Product>::open(products)?.into_stream());
+        let mut lines = std::pin::pin!(Lines::<ProductLine>::open(products)?.into_stream());
         while let Some(entry) = lines.try_next().await? {
             if let Ok(product) = entry.parsed {
-                known.insert(product.product, Ware { name: product.name, cents: product.cents });
+                known.insert(product.product, Product { name: product.name, cents: product.cents });
             }
         }
     }
@@ -47,13 +48,13 @@ pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Go
     let mut lines = std::pin::pin!(Lines::<Line>::open(baskets)?.into_stream());
     while let Some(entry) = lines.try_next().await? {
         match entry.parsed.ok().filter(is_acceptable) {
-            Some(line) if shelf.goods.baskets.len() < MOST => shelf.put(&line),
+            Some(line) if shelf.workload.baskets.len() < MOST => shelf.put(&line),
             Some(_) => break,
             None => left_out += 1,
         }
     }
-    anyhow::ensure!(!shelf.goods.baskets.is_empty(), "{} holds no basket", baskets.display());
-    Ok((shelf.goods, left_out))
+    anyhow::ensure!(!shelf.workload.baskets.is_empty(), "{} holds no basket", baskets.display());
+    Ok((shelf.workload, left_out))
 }
 
 fn is_acceptable(line: &Line) -> bool {
@@ -68,23 +69,23 @@ fn is_acceptable(line: &Line) -> bool {
 /// The products that occur, each at its place.
 #[derive(Debug, Default)]
 struct Shelf {
-    known: HashMap<i64, Ware>,
+    known: HashMap<i64, Product>,
     places: HashMap<i64, usize>,
-    goods: Goods,
+    workload: Workload,
 }
 
 impl Shelf {
     fn put(&mut self, line: &Line) {
         let basket: Basket = line.lines.iter().map(|(product, quantity)| (self.place(*product), *quantity)).collect();
-        self.goods.baskets.push(basket);
+        self.workload.baskets.push(basket);
     }
 
     fn place(&mut self, product: i64) -> usize {
-        let (wares, known) = (&mut self.goods.wares, &mut self.known);
+        let (products, known) = (&mut self.workload.products, &mut self.known);
         *self.places.entry(product).or_insert_with(|| {
-            let unknown = || Ware { name: format!("Product {product}"), cents: USUAL_CENTS };
-            wares.push(known.remove(&product).unwrap_or_else(unknown));
-            wares.len() - 1
+            let unknown = || Product { name: format!("Product {product}"), cents: USUAL_CENTS };
+            products.push(known.remove(&product).unwrap_or_else(unknown));
+            products.len() - 1
         })
     }
 }
@@ -96,11 +97,11 @@ mod tests {
     #[tokio::test]
     async fn the_baskets_of_the_repository_can_be_ordered() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
-        let (goods, left_out) = read(&data.join("baskets.ndjson"), Some(&data.join("products.ndjson"))).await.unwrap();
-        assert!(goods.baskets.len() > 100 && left_out < 20, "{} and {left_out}", goods.baskets.len());
-        assert!(goods.wares.iter().all(|ware| !ware.name.is_empty()));
-        let last = goods.baskets.iter().flatten().map(|(product, _)| *product).max();
-        assert_eq!(last, Some(goods.wares.len() - 1));
+        let (workload, left_out) = read(&data.join("baskets.ndjson"), Some(&data.join("products.ndjson"))).await.unwrap();
+        assert!(workload.baskets.len() > 100 && left_out < 20, "{} and {left_out}", workload.baskets.len());
+        assert!(workload.products.iter().all(|product| !product.name.is_empty()));
+        let last = workload.baskets.iter().flatten().map(|(product, _)| *product).max();
+        assert_eq!(last, Some(workload.products.len() - 1));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::finals::Awaited;
-use super::goods::Load;
 use super::http::{Connection, Door};
 use super::schedule::Schedule;
 use super::tally::Tally;
+use super::workload::Load;
 
 /// How the load is made.
 #[derive(Clone, Copy, Debug, PartialEq)]

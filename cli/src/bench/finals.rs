@@ -105,9 +105,9 @@ pub async fn connect(nats_url: &str) -> anyhow::Result<Client> {
 
 /// Hears final events until it is dropped.
 #[derive(Debug)]
-pub struct Ear(#[allow(dead_code, reason = "held for its end")] Vec<AbortOnDropHandle<()>>);
+pub struct FinalEvents(#[allow(dead_code, reason = "held for its end")] Vec<AbortOnDropHandle<()>>);
 
-impl Ear {
+impl FinalEvents {
     /// Listens from now on: an order placed after this returns cannot end unheard.
     pub async fn listen(client: &Client, awaited: &Arc<Awaited>) -> anyhow::Result<Self> {
         let mut tasks = Vec::new();

@@ -24,14 +24,14 @@ pub struct Floor {
 
 /// Measures floors. The services must be idle: their share of the broker and the databases would count.
 #[derive(Debug)]
-pub struct Ground<'a> {
+pub struct Baseline<'a> {
     meter: &'a Meter,
     broker: Client,
     jetstream: Context,
     rows: f64,
 }
 
-impl<'a> Ground<'a> {
+impl<'a> Baseline<'a> {
     /// Measures what rows cost, which is the same for all runs, in a scratch database on the server of this address.
     pub async fn new(meter: &'a Meter, broker: Client, database: &str) -> anyhow::Result<Self> {
         let mut scratch = rows::Scratch::open(database).await?;

@@ -8,14 +8,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Args;
 use super::drive::{Drive, Mode};
-use super::finals::{Awaited, Ear, connect};
-use super::goods::Load;
+use super::finals::{Awaited, FinalEvents, connect};
 use super::http::{Connection, Door};
 use super::live::Live;
 use super::meter::{Meter, per_order};
 use super::result::Run;
 use super::tally::{Tally, Window};
 use super::target::Target;
+use super::workload::Load;
 
 /// How often memory is looked at and progress is shown.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -56,7 +56,7 @@ impl Bench {
         let start = begin + self.warmup;
         let tally = Arc::new(Tally::new(Window { start, end: start + self.seconds }));
         let awaited = Arc::new(Awaited::new(tally.clone()));
-        let ear = Ear::listen(&self.broker, &awaited).await?;
+        let final_events = FinalEvents::listen(&self.broker, &awaited).await?;
         let watcher = AbortOnDropHandle::new(tokio::spawn(watch(tally.clone(), self.meter.clone(), begin)));
         let drive = Drive {
             doors: self.doors.clone(),
@@ -74,7 +74,7 @@ impl Bench {
         self.meter.look_at_memory();
         driving.await??;
         settle(&awaited, self.deadline).await;
-        drop((ear, watcher));
+        drop((final_events, watcher));
         self.look_up(&awaited, &tally).await;
 
         let counts = tally.counts();

@@ -27,7 +27,7 @@ pub type Basket = Vec<(usize, i64)>;
 
 /// A product to be.
 #[derive(Clone, Debug)]
-pub struct Ware {
+pub struct Product {
     /// Its name.
     pub name: String,
     /// Its price in cents.
@@ -36,26 +36,26 @@ pub struct Ware {
 
 /// What there is to be ordered.
 #[derive(Clone, Debug, Default)]
-pub struct Goods {
+pub struct Workload {
     /// The products.
-    pub wares: Vec<Ware>,
+    pub products: Vec<Product>,
     /// Orders of them, by their index.
     pub baskets: Vec<Basket>,
 }
 
-impl Goods {
+impl Workload {
     /// Two lines an order over so many products.
     pub fn uniform(products: usize) -> Self {
-        let mut dice = Dice(0x5eed);
+        let mut rng = Rng(0x5eed);
         let basket = |_| {
-            let first = dice.roll(products);
-            let other = (first + 1 + dice.roll(products.max(2) - 1)) % products;
+            let first = rng.roll(products);
+            let other = (first + 1 + rng.roll(products.max(2) - 1)) % products;
             let lines = if other == first { vec![first] } else { vec![first, other] };
-            lines.into_iter().map(|product| (product, 1 + dice.roll(3) as i64)).collect()
+            lines.into_iter().map(|product| (product, 1 + rng.roll(3) as i64)).collect()
         };
         let baskets = (0..ORDERS).map(basket).collect();
-        let ware = |number| Ware { name: format!("Product {number}"), cents: 100 + 7 * number as i64 };
-        Self { wares: (0..products).map(ware).collect(), baskets }
+        let product = |number| Product { name: format!("Product {number}"), cents: 100 + 7 * number as i64 };
+        Self { products: (0..products).map(product).collect(), baskets }
     }
 
     /// Lines an order, on average.
@@ -74,7 +74,13 @@ pub struct Load {
 
 impl Load {
     /// Makes users, so many of them inactive, and the products, and writes out the orders.
-    pub async fn make(goods: &Goods, users: usize, inactive: f64, user: &Gateway, product: &Gateway) -> anyhow::Result<Self> {
+    pub async fn make(
+        workload: &Workload,
+        users: usize,
+        inactive: f64,
+        user: &Gateway,
+        product: &Gateway,
+    ) -> anyhow::Result<Self> {
         let run = Uuid::now_v7();
         let inactive = ((users as f64 * inactive).round() as usize).min(users);
         let people: Vec<UserId> = stream::iter(0..users)
@@ -83,19 +89,19 @@ impl Load {
             .try_collect()
             .await
             .context("the users cannot be made")?;
-        let products: Vec<ProductId> = stream::iter(&goods.wares)
-            .map(|ware| make_product(product, ware))
+        let products: Vec<ProductId> = stream::iter(&workload.products)
+            .map(|wanted| make_product(product, wanted))
             .buffered(AT_A_TIME)
             .try_collect()
             .await
             .context("the products cannot be made")?;
-        let mut dice = Dice(0xca57);
-        let bodies = goods.baskets.iter().map(|basket| {
+        let mut rng = Rng(0xca57);
+        let bodies = workload.baskets.iter().map(|basket| {
             let items: Vec<Value> = basket
                 .iter()
                 .map(|(product, quantity)| json!({"product_id": products[*product], "quantity": quantity}))
                 .collect();
-            json!({"user_id": people[dice.roll(people.len())], "items": items}).to_string().into()
+            json!({"user_id": people[rng.roll(people.len())], "items": items}).to_string().into()
         });
         Ok(Self { bodies: bodies.collect(), next: AtomicUsize::new(0) })
     }
@@ -122,17 +128,17 @@ async fn make_user(gateway: &Gateway, run: Uuid, number: usize, inactive: bool) 
     Ok(made.id)
 }
 
-async fn make_product(gateway: &Gateway, ware: &Ware) -> anyhow::Result<ProductId> {
-    let price = json!({"amount": ware.cents, "currency": "USD"});
-    let body = json!({"name": ware.name, "price": price, "stock": STOCK});
+async fn make_product(gateway: &Gateway, product: &Product) -> anyhow::Result<ProductId> {
+    let price = json!({"amount": product.cents, "currency": "USD"});
+    let body = json!({"name": product.name, "price": price, "stock": STOCK});
     let made: Made<ProductId> = gateway.post("/products", &body).await?;
     Ok(made.id)
 }
 
 /// The same numbers in every run (SplitMix64), so that runs compare.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// From 0 to below `sides`.
     fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -149,10 +155,10 @@ mod tests {
 
     #[test]
     fn a_uniform_order_has_two_lines_of_different_products() {
-        let goods = Goods::uniform(100);
-        assert_eq!((goods.wares.len(), goods.baskets.len(), goods.lines()), (100, ORDERS, 2.0));
+        let workload = Workload::uniform(100);
+        assert_eq!((workload.products.len(), workload.baskets.len(), workload.lines()), (100, ORDERS, 2.0));
         let mut asked = [0; 100];
-        for basket in &goods.baskets {
+        for basket in &workload.baskets {
             assert_ne!(basket[0].0, basket[1].0);
             basket.iter().for_each(|(product, _)| asked[*product] += 1);
         }
@@ -162,8 +168,8 @@ mod tests {
 
     #[test]
     fn one_product_makes_orders_of_one_line() {
-        let goods = Goods::uniform(1);
-        assert!(goods.baskets.iter().all(|basket| basket.len() == 1 && basket[0].0 == 0));
-        assert!(Goods::uniform(2).baskets.iter().all(|basket| basket.len() == 2));
+        let workload = Workload::uniform(1);
+        assert!(workload.baskets.iter().all(|basket| basket.len() == 1 && basket[0].0 == 0));
+        assert!(Workload::uniform(2).baskets.iter().all(|basket| basket.len() == 2));
     }
 }
