@@ -225,7 +225,7 @@ impl<H: Handler> Loop<H> {
                 Ok(_) => {}
                 Err(Failure::Busy(_) | Failure::Outage(_)) => held_up.push(aside),
                 // Its message is settled; its saga asks again, and if that fails too, it comes to the dead letters.
-                Err(Failure::Item(error)) => {
+                Err(Failure::Item(error) | Failure::Conflict(error)) => {
                     tracing::warn!(handler = H::NAME, error = format!("{error:#}"), "failed; its saga asks again");
                 }
             }

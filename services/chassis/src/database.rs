@@ -315,18 +315,24 @@ async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
     Ok(writable)
 }
 
-/// Runs a statement that writes, unless somebody was first.
+/// Runs a statement that writes, unless somebody was first. `raced_for`: the unique constraints and indexes of what two may be about to make
+/// at the same moment. A violation of any other is what it is.
 ///
 /// # Errors
-/// [`Conflict`] where a row that was to be new is there already, or where the statement undid itself with a division by zero because what it
-/// found was not what it was to change.
-pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection) -> anyhow::Result<()> {
+/// [`Conflict`] where one of these rows is there already, or where the statement undid itself with a division by zero because what it found
+/// was not what it was to change.
+pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection, raced_for: &[&str]) -> anyhow::Result<()> {
     match statement.execute(connection).await {
-        Err(error) if lost_race(&error) => Err(Conflict.into()),
+        Err(error) if lost_race(&error, raced_for) => Err(anyhow::Error::from(error).context(Conflict)),
         done => done.map(drop).map_err(crate::unsure::of_statement),
     }
 }
 
-fn lost_race(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| ["23505", "22012"].contains(&&*code))
+fn lost_race(error: &sqlx::Error, raced_for: &[&str]) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    match error.code().as_deref() {
+        Some("23505") => error.constraint().is_some_and(|name| raced_for.contains(&name)),
+        Some("22012") => true,
+        _ => false,
+    }
 }

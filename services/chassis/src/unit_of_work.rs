@@ -79,6 +79,8 @@ pub enum Failure {
     Outage(anyhow::Error),
     /// Somebody else holds a row that this item needs: it may be done later, and nothing else waits for it.
     Busy(anyhow::Error),
+    /// At every try another transaction had come first. Nothing was done, and the database is well.
+    Conflict(anyhow::Error),
     /// This item fails on its own; trying again would not help.
     Item(anyhow::Error),
 }
@@ -92,8 +94,9 @@ impl Failure {
         match Meaning::of_any(&error) {
             Meaning::Own => Self::Item(error),
             Meaning::Busy => Self::Busy(error),
+            Meaning::Conflict => Self::Conflict(error),
             // Tried again as often as makes sense, and none of it this item's fault.
-            Meaning::Conflict | Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
+            Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
         }
     }
 
@@ -105,7 +108,7 @@ impl Failure {
 
     /// The error behind it.
     pub fn error(&self) -> &anyhow::Error {
-        let (Self::Outage(error) | Self::Busy(error) | Self::Item(error)) = self;
+        let (Self::Outage(error) | Self::Busy(error) | Self::Conflict(error) | Self::Item(error)) = self;
         error
     }
 }
@@ -216,24 +219,37 @@ impl UnitOfWork {
 
     async fn attempt<H: Handler>(&self, turn: Turn, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
         let begun = Instant::now();
-        let turn = Mutex::new(Some(turn));
+        let mut turn = Some(turn);
         let mut waits =
-            ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(6).with_jitter().build();
-        let mut renewals = 0;
+            ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(5).with_jitter().build();
+        let (mut renewals, mut conflicts) = (0, 0);
         let done = loop {
-            let error = match self.once(&turn, handler, items).await {
+            let mine = match turn.take() {
+                Some(turn) => turn,
+                None => self.turn().await,
+            };
+            let mine = Mutex::new(Some(mine));
+            let error = match self.once(&mine, handler, items).await {
                 Ok(answers) => break Ok(answers),
                 Err(error) => error,
             };
+            turn = mine.into_inner().expect("the turn is never poisoned");
             match Meaning::of_any(&error) {
                 Meaning::StalePlan if renewals < RENEWALS => renewals += 1,
+                // At once: what came first is committed, and is seen.
+                Meaning::Conflict if conflicts == 0 => conflicts += 1,
                 Meaning::Conflict => match waits.next() {
-                    Some(wait) => tokio::time::sleep(wait).await,
+                    Some(wait) => {
+                        // Nobody else is to wait for this one's luck.
+                        drop(turn.take());
+                        tokio::time::sleep(wait).await;
+                    }
                     None => break Err(error),
                 },
                 _ => break Err(error),
             }
         };
+        drop(turn);
         metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
         done.map_err(Failure::of)
     }

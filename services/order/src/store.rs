@@ -89,7 +89,7 @@ pub async fn insert(
         .bind(new.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
         .bind(new.iter().map(|(row, _)| row.trace.as_str()).collect::<Vec<_>>())
         .bind(new.iter().map(|(_, key)| *key).collect::<Vec<_>>());
-    execute(statement, db).await
+    execute(statement, db, &["orders_idempotency_key", "order_history_pkey"]).await
 }
 
 /// Orders, as they were asked for and as they stand, by the keys they were placed with.
@@ -196,7 +196,7 @@ pub async fn write(
             .bind(cancelled.iter().map(|(key, _)| *key).collect::<Vec<_>>())
             .bind(cancelled.iter().map(|(_, order)| order.0).collect::<Vec<_>>()),
     };
-    execute(statement, db).await
+    execute(statement, db, &["order_history_pkey", "cancellations_pkey"]).await
 }
 
 /// Which of these orders somebody else holds, without waiting for them.

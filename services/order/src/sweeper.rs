@@ -105,7 +105,7 @@ impl Sweeper {
                     Outcome::Unreadable(why) => Some(why),
                 },
                 Ok(None) => None,
-                Err(Failure::Item(error)) => Some(format!("{error:#}")),
+                Err(Failure::Item(error) | Failure::Conflict(error)) => Some(format!("{error:#}")),
                 // The database is in trouble, or the order is locked: it is found again, and nothing is wrong with it.
                 Err(Failure::Outage(_) | Failure::Busy(_)) => continue,
             };

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json as Body, Router};
 use chassis::http::{Checks, Id, Json, Problem};
-use chassis::{Handled, Handler, Outgoing};
+use chassis::{Conflict, Handled, Handler, Outgoing};
 use chrono::Utc;
 use events::{Name, ReservationId};
 use serde::Deserialize;
@@ -67,7 +67,9 @@ impl Handler for GiveBack {
         }
         let asks: Vec<(ReservationId, Ask)> = released.iter().map(|orphan| (orphan.id, Ask::Release)).collect();
         let (change, _) = settle(tx, &asks).await?;
-        store::record_given_back(tx, &released).await?;
+        if !store::record_given_back(tx, &released).await? {
+            return Err(Conflict.into());
+        }
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         store::write(tx, &mut outgoing, false, &change).await?;
         Ok(Handled { answers, outgoing })

@@ -189,17 +189,18 @@ pub async fn is_direct(db: &mut PgConnection, id: ReservationId) -> sqlx::Result
     sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
 }
 
-/// Records who gave back what these held, and why.
-pub async fn record_given_back(tx: &mut PgConnection, orphans: &[&Orphan]) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into given_back (reservation_id, released_by, reason) select * from unnest($1::uuid[], $2::text[], $3::text[])",
+/// Records who gave back what these held, and why. `false`: somebody gave back one of them meanwhile.
+pub async fn record_given_back(tx: &mut PgConnection, orphans: &[&Orphan]) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "insert into given_back (reservation_id, released_by, reason) select * from unnest($1::uuid[], $2::text[], $3::text[]) \
+         on conflict do nothing",
     )
     .bind(orphans.iter().map(|orphan| orphan.id.0).collect::<Vec<_>>())
     .bind(orphans.iter().map(|orphan| orphan.by.as_str()).collect::<Vec<_>>())
     .bind(orphans.iter().map(|orphan| orphan.reason.as_str()).collect::<Vec<_>>())
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == orphans.len() as u64)
 }
 
 /// What a batch changes.
@@ -249,7 +250,7 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         .bind(reasons)
         .bind(released.iter().map(|id| id.0).collect::<Vec<_>>());
     // Another transaction may have been first to decide about one of these.
-    execute(statement, tx).await
+    execute(statement, tx, &["reservations_pkey"]).await
 }
 
 /// One product.

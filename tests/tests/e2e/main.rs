@@ -5,6 +5,7 @@ mod cli_complete;
 mod cli_hostile;
 mod cli_saga;
 mod cli_terminal;
+mod conflicts;
 mod containers;
 mod dead_letters;
 mod events_complete;

@@ -10,8 +10,9 @@ use crate::held::Known;
 use crate::meaning::Meaning;
 use crate::writers::Turn;
 
-/// Items in a row that meet a lock nobody can name before the rest is not tried: then it is the whole table that is locked.
-const BUSY_IN_A_ROW: usize = 3;
+/// Items in a row that meet a lock nobody can name, or a conflict that stays, before the rest is not tried: then it is none of them, but the
+/// whole table.
+const HINDERED_IN_A_ROW: usize = 3;
 
 /// What becomes of each item of a batch.
 pub(super) type Results<A> = Vec<Result<A, Failure>>;
@@ -71,7 +72,7 @@ impl UnitOfWork {
         items: &[&H::Item],
     ) -> Results<H::Answer> {
         let mut results: Results<H::Answer> = Vec::with_capacity(items.len());
-        let mut busy_in_a_row = 0;
+        let mut hindered_in_a_row = 0;
         for &item in items {
             let turn = match turn.take() {
                 Some(turn) => turn,
@@ -81,11 +82,12 @@ impl UnitOfWork {
                 Ok(mut answers) => answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer"))),
                 Err(failure) => Err(failure),
             };
-            busy_in_a_row = if matches!(result, Err(Failure::Busy(_))) { busy_in_a_row + 1 } else { 0 };
+            let hindered = matches!(result, Err(Failure::Busy(_) | Failure::Conflict(_)));
+            hindered_in_a_row = if hindered { hindered_in_a_row + 1 } else { 0 };
             // Those before it are committed, and must not be reported as undone. The rest is not tried: it would only wait for as long.
             let rest = match &result {
                 Err(Failure::Outage(error)) => Some(format!("{error:#}")).map(|why| (why, Failure::Outage as fn(_) -> _)),
-                Err(Failure::Busy(error)) if busy_in_a_row == BUSY_IN_A_ROW => {
+                Err(Failure::Busy(error) | Failure::Conflict(error)) if hindered_in_a_row == HINDERED_IN_A_ROW => {
                     Some((format!("{error:#}"), Failure::Busy as fn(_) -> _))
                 }
                 _ => None,
