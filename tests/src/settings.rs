@@ -90,6 +90,7 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
         format!("--publish-in-flight={}", parts.broker.publish_in_flight),
         seconds("relay-after", parts.broker.relay_after),
         format!("--outbox-attempts={}", parts.outbox.outbox_attempts),
+        seconds("outbox-unheard-after", parts.outbox.outbox_unheard_after),
         seconds("outbox-stale-after", parts.outbox.outbox_stale_after),
         format!("--database-connections={}", parts.database.database_connections),
         seconds("statement-timeout", parts.database.statement_timeout),

@@ -10,6 +10,7 @@ mod note;
 mod relay;
 mod rows;
 mod seen;
+mod unheard;
 mod watch;
 mod wire;
 
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::lane::Lane;
+use self::unheard::Unheard;
 use self::wire::{in_wire_order, message_id};
 use crate::broker::Broker;
 use crate::database::Database;
@@ -72,6 +74,10 @@ struct Inner {
     /// Rows left to the relay.
     lane: Mutex<Lane>,
     something_left: Notify,
+    /// Rows the relay found to wait behind others.
+    behind: Mutex<HashSet<Uuid>>,
+    /// Rows that no stream takes.
+    unheard: Mutex<Unheard>,
     recall: Option<Box<dyn Recall>>,
 }
 
@@ -100,6 +106,8 @@ impl Outbox {
             something_published: Notify::new(),
             lane: Mutex::default(),
             something_left: Notify::new(),
+            behind: Mutex::default(),
+            unheard: Mutex::default(),
             recall,
         }))
     }
@@ -215,6 +223,14 @@ impl Outbox {
 
     fn in_hand(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.0.in_hand.lock().expect("the set is never poisoned")
+    }
+
+    fn behind(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.behind.lock().expect("the set is never poisoned")
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, Unheard> {
+        self.0.unheard.lock().expect("the list is never poisoned")
     }
 
     fn published(&self) -> MutexGuard<'_, Vec<Uuid>> {

@@ -51,6 +51,11 @@ pub struct OutboxSettings {
     #[arg(long, env = "WAYBILL_OUTBOX_ATTEMPTS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub outbox_attempts: u32,
 
+    /// Seconds after which a message goes to the dead letters whose subject no stream takes, while the broker answers and its stream of dead
+    /// letters takes it. Streams that were lost are made again within seconds; a name that is wrong stays wrong.
+    #[arg(long, env = "WAYBILL_OUTBOX_UNHEARD_AFTER", default_value = "900", value_parser = seconds)]
+    pub outbox_unheard_after: Duration,
+
     /// Seconds a row of the outbox may wait to be published before the service is not ready. Longer than an outage of the broker that
     /// nobody needs to be woken for; rows that the broker refuses do not count.
     #[arg(long, env = "WAYBILL_OUTBOX_STALE_AFTER", default_value = "60", value_parser = seconds)]

@@ -19,8 +19,10 @@ pub struct Unpublished {
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The broker's: it is away, does not answer, or has no stream for the subject yet. The message waits for as long as it takes.
+    /// The broker's: it is away, or does not answer. The message waits for as long as it takes.
     Outage,
+    /// The broker answers, and no stream takes the subject (yet).
+    Unheard,
     /// This message was refused, and may be taken later.
     Refused,
     /// This message will never be taken.
@@ -52,6 +54,7 @@ impl From<PublishError> for Unpublished {
         let source = error.source();
         let cause = match (error.kind(), source.and_then(|source| source.downcast_ref::<jetstream::Error>())) {
             (PublishErrorKind::MaxPayloadExceeded, _) => Cause::Never,
+            (PublishErrorKind::StreamNotFound, _) => Cause::Unheard,
             (PublishErrorKind::Other, Some(refusal)) => refused(refusal),
             _ if source.is_some_and(|source| source.is::<SubjectError>()) => Cause::Never,
             _ => Cause::Outage,
@@ -91,15 +94,12 @@ mod tests {
 
     #[test]
     fn an_outage_is_no_fault_of_the_message() {
-        for kind in [
-            PublishErrorKind::TimedOut,
-            PublishErrorKind::BrokenPipe,
-            PublishErrorKind::StreamNotFound,
-            PublishErrorKind::MaxAckPending,
-            PublishErrorKind::Other,
-        ] {
+        for kind in
+            [PublishErrorKind::TimedOut, PublishErrorKind::BrokenPipe, PublishErrorKind::MaxAckPending, PublishErrorKind::Other]
+        {
             assert_eq!(Unpublished::from(PublishError::new(kind)).cause, Cause::Outage, "{kind}");
         }
+        assert_eq!(Unpublished::from(PublishError::new(PublishErrorKind::StreamNotFound)).cause, Cause::Unheard);
         for (code, error) in [
             (503, ErrorCode::STREAM_STORE_FAILED),
             (503, ErrorCode::INSUFFICIENT_RESOURCES),

@@ -53,7 +53,8 @@ async fn a_conflict_that_stays_is_told_apart_from_an_outage_and_fails_nobody_els
     refuse(&system, bad, "orders_pkey").await;
     place(bad).await.problem(500, "internal");
     eventually(SOON, || async {
-        let open: i64 = sqlx::query_scalar("select count(*) from orders where not settled").fetch_one(&system.order_db).await.unwrap();
+        let open: i64 =
+            sqlx::query_scalar("select count(*) from orders where not settled").fetch_one(&system.order_db).await.unwrap();
         if open == 0 { Ok(()) } else { Err(open) }
     })
     .await;

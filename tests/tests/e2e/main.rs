@@ -36,6 +36,7 @@ mod messages;
 mod nats_conf;
 mod outbox;
 mod outbox_aside;
+mod outbox_poisoned;
 mod saga_aside;
 mod saga_cancel;
 mod saga_claim;

@@ -75,7 +75,9 @@ impl<T> Received<T> {
             match result {
                 Ok(_) => {}
                 Err(Failure::Busy(_)) => busy.push(place),
-                Err(Failure::Item(error) | Failure::Conflict(error)) if self.origin.deliveries() >= MAX_DELIVERIES => failed.push((index, error)),
+                Err(Failure::Item(error) | Failure::Conflict(error)) if self.origin.deliveries() >= MAX_DELIVERIES => {
+                    failed.push((index, error))
+                }
                 Err(failure) => {
                     tracing::warn!(message = %self.origin, index, error = format!("{:#}", failure.error()), "failed; trying again");
                     return (Verdict::Again, Vec::new());

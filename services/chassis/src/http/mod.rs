@@ -44,9 +44,9 @@ impl From<Failure> for Problem {
             Failure::Busy(_) => {
                 Self::unavailable("somebody else is at work on this for too long; nothing was changed, try again shortly")
             }
-            Failure::Conflict(_) => {
-                Self::unavailable("others change the same at the same moment, again and again; nothing was changed, try again shortly")
-            }
+            Failure::Conflict(_) => Self::unavailable(
+                "others change the same at the same moment, again and again; nothing was changed, try again shortly",
+            ),
             Failure::Item(error) => Self::internal(&error),
         }
     }

@@ -30,33 +30,34 @@ pub(super) struct Candidate<'a> {
 /// What may go out now, and what may not.
 #[derive(Debug, Default)]
 pub(super) struct Choice<'a> {
-    /// The rows to publish now, in their order.
-    pub chosen: Vec<Uuid>,
-    /// Due rows that wait behind others which are set aside.
+    /// The rows to publish now, in their order, each with those of the things it tells of that are held up by a row that is set aside.
+    pub chosen: Vec<(Uuid, Vec<Uuid>)>,
+    /// Due rows that wait behind others which are set aside, with all they tell of.
     pub behind: Vec<&'a Seen>,
 }
 
 /// Chooses so many rows that were not tried before, and so many that were: those that fail again and again take no room from the others. One
-/// that is not published holds up younger ones that tell of the same thing; one that failed before does so until it has succeeded.
+/// that is not published holds up younger ones that tell of the same thing; one that failed before does so until it has succeeded. What waits
+/// behind a row that is set aside holds up nothing else: its row goes without it.
 pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: usize) -> Choice<'a> {
     let (mut held, mut held_aside): (HashSet<&Uuid>, HashSet<&Uuid>) = (HashSet::new(), HashSet::new());
     let (mut choice, mut room) = (Choice::default(), [most; 2]);
     for Candidate { row, due } in candidates {
         let room = &mut room[usize::from(row.tried)];
-        let is_held = row.about.iter().any(|thing| held.contains(thing));
-        let goes = *due && *room > 0 && !is_held;
-        let is_behind = row.about.iter().any(|thing| held_aside.contains(thing));
-        if goes {
-            *room -= 1;
-            choice.chosen.push(row.id);
-        } else if *due && is_behind {
-            choice.behind.push(row);
-        }
+        let waits: Vec<Uuid> = row.about.iter().filter(|thing| held.contains(thing)).copied().collect();
+        let is_behind = !waits.is_empty() && waits.iter().all(|thing| held_aside.contains(thing));
+        let goes = *due && *room > 0 && (waits.is_empty() || (is_behind && waits.len() < row.about.len()));
         if !goes || row.tried {
             held.extend(&row.about);
         }
-        if row.waiting || is_behind {
+        if row.waiting {
             held_aside.extend(&row.about);
+        }
+        if goes {
+            *room -= 1;
+            choice.chosen.push((row.id, waits));
+        } else if *due && is_behind {
+            choice.behind.push(row);
         }
     }
     choice
@@ -78,7 +79,7 @@ mod tests {
 
     fn chosen(rows: &[(Seen, bool)]) -> Vec<u128> {
         let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
-        choose(&candidates, 3).chosen.into_iter().map(|id| id.as_u128()).collect()
+        choose(&candidates, 3).chosen.into_iter().map(|(id, _)| id.as_u128()).collect()
     }
 
     #[test]
@@ -101,10 +102,19 @@ mod tests {
         rows.extend([(row(20, &[]), true), (row(21, &[8]), true)]);
         assert_eq!(chosen(&rows), [1, 2, 3, 20], "8 is due and has no room, so 21 waits");
         let waits = Seen { waiting: true, ..tried(1) };
-        let rows = [(waits, false), (row(2, &[1, 5]), true), (row(3, &[5]), true), (row(4, &[4]), false), (row(5, &[4]), true)];
+        let rows = [
+            (waits, false),
+            (row(2, &[1, 5]), true),
+            (row(3, &[5]), true),
+            (row(4, &[1]), true),
+            (row(5, &[4]), false),
+            (row(6, &[4, 6]), true),
+            (row(7, &[1, 6]), true),
+        ];
         let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
         let choice = choose(&candidates, 3);
         let behind: Vec<u128> = choice.behind.iter().map(|row| row.id.as_u128()).collect();
-        assert_eq!((choice.chosen.len(), behind), (0, vec![2, 3]), "5 waits for somebody who is at 4");
+        assert_eq!(choice.chosen, [(id(2), vec![id(1)]), (id(3), vec![])], "2 goes without what waits");
+        assert_eq!(behind, [4], "6 and 7 wait for somebody who is at 5");
     }
 }

@@ -4,7 +4,7 @@
 //! Several instances may do so side by side: none takes a row while another row that tells of the same thing, and is older, is not
 //! published yet.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ const BEHIND_FOR: Duration = Duration::from_secs(3);
 /// stored although nobody said so is absorbed.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
+/// The longest wait for a stream that takes a subject: it is made within seconds, once somebody makes it.
+const UNHEARD_RETRY_MAX: Duration = Duration::from_secs(15);
+
 /// How long the end of the service waits for what is left to be published.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -71,7 +74,8 @@ impl Outbox {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.0.something_left.notified(), if !matches!(pass, Pass::InVain | Pass::Failed) => {}
-                () = changed => {}
+                // What there was no stream for, there may be one for soon.
+                () = changed => self.unheard().forget(),
                 () = shutdown.cancelled() => return,
             }
             pass = Pass::Published;
@@ -146,6 +150,7 @@ impl Outbox {
             seen.iter().map(|row| Candidate { due: due(row), row }).collect()
         };
         let Choice { chosen, behind } = choose(&candidates, TAKE);
+        *self.behind() = behind.iter().map(|row| row.id).collect();
         // Where there may be more than was seen, what cannot go out gives way to it.
         let in_the_way: Vec<&Seen> = behind.into_iter().filter(|row| if row.aside { full_aside } else { full }).collect();
         let moved = seen::stand_behind(&pool, &in_the_way, BEHIND_FOR).await? > 0;
@@ -157,23 +162,25 @@ impl Outbox {
             return Ok(if behind { Pass::Behind } else { Pass::Nothing });
         }
         let take = |mut db: Reader| {
-            let chosen = chosen.clone();
-            async move { rows::claim(&mut **db, &chosen).await }
+            let ids: Vec<Uuid> = chosen.iter().map(|(id, _)| *id).collect();
+            async move { rows::claim(&mut **db, &ids).await }
         };
+        let count = chosen.len();
+        let mut held_up: HashMap<Uuid, Vec<Uuid>> = chosen.iter().cloned().collect();
         let mut claimed = self.0.database.read(take).await?;
-        if claimed.len() < chosen.len() {
+        if claimed.len() < count {
             // Somebody was quicker with some of them: what would have followed those waits for the next look.
             let ours: HashSet<Uuid> = claimed.iter().map(|row| row.id).collect();
             candidates.iter_mut().for_each(|candidate| candidate.due &= ours.contains(&candidate.row.id));
-            let still: HashSet<Uuid> = choose(&candidates, TAKE).chosen.into_iter().collect();
-            let back: Vec<Uuid> = ours.difference(&still).copied().collect();
+            held_up = choose(&candidates, TAKE).chosen.into_iter().collect();
+            let back: Vec<Uuid> = ours.into_iter().filter(|id| !held_up.contains_key(id)).collect();
             rows::give_back(&pool, &back).await?;
-            claimed.retain(|row| still.contains(&row.id));
+            claimed.retain(|row| held_up.contains_key(&row.id));
         }
         let ids: Vec<Uuid> = claimed.iter().map(|row| row.id).collect();
         self.in_hand().extend(&ids);
         let begun = Instant::now();
-        let progress = self.publish_claimed(claimed).await;
+        let progress = self.publish_claimed(claimed, &held_up).await;
         let answered = begun.elapsed() < ANSWERED_WITHIN;
         self.sweep().await;
         // What is published and could not be deleted yet stays in hand.
@@ -204,9 +211,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Publishes rows in their order, each with an outcome of its own. Returns whether any message went out, or was refused: then the row is
-    /// not due any more, and others may be.
-    async fn publish_claimed(&self, claimed: Vec<Claimed>) -> bool {
+    /// Publishes rows in their order, each with an outcome of its own. `held_up`: the things of which a row's messages wait behind a row that
+    /// is set aside. Returns whether any message went out, or was refused: then the row is not due any more, and others may be.
+    async fn publish_claimed(&self, claimed: Vec<Claimed>, held_up: &HashMap<Uuid, Vec<Uuid>>) -> bool {
         let (mut messages, mut places, mut made) = (Vec::new(), Vec::new(), Vec::new());
         let mut progress = false;
         for row in claimed {
@@ -217,11 +224,17 @@ impl Outbox {
                     continue;
                 }
             };
+            let held_up = held_up.get(&row.id).map_or(&[][..], Vec::as_slice);
+            let mut waiting = Vec::new();
             for (index, packet) in in_wire_order(packets.iter(), row.pending.as_deref()) {
+                if told_about(&packet.subject).is_some_and(|thing| held_up.contains(&thing)) {
+                    waiting.push(index);
+                    continue;
+                }
                 messages.push((message_id(row.id, index), packet.clone()));
                 places.push((made.len(), index));
             }
-            made.push((row, packets));
+            made.push((row, packets, waiting));
         }
         let sent = messages.len();
         let failed = self.0.broker.publish_each(messages).await;
@@ -232,12 +245,12 @@ impl Outbox {
             failures[row].push((index, unpublished));
         }
         let mut published = 0;
-        for ((row, packets), failures) in made.into_iter().zip(failures) {
-            if failures.is_empty() {
+        for ((row, packets, waiting), failures) in made.into_iter().zip(failures) {
+            if failures.is_empty() && waiting.is_empty() {
                 published += 1;
                 self.is_published(row.id);
             } else {
-                progress |= self.settle(&row, &packets, failures).await;
+                progress |= self.settle(&row, &packets, failures, waiting).await;
             }
         }
         if published > 0 {
@@ -277,30 +290,38 @@ impl Outbox {
         let Unmade { cause, reason, notes } = unmade;
         if cause != Cause::Outage && notes.len() > 1 {
             tracing::warn!(row = %row.id, reason, notes = notes.len(), "the messages of an outbox row cannot be made; trying each alone");
-            let split = rows::split(&self.0.database.pool(), row.id, &notes).await;
-            if let Err(error) = &split {
-                tracing::warn!(%error, "the outbox cannot be written; trying again");
-            } else {
-                self.lane().remove(row.id);
-            }
-            return split.is_ok();
+            return match rows::split(&self.0.database.pool(), row.id, &notes).await {
+                Ok(parts) => {
+                    // Before the whole is out of hand: nothing of theirs may pass.
+                    let mut lane = self.lane();
+                    parts.into_iter().zip(&notes).for_each(|(part, note)| lane.leave(part, vec![note.about]));
+                    lane.remove(row.id);
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the outbox cannot be written; trying again");
+                    false
+                }
+            };
         }
         let what = match notes.first() {
             Some(Note { about, entry }) => format!("entry {entry} of the history of {about}"),
             None => format!("{} bytes of notes", row.notes.len()),
         };
-        self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })]).await
+        self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })], Vec::new()).await
     }
 
-    /// Sets aside what of a row is not published. What never can be becomes a dead letter. Returns whether any did, or the broker has spoken:
-    /// others may have more luck at once.
-    async fn settle(&self, row: &Claimed, packets: &[Packet], failures: Vec<(usize, Unpublished)>) -> bool {
-        let refused = failures.iter().any(|(_, failure)| failure.cause != Cause::Outage);
+    /// Sets aside what of a row is not published: what failed, and what waits behind another row. What never can be published becomes a dead
+    /// letter. Returns whether any did, or the broker has spoken: others may have more luck at once.
+    async fn settle(&self, row: &Claimed, packets: &[Packet], failures: Vec<(usize, Unpublished)>, waiting: Vec<usize>) -> bool {
+        let refused = failures.iter().any(|(_, failure)| matches!(failure.cause, Cause::Refused | Cause::Never));
         let attempts = row.attempts.saturating_add(i32::from(refused));
         let last = usize::try_from(attempts).unwrap_or_default() >= self.0.settings.outbox_attempts as usize;
+        let unheard = self.unheard().saw(row.id, &failures);
         let gives_up = |failure: &Unpublished| match failure.cause {
             Cause::Never => true,
             Cause::Refused => last,
+            Cause::Unheard => unheard >= self.0.settings.outbox_unheard_after,
             Cause::Outage => false,
         };
         let (given_up, mut left): (Vec<_>, Vec<_>) = failures.into_iter().partition(|(_, failure)| gives_up(failure));
@@ -327,18 +348,24 @@ impl Outbox {
                 }
             }
         }
-        let Some((_, first)) = left.first() else {
+        if left.is_empty() && waiting.is_empty() {
             self.is_published(row.id);
             return buried;
-        };
-        let reason = first.reason.clone();
-        tracing::warn!(row = %row.id, messages = left.len(), attempts, reason, "publishing failed; trying again");
-        let mut pending: Vec<i32> = left.iter().map(|(index, _)| *index as i32).collect();
+        }
+        let reason = left.first().map(|(index, failure)| match packets[*index].subject.as_str() {
+            "" => failure.reason.clone(),
+            subject => format!("{}: {}", subject.escape_debug(), failure.reason),
+        });
+        if let Some(reason) = &reason {
+            tracing::warn!(row = %row.id, messages = left.len(), attempts, reason, "publishing failed; trying again");
+        }
+        let left: Vec<usize> = left.into_iter().map(|(index, _)| index).chain(waiting).collect();
+        let mut pending: Vec<i32> = left.iter().map(|index| *index as i32).collect();
         pending.sort_unstable();
         // What could not be made is whole as before.
         let is_made = packets.iter().all(|packet| !packet.subject.is_empty());
         let about: Vec<Uuid> = match is_made {
-            true => left.iter().filter_map(|(index, _)| told_about(&packets[*index].subject)).collect(),
+            true => left.iter().filter_map(|index| told_about(&packets[*index].subject)).collect(),
             false => seen::whole(&row.notes, &row.packets.iter().map(|packet| packet.subject.clone()).collect::<Vec<_>>()),
         };
         let set_aside = SetAside {
@@ -346,8 +373,12 @@ impl Outbox {
             pending: is_made.then_some(&pending),
             about: &about,
             attempts,
-            retry_after: retry_after(row.id, if refused { attempts } else { 0 }),
-            reason: &reason,
+            retry_after: match &reason {
+                None => BEHIND_FOR,
+                Some(_) if refused => retry_after(row.id, attempts),
+                Some(_) => retry_after(row.id, 0).max((unheard / 4).min(UNHEARD_RETRY_MAX)),
+            },
+            reason: reason.as_deref(),
         };
         match rows::set_aside(&self.0.database.pool(), &set_aside).await {
             Ok(()) => buried || refused,

@@ -78,7 +78,8 @@ pub(super) struct SetAside<'a> {
     pub about: &'a [Uuid],
     pub attempts: i32,
     pub retry_after: Duration,
-    pub reason: &'a str,
+    /// Why it failed; `None`: it did not, and waits behind another row.
+    pub reason: Option<&'a str>,
 }
 
 /// Sets a row aside until its next attempt.
@@ -98,8 +99,9 @@ pub(super) async fn set_aside(db: impl PgExecutor<'_>, row: &SetAside<'_>) -> sq
     .map(drop)
 }
 
-/// Makes of a row one row for each of its notes, so that the one that cannot be recalled stops none of the others.
-pub(super) async fn split(db: impl PgExecutor<'_>, id: Uuid, notes: &[Note]) -> sqlx::Result<()> {
+/// Makes of a row one row for each of its notes, so that the one that cannot be recalled stops none of the others. Returns their ids.
+pub(super) async fn split(db: impl PgExecutor<'_>, id: Uuid, notes: &[Note]) -> sqlx::Result<Vec<Uuid>> {
+    let parts: Vec<Uuid> = notes.iter().map(|_| Uuid::now_v7()).collect();
     sqlx::query(
         "with whole as (delete from outbox where id = $1 returning created_at, position) \
          insert into outbox (id, created_at, position, subjects, headers, payloads, notes) \
@@ -107,11 +109,11 @@ pub(super) async fn split(db: impl PgExecutor<'_>, id: Uuid, notes: &[Note]) -> 
          from whole, unnest($2::uuid[], $3::bytea[]) as new (id, notes)",
     )
     .bind(id)
-    .bind(notes.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(&parts)
     .bind(notes.iter().map(|note| note.bytes().to_vec()).collect::<Vec<_>>())
     .execute(db)
-    .await
-    .map(drop)
+    .await?;
+    Ok(parts)
 }
 
 /// Deletes published rows. Without waiting for the disk: a deletion lost in a crash means one more harmless repetition.
@@ -129,10 +131,12 @@ pub(super) struct Standing {
     pub rows: i64,
     /// Rows set aside after a refusal of their own.
     pub refused: i64,
-    /// Why one of them was.
-    pub last_error: Option<String>,
-    /// The oldest row that waits for nothing of its own, and its age in seconds.
+    /// One of them, and why.
+    pub last_error: Option<(Uuid, String)>,
+    /// The oldest row that waits for nothing of its own and behind no other, and its age in seconds.
     pub oldest: Option<(Uuid, f64)>,
+    /// Why it could not be published, if that was tried.
+    pub oldest_error: Option<String>,
     /// The age of the oldest of all, in seconds.
     pub age: f64,
 }
@@ -140,30 +144,39 @@ pub(super) struct Standing {
 /// Rows that are counted: beyond, it does not matter how many more there are.
 pub(super) const COUNT_MAX: i64 = 100_000;
 
-/// Counts. The oldest is sought among rows never set aside, which are in order, and among those that are, which are few.
-pub(super) async fn standing(db: impl PgExecutor<'_>) -> sqlx::Result<Standing> {
+/// Counts. The oldest is sought among rows never set aside, which are in order, and among those that are, which are few. `behind`: rows that
+/// wait behind others.
+pub(super) async fn standing(db: impl PgExecutor<'_>, behind: &[Uuid]) -> sqlx::Result<Standing> {
     let row = sqlx::query(
         "with first as materialized ( \
-             (select id, position, created_at, attempts from outbox where retry_at is null order by position nulls first, id limit 1) \
-             union all (select id, position, created_at, attempts from outbox where retry_at is not null limit $1)), \
-         oldest as (select id, created_at from first where attempts = 0 order by position nulls first, id limit 1) \
+             (select id, position, created_at, attempts, last_error, false as behind from outbox \
+              where retry_at is null and id <> all($2) order by position nulls first, id limit 1) \
+             union all (select id, position, created_at, attempts, last_error, last_error is null or id = any($2) \
+                        from outbox where retry_at is not null limit $1)), \
+         oldest as (select id, created_at, last_error from first where attempts = 0 and not behind \
+                    order by position nulls first, id limit 1), \
+         refused as (select id, last_error from outbox where retry_at is not null and attempts > 0 and last_error is not null \
+                     order by retry_at limit 1) \
          select count(*) as rows, count(*) filter (where attempts > 0) as refused, \
-                (select last_error from outbox where retry_at is not null and attempts > 0 order by retry_at limit 1) as last_error, \
-                (select id from oldest) as oldest, \
+                (select id from refused) as refused_row, (select last_error from refused) as last_error, \
+                (select id from oldest) as oldest, (select last_error from oldest) as oldest_error, \
                 coalesce((select extract(epoch from now() - created_at)::float8 from oldest), 0) as oldest_age, \
                 coalesce((select extract(epoch from now() - min(created_at))::float8 from first), 0) as age \
          from (select attempts from outbox limit $1) counted",
     )
     .bind(COUNT_MAX)
+    .bind(behind)
     .fetch_one(db)
     .await?;
     let oldest: Option<Uuid> = row.try_get("oldest")?;
     let oldest_age: f64 = row.try_get("oldest_age")?;
+    let refused: (Option<Uuid>, Option<String>) = (row.try_get("refused_row")?, row.try_get("last_error")?);
     Ok(Standing {
         rows: row.try_get("rows")?,
         refused: row.try_get("refused")?,
-        last_error: row.try_get("last_error")?,
+        last_error: refused.0.zip(refused.1),
         oldest: oldest.map(|id| (id, oldest_age.max(0.0))),
+        oldest_error: row.try_get("oldest_error")?,
         age: row.try_get::<f64, _>("age")?.max(0.0),
     })
 }

@@ -22,7 +22,11 @@ impl Outbox {
     pub(super) async fn watch(&self, health: &Health, shutdown: &CancellationToken) {
         let mut before = None;
         while !shutdown.is_cancelled() {
-            let count = |mut db: Reader| async move { rows::standing(&mut **db).await };
+            let behind: Vec<Uuid> = self.behind().iter().copied().collect();
+            let count = |mut db: Reader| {
+                let behind = behind.clone();
+                async move { rows::standing(&mut **db, &behind).await }
+            };
             if let Ok(standing) = self.0.database.read(count).await {
                 metrics::outbox(self.0.service, standing.rows, standing.refused, standing.age);
                 health.note(OUTBOX, note(&standing));
@@ -47,17 +51,20 @@ fn note(standing: &Standing) -> String {
         rows => format!("{rows}{more} rows to publish, the oldest for {:.1} s", standing.age),
     };
     if standing.refused > 0 {
-        let why = standing.last_error.as_deref().unwrap_or("no reason was given");
-        note += &format!("; {} set aside after refusals: {}", standing.refused, why.escape_debug());
+        note += &format!("; {} set aside after refusals", standing.refused);
+        if let Some((row, why)) = &standing.last_error {
+            note += &format!(": the row {row}: {}", why.escape_debug());
+        }
     }
     note
 }
 
-/// Why the service is not ready: a row that nothing but the relay stands in the way of. One that the broker refuses is no reason: it is set
-/// aside, and the rest goes on. Seen twice, so that a clock that was set ahead makes no row old.
+/// Why the service is not ready: a row that nothing but the relay stands in the way of. One that the broker refuses is no reason, nor is one
+/// that waits behind it: they are set aside, and the rest goes on. Seen twice, so that a clock that was set ahead makes no row old.
 fn stale(standing: &Standing, before: Option<Uuid>, after: Duration) -> Option<String> {
     let (id, age) = standing.oldest.filter(|(id, age)| before == Some(*id) && *age > after.as_secs_f64())?;
-    Some(format!("the row {id} has waited to be published for {age:.0} s: is the broker there, with every stream?"))
+    let why = standing.oldest_error.as_deref().unwrap_or("it was not tried: is the broker there, with every stream?");
+    Some(format!("the row {id} has waited to be published for {age:.0} s: {}", why.escape_debug()))
 }
 
 #[cfg(test)]
@@ -67,13 +74,16 @@ mod tests {
     #[test]
     fn a_row_that_waits_for_nothing_but_the_relay_shows() {
         let (id, after) = (Uuid::from_u128(7), Duration::from_secs(60));
-        let mut standing = Standing { rows: 2, refused: 0, last_error: None, oldest: Some((id, 61.0)), age: 61.0 };
+        let mut standing = Standing { rows: 2, oldest: Some((id, 61.0)), age: 61.0, ..Standing::default() };
         assert_eq!(stale(&standing, None, after), None);
-        assert!(stale(&standing, Some(id), after).unwrap().contains("for 61 s"));
+        assert!(stale(&standing, Some(id), after).unwrap().contains("for 61 s: it was not tried"));
+        standing.oldest_error = Some("a.b: no stream".to_owned());
+        assert!(stale(&standing, Some(id), after).unwrap().ends_with("for 61 s: a.b: no stream"));
         assert_eq!(note(&standing), "2 rows to publish, the oldest for 61.0 s");
-        (standing.refused, standing.last_error, standing.oldest) = (1, Some("too\nlarge".to_owned()), None);
+        (standing.refused, standing.last_error, standing.oldest) = (1, Some((id, "too\nlarge".to_owned())), None);
         assert_eq!(stale(&standing, Some(id), after), None);
-        assert_eq!(note(&standing), "2 rows to publish, the oldest for 61.0 s; 1 set aside after refusals: too\\nlarge");
+        let refused = format!("2 rows to publish, the oldest for 61.0 s; 1 set aside after refusals: the row {id}: too\\nlarge");
+        assert_eq!(note(&standing), refused);
         assert_eq!(note(&Standing::default()), "empty");
     }
 }

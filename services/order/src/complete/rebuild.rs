@@ -160,7 +160,9 @@ impl Watch {
             let again = |told: Told| (format!("{}/again/{}", told.id, rebuild.id), told.packet);
             for (_, unpublished) in self.broker.publish_each(missing.into_iter().map(again).collect()).await {
                 match unpublished.cause {
-                    chassis::unpublished::Cause::Outage => return Err(unpublished).context("publishing again failed"),
+                    chassis::unpublished::Cause::Outage | chassis::unpublished::Cause::Unheard => {
+                        return Err(unpublished).context("publishing again failed");
+                    }
                     _ => unreadable += 1,
                 }
             }
