@@ -1,23 +1,20 @@
 //! `waybill events`: what the services tell everyone, as they tell it.
 
+mod follow;
 mod rebuild;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull::OrderedError;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use chassis::broker::Broker;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::{Money, OrderId};
-use futures_util::StreamExt as _;
-use futures_util::stream::{BoxStream, SelectAll};
 use serde_json::{Value, json};
 
+use self::follow::Follow;
 use crate::broker::{self, Stored};
-use crate::output::{Format, Output, plain, tell, write_out};
+use crate::output::{Format, Output, plain, write_out};
 use crate::usage::number;
 use crate::{age, complete, price, up};
 
@@ -31,8 +28,9 @@ pub const EXAMPLES: &str = "Examples:
 pub enum Command {
     /// Follow events live, a line each, until interrupted.
     #[command(
-        after_help = "New events only, unless --since says from when. The reader is the broker's own and ends with this command: it takes nothing from
-any service. -o jsonl prints each event as a CloudEvent.
+        after_help = "New events only, unless --since says from when. Where the broker is away, the command waits for it and goes on after the last event:
+none is left out, none is shown twice. Events that the broker had lost and that are published again are shown unless they are older than
+what was asked for. Nothing is taken from any service. -o jsonl prints each event as a CloudEvent.
 
 Examples:
   waybill events tail
@@ -74,81 +72,31 @@ impl Command {
         };
         let broker = tail.place.connect().await?;
         tokio::select! {
-            ended = tail.follow(&broker, out) => ended?,
+            ended = tail.show(&broker, out) => ended?,
             stopped = up::stop_signal() => stopped?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The streams of events, the orders' first.
-const CONTEXTS: [&str; 3] = ["ORDER_EVENTS", "USER_EVENTS", "PRODUCT_EVENTS"];
-
-/// How often a broker that is away is tried.
-const TRY_EVERY: Duration = Duration::from_millis(500);
-
-/// Events, each with the index of its stream.
-type Events = SelectAll<BoxStream<'static, (usize, Result<async_nats::jetstream::Message, OrderedError>)>>;
-
 impl Tail {
-    /// Reads on after what was shown last of each stream.
-    async fn open(&self, broker: &Broker, last: &[Option<u64>]) -> anyhow::Result<Events> {
-        let mut events = Events::new();
-        for (index, name) in CONTEXTS.iter().enumerate().take(if self.all_contexts { CONTEXTS.len() } else { 1 }) {
-            let deliver_policy = match (last[index], self.since) {
-                (Some(sequence), _) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-                (None, Some(start_time)) => DeliverPolicy::ByStartTime { start_time },
-                (None, None) => DeliverPolicy::New,
-            };
-            let filter_subject = self.order.map(|order| format!("events.order.*.{order}")).unwrap_or_default();
-            let config = pull::OrderedConfig { filter_subject, deliver_policy, ..Default::default() };
-            let messages = broker::stream(broker, name).await?.create_consumer(config).await?.messages().await?;
-            events.push(messages.map(move |message| (index, message)).boxed());
-        }
-        Ok(events)
-    }
-
-    /// The same, as often as it takes.
-    async fn reopen(&self, broker: &Broker, last: &[Option<u64>]) -> Events {
-        loop {
-            match self.open(broker, last).await {
-                Ok(events) => return events,
-                Err(_) => tokio::time::sleep(TRY_EVERY).await,
-            }
-        }
-    }
-
-    async fn follow(&self, broker: &Broker, out: Output) -> anyhow::Result<()> {
-        let mut last = [None; CONTEXTS.len()];
-        let mut left = self.limit.unwrap_or(u64::MAX);
-        let mut messages = self.open(broker, &last).await?;
-        while left > 0 {
-            let (stream, message) = match messages.next().await {
-                Some((stream, Ok(message))) => (stream, message),
-                ended => {
-                    let why = ended.map(|(_, broken)| broken.err().map(|error| error.to_string())).unwrap_or_default();
-                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-                    tell(&format!("The broker is away{why}; waiting for it."));
-                    messages = self.reopen(broker, &last).await;
-                    tell("The broker is back; going on where it broke off.");
-                    continue;
-                }
-            };
-            let (sequence, time) =
-                message.info().map(|info| (info.stream_sequence, info.published)).map_err(anyhow::Error::from_boxed)?;
-            last[stream] = Some(sequence);
-            let async_nats::Message { subject, headers, payload, .. } = message.message;
-            let (subject, headers) = (subject.into_string(), headers.unwrap_or_default());
-            let stored = Stored { subject, sequence, time, headers, payload };
+    async fn show(&self, broker: &Broker, out: Output) -> anyhow::Result<()> {
+        let streams = &CONTEXTS[..if self.all_contexts { CONTEXTS.len() } else { 1 }];
+        let filter = self.order.map(|order| format!("events.order.*.{order}")).unwrap_or_default();
+        let mut events = Follow::begin(broker, streams, filter, self.since).await?;
+        for _ in 0..self.limit.unwrap_or(u64::MAX) {
+            let stored = events.next().await?;
             match out.format {
                 Format::Table => write_out(&line(&stored))?,
                 Format::Json | Format::Jsonl => out.document(&cloud_event(&stored))?,
             }
-            left -= 1;
         }
         Ok(())
     }
 }
+
+/// The streams of events, the orders' first.
+const CONTEXTS: [&str; 3] = ["ORDER_EVENTS", "USER_EVENTS", "PRODUCT_EVENTS"];
 
 /// An event for people.
 fn line(stored: &Stored) -> String {

@@ -4,6 +4,7 @@ mod bench;
 mod cli_complete;
 mod cli_hostile;
 mod cli_saga;
+mod cli_tail;
 mod cli_terminal;
 mod conflicts;
 mod containers;
