@@ -57,7 +57,7 @@ pub enum Command {
         #[command(flatten)]
         once: Once,
     },
-    /// Give back stock that is held for an order nobody placed.
+    /// Give back stock that no saga gives back: of an order that does not exist, or has ended without.
     #[command(after_help = release::EXAMPLES)]
     Release(release::Args),
 }
@@ -110,7 +110,7 @@ impl Command {
                 made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The product may have been created", &key)))?
             }
             Self::List(args) => return args.run::<Product>(gateway, out, "/products", vec![]).await,
-            Self::Release(args) => return args.run(gateway, out).await,
+            Self::Release(args) => return args.run(out).await,
             Self::Show { id } => gateway.get(&format!("/products/{id}")).await?,
             Self::Stock { id, delta, once } => {
                 let (key, path) = (once.key(), format!("/products/{id}/stock"));

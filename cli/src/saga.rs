@@ -27,6 +27,7 @@ use chassis::settings::hidden;
 use clap::Subcommand;
 use reqwest::Url;
 
+pub use self::view::View;
 use crate::client::Gateway;
 use crate::output::Output;
 use crate::system::{ORDER, http_url, or_usual};
@@ -67,7 +68,7 @@ pub enum Command {
     /// Undo what was done so far; the order is rejected.
     #[command(after_help = act::COMPENSATE)]
     Compensate(act::Args),
-    /// Give up one compensation that can never succeed. What its step holds is put right by hand.
+    /// Give up one compensation that can never succeed; `waybill product release` gives back what its step holds.
     #[command(after_help = act::SKIP)]
     Skip(act::SkipArgs),
 }

@@ -173,7 +173,10 @@ fn judge(order: Option<&Order>, reservation: Option<&Reservation>) -> Option<Str
         (Some(order), None) if order.status == "confirmed" => Some("the order is confirmed, but holds no stock".to_owned()),
         (Some(_), None) => None,
         (Some(order), Some(reservation)) => match order.status.as_str() {
-            "rejected" | "cancelled" => Some(format!("the order is {}, but stock is held for it", order.status)),
+            "rejected" | "cancelled" => Some(format!(
+                "the order is {}, but stock is held for it; to give it back: waybill product release {} --reason TEXT",
+                order.status, order.id
+            )),
             status => lines_differ(&order.lines, &reservation.lines, status == "confirmed"),
         },
     }

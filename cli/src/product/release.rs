@@ -1,40 +1,46 @@
-//! `waybill product release`: gives back stock that is held for an order nobody placed.
+//! `waybill product release`: gives back stock that no saga gives back: held for an order that nobody placed, or that ended without.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use chassis::settings::hidden;
 use events::ReservationId;
+use events::order::Status;
+use order::saga::Step;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::client::Gateway;
 use crate::confirm;
-use crate::output::{Output, Tabular, fields};
+use crate::output::{Output, Tabular, fields, tell};
 use crate::problem::Failure;
+use crate::saga::{self, View};
 use crate::system::{PRODUCT, announce, http_url, or_usual};
 
 /// Shown under `waybill product release --help`.
 pub const EXAMPLES: &str =
-    "For what the audit found: stock that is held for an order that does not exist. The order service is asked first; where it
-knows the order, its own saga gives back what it holds, and this command refuses. Who released it, when and why is kept.
+    "For what the audit found: stock that is held for an order that does not exist, or that was rejected or cancelled while its saga gave the
+compensation up (`saga skip`). The order service is asked first: while an order is under way its own saga gives back what it
+holds, and a confirmed one keeps it; then this command refuses. Who released it, when and why is kept.
 
 Exit status: 0 released, 1 refused (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
 
 Examples:
-  waybill product release $RESERVATION --reason \"restored from a backup, INC-4711\"";
+  waybill product release $RESERVATION --reason \"restored from a backup, INC-4711\"
+  waybill product release $ORDER --reason \"its compensation was skipped, INC-4712\" --yes";
 
 /// Which reservation, and why.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The reservation's id: that of the order that does not exist.
+    /// The reservation's id, which is that of its order.
     reservation: ReservationId,
     #[command(flatten)]
     signed: confirm::Signed,
     /// Where the product service listens [default: what `waybill up` started here, else http://127.0.0.1:8082].
     #[arg(long, env = "WAYBILL_PRODUCT_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(http_url))]
     product_url: Option<Url>,
+    #[command(flatten)]
+    place: saga::Place,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,17 +51,15 @@ struct Released {
 
 impl Args {
     /// Runs the command.
-    pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         self.signed.check()?;
         let url = or_usual(&self.product_url, PRODUCT, "http://127.0.0.1:8082")?;
         announce("product service", &[url.as_str()]);
-        match gateway.get::<Value>(&format!("/orders/{}", self.reservation)).await {
-            Ok(order) => bail!(
-                "the order {} exists and is {}: its saga gives back what it holds (`waybill saga show {0}`)",
-                self.reservation,
-                order["status"].as_str().unwrap_or("under way")
-            ),
-            Err(Failure::Problem(problem)) if problem.status == 404 => {}
+        match self.place.service()?.get::<View>(&format!("/sagas/{}", self.reservation)).await {
+            Ok(order) => tell(&may_be_released(&order)?),
+            Err(Failure::Problem(problem)) if problem.status == 404 => {
+                tell(&format!("There is no order {}.", self.reservation));
+            }
             Err(failure) => return Err(failure.into()),
         }
         if !self.signed.ask(&format!("Release what the reservation {} holds?", self.reservation))? {
@@ -65,6 +69,19 @@ impl Args {
         let released: Released = Gateway::new(&url)?.post(&path, &self.signed.body()?).await?;
         out.one(&released)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether no saga gives back, or needs, what is held for this order; what is known of it.
+fn may_be_released(order: &View) -> anyhow::Result<String> {
+    let (id, status) = (order.order_id, order.status.as_str());
+    match order.status {
+        Status::Rejected | Status::Cancelled if order.gave_up(Step::ReserveStock) => {
+            Ok(format!("The order {id} is {status}, and its saga gave up the compensation of reserve_stock."))
+        }
+        Status::Rejected | Status::Cancelled => Ok(format!("The order {id} is {status}, and its saga has ended.")),
+        Status::Confirmed => bail!("the order {id} is confirmed and keeps its stock (`waybill saga cancel {id}` gives it back)"),
+        _ => bail!("the order {id} is {status}: its saga gives back what it holds (`waybill saga show {id}`)"),
     }
 }
 

@@ -139,7 +139,12 @@ impl Timeline {
         for (step, progress) in state.steps() {
             match progress {
                 Progress::Undone(_) => text += &format!("\ncompensated: {}", words::name(step)),
-                Progress::GivenUp(_) => text += &format!("\ngiven up, to be put right by hand: {}", words::name(step)),
+                Progress::GivenUp(_) => {
+                    text += &format!("\ngiven up, to be put right by hand: {}", words::name(step));
+                    if let Some(command) = words::remedy(step, self.order.id) {
+                        text += &format!("\n        if it still holds something: {command}");
+                    }
+                }
                 Progress::Done(order::saga::Output::Prices(prices)) => {
                     if let Ok(Some(total)) = self.order.total(prices) {
                         text += &format!("\ntotal: {}", price::show(total));

@@ -1,6 +1,7 @@
 //! What a saga is asked, decides and says, in words.
 
 use events::Message as _;
+use events::OrderId;
 use events::order::Status;
 use order::saga::{Order, Reply, Step};
 use saga::{Action, Effect, IgnoredBecause, Input, Milestone, Phase, Progress, State, Verdict};
@@ -24,6 +25,11 @@ pub fn service(step: Step) -> &'static str {
         Step::ValidateUser => "user service",
         Step::ReserveStock => "product service",
     }
+}
+
+/// The command that gives back what a step holds whose compensation was given up.
+pub fn remedy(step: Step, order: OrderId) -> Option<String> {
+    (step == Step::ReserveStock).then(|| format!("waybill product release {order} --reason TEXT"))
 }
 
 /// What came.

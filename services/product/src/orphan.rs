@@ -1,4 +1,5 @@
-//! Stock that is held for an order nobody placed, which `waybill audit` finds and an operator gives back.
+//! Stock that no saga gives back: held for an order nobody placed, or for one that ended although its compensation was given up. `waybill audit`
+//! finds it and an operator gives it back.
 //!
 //! This route is on the product service's own port only; the gateway does not serve it.
 
@@ -23,11 +24,10 @@ pub fn router(edge: Edge) -> Router {
     Router::new().route("/reservations/{id}/release", post(release)).with_state(edge)
 }
 
-/// Gives back what is held for an order that nobody placed. Whether somebody did this service cannot know; who asks has asked the order
-/// service.
+/// Gives back what no saga will. Whether one will this service cannot know; who asks has asked the order service.
 pub struct GiveBack;
 
-/// A reservation without an order, and who gives back what it holds, and why.
+/// A reservation without a saga, and who gives back what it holds, and why.
 #[derive(Clone, Debug)]
 pub struct Orphan {
     pub id: ReservationId,
