@@ -47,7 +47,7 @@ Examples:
 
 /// Shown under `waybill saga skip --help`.
 pub const SKIP: &str = "Without it a compensation is repeated until it is answered, however long that takes. With it the saga ends although its step may
-still hold something: put that right by hand first, or right after.
+still hold something. The audit finds stock that is still held, and `product release` gives it back.
 
 Exit status: 0 done, 1 refused by the service (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
 
@@ -137,6 +137,9 @@ impl Args {
         announce("order service", &[self.place.url()?.as_str()]);
         let saga: View = service.get(&format!("/sagas/{}", self.order)).await?;
         tell(&pairs(&saga.details()));
+        if !saga.readable {
+            bail!("the order service cannot act on this order: {}", saga.cause.as_deref().unwrap_or("its state cannot be read"));
+        }
         let waybill = source::from_service(&service, self.order).await?;
         if let Some(state) = waybill.state() {
             tell(&self.preview(by, &waybill, state, action(state)?));

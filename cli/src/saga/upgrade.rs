@@ -48,7 +48,7 @@ pub struct Args {
 struct Checked {
     order_id: OrderId,
     status: Status,
-    plan: u32,
+    plan: Option<u32>,
     phase: String,
     safe: bool,
     obstacle: Option<String>,
@@ -61,6 +61,8 @@ struct Report {
     safe: u64,
     unsafe_: Unsafe,
     plans: BTreeMap<u32, u64>,
+    /// Those that name no plan version.
+    unreadable: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -128,7 +130,7 @@ impl Tabular for Checked {
         vec![
             order_id.to_string(),
             status.as_str().to_owned(),
-            plan.to_string(),
+            plan.map(|plan| plan.to_string()).unwrap_or_default(),
             phase.clone(),
             obstacle.clone().unwrap_or_default(),
         ]
@@ -138,7 +140,10 @@ impl Tabular for Checked {
 impl Report {
     fn take(&mut self, checked: Checked) {
         self.sagas += 1;
-        *self.plans.entry(checked.plan).or_default() += 1;
+        match checked.plan {
+            Some(plan) => *self.plans.entry(plan).or_default() += 1,
+            None => self.unreadable += 1,
+        }
         if checked.safe {
             self.safe += 1;
             return;
@@ -150,8 +155,9 @@ impl Report {
     }
 
     fn json(&self) -> serde_json::Value {
-        let Self { sagas, safe, unsafe_: Unsafe { count, first }, plans } = self;
-        serde_json::json!({"sagas": sagas, "safe": safe, "plans": plans, "unsafe": {"count": count, "first": first}})
+        let Self { sagas, safe, unsafe_: Unsafe { count, first }, plans, unreadable } = self;
+        let unsafe_ = serde_json::json!({"count": count, "first": first});
+        serde_json::json!({"sagas": sagas, "safe": safe, "plans": plans, "unreadable": unreadable, "unsafe": unsafe_})
     }
 
     fn text(&self) -> String {
@@ -161,7 +167,8 @@ impl Report {
             let more = self.unsafe_.count - self.unsafe_.first.len() as u64;
             text += &if more > 0 { format!("\nand {more} more\n\n") } else { "\n\n".to_owned() };
         }
-        let plans: Vec<String> = self.plans.iter().map(|(plan, count)| format!("{count} on plan version {plan}")).collect();
+        let mut plans: Vec<String> = self.plans.iter().map(|(plan, count)| format!("{count} on plan version {plan}")).collect();
+        plans.extend((self.unreadable > 0).then(|| format!("{} with an unreadable state", self.unreadable)));
         let plans = if plans.is_empty() { String::new() } else { format!(" ({})", plans.join(", ")) };
         let unsafe_ = self.unsafe_.count;
         text + &match (self.sagas, unsafe_) {
@@ -199,17 +206,23 @@ mod tests {
             view(running, json!("not a number")),
             view(json!({"plan": 9, "phase": "running", "steps": {}}), Value::Null),
             view(json!({"plan": 1, "phase": "running", "steps": {"pay": {"asked": 1}}}), Value::Null),
+            view(json!({}), Value::Null),
         ];
         let mut report = Report::default();
         views.iter().for_each(|view| report.take(look(view)));
-        assert_eq!((report.sagas, report.safe, report.unsafe_.count), (6, 2, 4));
+        assert_eq!((report.sagas, report.safe, report.unsafe_.count), (7, 2, 5));
         let text = report.text();
-        for word in
-            ["was changed after it began", "is no number", "plan version 9", "`pay` is unknown", "does not continue 4 of 6"]
-        {
+        for word in [
+            "was changed after it began",
+            "is no number",
+            "plan version 9",
+            "`pay` is unknown",
+            "does not continue 5 of 7",
+            "1 with an unreadable state",
+        ] {
             assert!(text.contains(word), "{word}: {text}");
         }
-        assert_eq!(report.json()["unsafe"]["count"], 4);
+        assert_eq!(report.json()["unsafe"]["count"], 5);
     }
 
     #[test]

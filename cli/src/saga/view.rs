@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
-use order::saga::Order;
+use order::saga::{Order, Step};
 use saga::{Phase, State};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,8 +21,11 @@ pub struct View {
     pub user_id: UserId,
     /// Where the order stands.
     pub status: Status,
-    /// The plan version it began with.
-    pub plan: u32,
+    /// The plan version it began with; nothing where its state cannot be read.
+    pub plan: Option<u32>,
+    /// Whether the order service can read its state and knows its plan.
+    #[serde(default = "readable")]
+    pub readable: bool,
     /// What that version meant to the build that used it first: 16 hexadecimal digits.
     pub fingerprint: Option<String>,
     /// Its state as it is persisted; kept raw, because another build may have written it.
@@ -41,6 +44,11 @@ pub struct View {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+}
+
+/// An order service that does not say so yet.
+fn readable() -> bool {
+    true
 }
 
 /// An unanswered command.
@@ -63,9 +71,14 @@ impl View {
             Err(_) => match &self.state["phase"] {
                 Value::String(name) => name.clone(),
                 Value::Object(named) => named.keys().next().cloned().unwrap_or_default(),
-                _ => String::new(),
+                _ => "unreadable".to_owned(),
             },
         }
+    }
+
+    /// Whether an operator gave up this step's compensation.
+    pub fn gave_up(&self, step: Step) -> bool {
+        self.state["steps"][words::name(step)].get("given_up").is_some()
     }
 
     fn waiting_for(&self) -> String {
@@ -105,7 +118,7 @@ impl Tabular for View {
             ("user", self.user_id.to_string()),
             ("status", self.status.as_str().to_owned()),
             ("phase", self.phase()),
-            ("plan", format!("version {}", self.plan)),
+            ("plan", self.plan.map_or_else(|| "unreadable".to_owned(), |plan| format!("version {plan}"))),
         ];
         let steps = self.state["steps"].as_object().into_iter().flatten();
         pairs.extend(steps.map(|(name, progress)| ("step", format!("{name}: {}", words::progress(progress)))));
@@ -151,8 +164,24 @@ mod tests {
         let expected = ["pending", "going back", "undo reserve_stock", "2026-01-02T03:04:05Z", "7"];
         assert_eq!(row[1..6], expected);
         assert_eq!(row[6], "STUCK: waiting for the product service");
-        let details = view(state).details();
+        let details = view(state.clone()).details();
+        assert!(!view(state).gave_up(Step::ReserveStock));
         assert!(details.contains(&("step".to_owned(), "reserve_stock: undoing (7)".to_owned())), "{details:?}");
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_says_so() {
+        let mut view = view(json!({}));
+        view.plan = None;
+        assert_eq!(view.row()[2], "unreadable");
+        assert!(view.details().contains(&("plan".to_owned(), "unreadable".to_owned())));
+    }
+
+    #[test]
+    fn a_compensation_that_was_given_up_is_known() {
+        let state = json!({"plan": 1, "phase": {"compensated": "cancelled"}, "steps": {"reserve_stock": {"given_up": 7}}});
+        assert!(serde_json::from_value::<State<Order>>(state.clone()).is_ok(), "the words are those of the engine");
+        assert!(view(state).gave_up(Step::ReserveStock));
     }
 
     #[test]

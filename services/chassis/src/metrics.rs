@@ -136,11 +136,13 @@ pub fn events_rebuild(orders_left: Option<i64>) {
     gauge!("waybill_events_rebuild_orders_left").set(orders_left.unwrap_or_default() as f64);
 }
 
-/// How many sagas are in flight, how many of them wait for too long, and how many are of a plan version this build does not know.
-pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64) {
+/// How many sagas are in flight, how many of them wait for too long, how many are of a plan version this build does not know, and how many have
+/// a state that cannot be read.
+pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64, unreadable: i64) {
     gauge!("waybill_sagas_in_flight").set(in_flight as f64);
     gauge!("waybill_sagas_stuck").set(stuck as f64);
     gauge!("waybill_sagas_unknown_plan").set(unknown_plan as f64);
+    gauge!("waybill_sagas_unreadable").set(unreadable as f64);
 }
 
 /// How many sagas that are due could not be decided, and wait to be tried again.

@@ -50,7 +50,7 @@ pub fn known() -> Vec<String> {
 
 /// Sagas in flight on one plan version.
 pub struct InFlightOf {
-    /// The version as the states name it; `None`: they name none.
+    /// The version as the states name it; `None`: they are not readable as states.
     pub plan: Option<String>,
     pub in_flight: i64,
     /// Those of them that have waited for too long.
@@ -65,6 +65,8 @@ pub struct Tally {
     pub stuck: i64,
     /// By version: those that this build does not know.
     unknown: BTreeMap<String, i64>,
+    /// Those whose state is none.
+    pub unreadable: i64,
 }
 
 impl Tally {
@@ -74,16 +76,20 @@ impl Tally {
             tally.in_flight += in_flight;
             match plan {
                 Some(plan) if known.contains(&plan) => tally.stuck += stuck,
-                plan => {
+                Some(plan) => {
                     tally.stuck += in_flight;
-                    *tally.unknown.entry(plan.unwrap_or_else(|| "none".to_owned())).or_default() += in_flight;
+                    *tally.unknown.entry(plan).or_default() += in_flight;
+                }
+                None => {
+                    tally.stuck += in_flight;
+                    tally.unreadable += in_flight;
                 }
             }
         }
         tally
     }
 
-    /// How many this build cannot continue.
+    /// How many are of a plan version that this build does not know.
     pub fn unknown_plan(&self) -> i64 {
         self.unknown.values().sum()
     }
@@ -98,6 +104,9 @@ impl Tally {
         }
         if self.unknown.len() > 8 {
             words += &format!("; and {} more unknown plan versions", self.unknown.len() - 8);
+        }
+        if self.unreadable > 0 {
+            words += &format!("; {} whose state cannot be read (`waybill saga list --stuck` names them)", self.unreadable);
         }
         if aside > 0 {
             words += &format!("; {aside} that could not be decided are set aside, and tried again");
@@ -117,11 +126,11 @@ mod tests {
     #[test]
     fn sagas_of_an_unknown_version_are_stuck_and_named() {
         let tally = Tally::of(vec![of(Some("1"), 10, 2), of(Some("99"), 3, 0), of(None, 1, 0)]);
-        assert_eq!((tally.in_flight, tally.stuck, tally.unknown_plan()), (14, 6, 4));
+        assert_eq!((tally.in_flight, tally.stuck, tally.unknown_plan(), tally.unreadable), (14, 6, 3, 1));
         let words = tally.words(5);
         assert!(words.starts_with("14 in flight, 6 stuck; 3 of plan version 99, which this build does not know"), "{words}");
         assert!(
-            words.contains("; 1 of plan version none")
+            words.contains("; 1 whose state cannot be read")
                 && words.ends_with("; 5 that could not be decided are set aside, and tried again")
         );
         assert_eq!(Tally::of(vec![of(Some("1"), 10, 2)]).words(0), "10 in flight, 2 stuck");

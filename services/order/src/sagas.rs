@@ -43,7 +43,10 @@ struct View {
     order_id: OrderId,
     user_id: UserId,
     status: Status,
-    plan: u32,
+    /// Nothing where its state cannot be read.
+    plan: Option<u32>,
+    /// Whether this build can read its state and knows its plan: else no action is taken on it.
+    readable: bool,
     /// What the plan version meant to the build that used it first.
     fingerprint: Option<String>,
     /// As it is persisted: another build may have written it.
@@ -72,9 +75,10 @@ impl From<InFlight> for View {
         let plan = store::plan_of(&saga.state);
         let state = serde_json::from_str::<SagaState<Order>>(saga.state.get());
         let waiting: Vec<(Step, Direction, u32)> = state.as_ref().map(|state| state.outstanding().collect()).unwrap_or_default();
+        let unknown = plan.is_some_and(|plan| Order::stages(plan).is_none());
         let cause = match (plan, &state) {
             _ if saga.settled => None,
-            (Some(plan), _) if Order::stages(plan).is_none() => {
+            (Some(plan), _) if unknown => {
                 Some(format!("this build does not know plan version {plan}; a build that does must go on with it"))
             }
             (_, Err(error)) => Some(format!("this build cannot read its state: {error}")),
@@ -89,7 +93,8 @@ impl From<InFlight> for View {
             order_id: saga.id,
             user_id: saga.user_id,
             status: saga.status,
-            plan: plan.unwrap_or_default(),
+            plan,
+            readable: state.is_ok() && !unknown,
             fingerprint: saga.fingerprint,
             waiting: waiting.collect(),
             waiting_since: saga.waiting_since,

@@ -137,7 +137,7 @@ impl Count {
         const COUNT_EVERY: Duration = Duration::from_secs(5);
         while !shutdown.is_cancelled() {
             if let Ok(tally) = self.tally().await {
-                metrics::sagas(tally.in_flight, tally.stuck, tally.unknown_plan());
+                metrics::sagas(tally.in_flight, tally.stuck, tally.unknown_plan(), tally.unreadable);
                 health.note("sagas", tally.words(self.aside.count(Instant::now())));
             }
             tokio::select! {

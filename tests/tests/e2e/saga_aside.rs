@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use tests::{Service, System, eventually};
 use uuid::Uuid;
 
+use crate::cli_saga::{Said, waybill};
+
 const SOON: Duration = Duration::from_secs(25);
 
 async fn attempts(system: &System, order: OrderId, at_least: u64) {
@@ -178,4 +180,41 @@ async fn what_operators_ask_takes_no_connection_from_customers() {
     lock.rollback().await.unwrap();
     door.get("/sagas?status=confirmed").await.expect(200);
     system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_whose_state_cannot_be_read_is_called_that_everywhere_and_no_action_is_offered() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    system.stop(Service::Product).await;
+    let orders = system.submit_many(2, user, &[(product, 1)]).await;
+    for order in &orders {
+        system.wait_entries(*order, 2).await;
+    }
+    system.stop(Service::Order).await;
+    // One that names no plan, and one that names a plan and nothing else.
+    for (order, state) in orders.iter().zip(["{}", r#"{"plan":1}"#]) {
+        let put = sqlx::query("update orders set state = $2::json where id = $1").bind(order.0).bind(state);
+        put.execute(&system.order_db).await.unwrap();
+    }
+    system.start(Service::Order).await;
+    let note = noted(&system, "cannot be read").await;
+    assert!(note.starts_with("2 in flight, 2 stuck; 2 whose state cannot be read"), "{note}");
+    let metrics = system.door(Service::Order).get("/metrics").await.text;
+    assert!(metrics.lines().any(|line| line == "waybill_sagas_unreadable 2"), "{metrics}");
+    assert!(metrics.lines().any(|line| line == "waybill_sagas_unknown_plan 0"), "{metrics}");
+
+    let listed = waybill(&system, &["saga", "list", "--stuck", "-o", "json"]).await.json(0);
+    for (order, plan) in orders.iter().zip([Value::Null, json!(1)]) {
+        let saga = listed["items"].as_array().unwrap().iter().find(|saga| saga["order_id"] == json!(order)).expect("listed");
+        assert_eq!((&saga["plan"], &saga["readable"]), (&plan, &json!(false)), "{saga:#}");
+        assert!(saga["cause"].as_str().unwrap().contains("cannot read its state"), "{saga:#}");
+        let act = ["saga", "retry", &order.to_string(), "--reason", "a look", "--yes"];
+        let Said(status, stdout, stderr) = waybill(&system, &act).await;
+        assert_eq!((status, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains("cannot act on this order: this build cannot read its state"), "{stderr}");
+        assert!(!stderr.contains("version 0") && !stderr.contains("asks again"), "{stderr}");
+    }
+    let checked = waybill(&system, &["saga", "upgrade-check"]).await.expect(1);
+    assert!(checked.contains("(1 on plan version 1, 1 with an unreadable state)"), "{checked}");
 }

@@ -91,7 +91,8 @@ pub async fn sagas(
                         select sequence, substring(entry from '^\\{\"message\":\\{\"answer\":\\{\"type\":\"([^\"]+)') as said \
                         from order_history where order_id = id order by sequence desc limit 64) as lately \
                     where said is not null order by sequence desc limit 1) end as last_answer \
-         from orders cross join lateral (select coalesce(state->>'plan' = any($11), false) as known) as plan \
+         from orders cross join lateral (select coalesce(state->>'plan' = any($11) and state->'phase' is not null \
+                  and json_typeof(state->'steps') = 'object', false) as known) as plan \
          where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
            and ($5::text is null or coalesce(state->'steps'->$5->>'asked', state->'steps'->$5->>'undoing') is not null) \
            and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and ($7::uuid is null or user_id = $7) \
@@ -179,7 +180,8 @@ pub async fn oldest_first(
 /// clock says now.
 pub async fn count(db: &mut PgConnection, steady: DateTime<Utc>, stuck_after: Duration) -> sqlx::Result<Vec<InFlightOf>> {
     let rows: Vec<(Option<String>, i64, i64)> = sqlx::query_as(
-        "select left(state->>'plan', 20), count(*), count(*) filter (where waiting_since < $1) \
+        "select case when json_typeof(state->'plan') = 'number' and state->'phase' is not null and json_typeof(state->'steps') = 'object' \
+                     then left(state->>'plan', 20) end, count(*), count(*) filter (where waiting_since < $1) \
          from orders where not settled group by 1",
     )
     .bind(before(steady, stuck_after))
