@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn what_does_not_show_is_refused_by_its_property() {
         // Directions, zero widths, separators, soft hyphen, fillers, tags, private use, noncharacters, C1.
-        for c in "\u{202e}\u{2066}\u{200f}\u{061c}\u{200b}\u{2060}\u{feff}\u{2028}\u{2029}\u{ad}\u{3164}\u{115f}\u{180e}\u{e0041}\u{e000}\u{fffe}\u{9b}\u{85}\u{7f}\u{fff9}".chars() {
+        for c in "\u{202e}\u{2066}\u{200f}\u{061c}\u{200b}\u{2060}\u{feff}\u{2028}\u{2029}\u{ad}\u{3164}\u{115f}\u{180e}\u{e0041}\u{e000}\u{fffe}\u{9b}\u{85}\u{7f}\u{fff9}\u{2800}\u{fffc}\u{1d159}".chars() {
             assert_eq!(Name::new(&format!("a{c}b")), Err(TextError::Control), "{c:?}");
             assert_eq!(Description::new(&format!("a{c}b")), Err(TextError::Control), "{c:?}");
             assert_eq!(Email::new(&format!("a{c}b@c")), Err(TextError::Control), "{c:?}");

@@ -21,6 +21,10 @@ pub fn hidden(text: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
+/// Characters of categories that show, which are blank all the same: the empty Braille pattern, the place of an object that is not here, a note
+/// without a head.
+const BLANK: [char; 3] = ['\u{2800}', '\u{fffc}', '\u{1d159}'];
+
 /// Whether a character does not show by itself.
 pub fn is_hidden(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator, PrivateUse, Surrogate};
@@ -32,4 +36,5 @@ pub fn is_hidden(c: char) -> bool {
     matches!(category, Control | Format | LineSeparator | ParagraphSeparator | PrivateUse | Surrogate)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
         || noncharacter
+        || BLANK.contains(&c)
 }

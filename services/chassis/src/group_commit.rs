@@ -6,20 +6,24 @@ use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{Client, FairLimit, Permit};
 use crate::metrics;
-use crate::settings::BatchSettings;
+use crate::settings::{BatchSettings, HttpSettings};
 use crate::unit_of_work::{Busy, Failure, Handler, UnitOfWork};
 use crate::writers::Turn;
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {
     queue: mpsc::Sender<Waiting<H>>,
+    places: FairLimit,
     busy: Busy,
 }
 
 struct Waiting<H: Handler> {
     item: H::Item,
     answer: oneshot::Sender<Result<H::Answer, Undone<H>>>,
+    /// In the queue; given back when the batch begins.
+    place: Option<Permit>,
 }
 
 /// Why a request was not carried out, and the request.
@@ -28,13 +32,13 @@ struct Undone<H: Handler> {
     item: H::Item,
 }
 
-/// The queue is full: the client should come again later.
+/// The queue, or the client's share of it, is full: the client should come again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overloaded;
 
 impl<H: Handler> Clone for GroupCommit<H> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), busy: self.busy }
+        Self { queue: self.queue.clone(), places: self.places.clone(), busy: self.busy }
     }
 }
 
@@ -44,6 +48,7 @@ impl<H: Handler> GroupCommit<H> {
         handler: Arc<H>,
         unit: UnitOfWork,
         settings: &BatchSettings,
+        http: &HttpSettings,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + use<H>) {
         let BatchSettings { batch_max, queue_max, .. } = *settings;
@@ -64,22 +69,25 @@ impl<H: Handler> GroupCommit<H> {
                 {
                     batch.push(more);
                 }
+                batch.iter_mut().for_each(|waiting| waiting.place = None);
                 run(&unit, turn, &*handler, &mut batch).await;
             }
         };
-        (Self { queue, busy }, work)
+        (Self { queue, places: FairLimit::new(queue_max, http), busy }, work)
     }
 
     /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it. A request held
     /// up by a row that somebody else holds leaves its batch, and queues again until its time is up.
-    pub async fn submit(&self, mut item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
+    pub async fn submit(&self, client: Client, mut item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
         let mut waits = self.busy.waits();
         loop {
             let (answer, answered) = oneshot::channel();
-            self.queue.try_send(Waiting { item, answer }).map_err(|_| {
+            let overloaded = || {
                 metrics::overloaded(H::NAME);
                 Overloaded
-            })?;
+            };
+            let place = self.places.acquire(client, 1).ok_or_else(overloaded)?;
+            self.queue.try_send(Waiting { item, answer, place: Some(place) }).map_err(|_| overloaded())?;
             let undone = match answered.await {
                 Ok(Ok(answer)) => return Ok(Ok(answer)),
                 Ok(Err(undone)) => undone,
@@ -98,14 +106,14 @@ async fn run<H: Handler>(unit: &UnitOfWork, turn: Turn, handler: &H, batch: &mut
     let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
     match unit.run(turn, handler, &items).await {
         Ok(results) => {
-            for (Waiting { item, answer }, result) in batch.drain(..).zip(results) {
+            for (Waiting { item, answer, .. }, result) in batch.drain(..).zip(results) {
                 let _ = answer.send(result.map_err(|failure| Undone { failure, item }));
             }
         }
         Err(failure) => {
             let reason = format!("{:#}", failure.error());
             tracing::warn!(reason, requests = batch.len(), "not committed");
-            for Waiting { item, answer } in batch.drain(..) {
+            for Waiting { item, answer, .. } in batch.drain(..) {
                 let _ = answer.send(Err(Undone { failure: failure.copy(), item }));
             }
         }

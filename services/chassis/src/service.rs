@@ -175,7 +175,8 @@ impl Service {
 
     /// Lets requests that arrive together share a transaction of this handler.
     pub fn group_commit<H: Handler>(&self, handler: Arc<H>) -> GroupCommit<H> {
-        let (queue, work) = GroupCommit::new(handler, self.unit.clone(), &self.settings.batch, self.stop_writing.clone());
+        let (queue, work) =
+            GroupCommit::new(handler, self.unit.clone(), &self.settings.batch, &self.settings.http, self.stop_writing.clone());
         self.writers.spawn(work);
         queue
     }

@@ -11,6 +11,7 @@ use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 
 use crate::database;
+use crate::http::Networks;
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
 pub(crate) const LONGEST: f64 = 315_360_000.0;
@@ -91,10 +92,20 @@ pub struct HttpSettings {
     #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096, value_parser = one_to(1_000_000))]
     pub http_connections: usize,
 
-    /// Open HTTP connections of one client: an address, or a /64 network of IPv6. By default three quarters of all, so that no one client
-    /// takes them all, and a gateway in front of the service has enough. Fewer where strangers connect directly.
+    /// Percent that one client may have of what the others leave: of connections, live streams, the memory of large bodies, queues, and at
+    /// the gateway of each service's places. A client is an address, or a /64 network of IPv6. With less than 100 nobody shuts out all others.
+    #[arg(long, env = "WAYBILL_HTTP_CLIENT_SHARE", default_value_t = 75, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub http_client_share: u8,
+
+    /// Open HTTP connections of one client, as a number in place of its share. Fewer where strangers connect directly; not fewer than a
+    /// gateway in front of the service needs.
     #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS_PER_CLIENT", value_parser = one_to(1_000_000))]
     pub http_connections_per_client: Option<usize>,
+
+    /// Networks, separated by commas, whose `X-Forwarded-For` is believed: gateways and load balancers. Those whom a proxy names share the
+    /// share of the proxy, so to invent addresses gains nothing beyond it. `none` believes nobody.
+    #[arg(long, env = "WAYBILL_HTTP_TRUSTED_PROXIES", default_value = "127.0.0.0/8,::1", value_name = "NETWORKS")]
+    pub http_trusted_proxies: Networks,
 
     /// Answers of unknown length, live events above all, that may be under way at once; the ones beyond get 503 with Retry-After. A
     /// quarter of the connections, so that streams, which last, leave room for requests, which do not.
@@ -109,7 +120,8 @@ pub struct HttpSettings {
     #[arg(long, env = "WAYBILL_HTTP_BODY_TIMEOUT", default_value = "20", value_parser = seconds)]
     pub http_body_timeout: Duration,
 
-    /// Bytes a second in which a body must arrive on average, after 5 seconds of grace, or 408. Ends a body that only pretends to come.
+    /// Bytes a second in which a body must arrive, or 408. At no time may it be more than 5 seconds behind, however fast it came before. Ends
+    /// a body that only pretends to come.
     #[arg(long, env = "WAYBILL_HTTP_BODY_PACE", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     pub http_body_pace: u32,
 
@@ -124,13 +136,6 @@ pub struct HttpSettings {
     /// Seconds a request may take once it is there; above the longest `Prefer: wait`.
     #[arg(long, env = "WAYBILL_HTTP_TIMEOUT", default_value = "35", value_parser = seconds)]
     pub http_timeout: Duration,
-}
-
-impl HttpSettings {
-    /// Connections one client may have.
-    pub fn connections_per_client(&self) -> usize {
-        self.http_connections_per_client.unwrap_or(self.http_connections - self.http_connections / 4)
-    }
 }
 
 /// The batches.

@@ -61,7 +61,7 @@ fn routes(settings: &Settings) -> Router {
         Router::new()
             .route(path, any(proxy::forward))
             .route(&format!("{path}/{{*rest}}"), any(proxy::forward))
-            .with_state(Arc::new(Upstream::new(name, url, &settings.upstream)))
+            .with_state(Arc::new(Upstream::new(name, url, &settings.upstream, &settings.http)))
     };
     Router::new()
         .route("/", get(root::show))

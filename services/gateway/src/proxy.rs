@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, OriginalUri, Request, State};
 use axum::http::header;
 use axum::response::Response;
-use chassis::http::{BODY_MAX, Problem};
+use chassis::http::{BODY_MAX, Client, Problem};
 use http_body_util::Full;
 
 use crate::headers;
@@ -17,6 +18,7 @@ use crate::upstream::Upstream;
 pub async fn forward(
     State(upstream): State<Arc<Upstream>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(client): Extension<Client>,
     OriginalUri(uri): OriginalUri,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -34,7 +36,7 @@ pub async fn forward(
     // Answered by this edge.
     outgoing.headers_mut().remove(header::EXPECT);
 
-    let mut response = upstream.send(outgoing).await?;
+    let mut response = upstream.send(client, outgoing).await?;
     headers::remove_hop_by_hop(response.headers_mut());
     Ok(response.map(Body::new))
 }

@@ -64,6 +64,11 @@ pub struct UpstreamSettings {
     /// takes, so that a service that hangs leaves room for the others.
     #[arg(long, env = "WAYBILL_GATEWAY_IN_FLIGHT", default_value_t = 2048, value_parser = one_to(1_000_000))]
     pub in_flight: usize,
+
+    /// Requests with `Prefer: wait` that may wait for each service's answer, apart from the others. The ones beyond are passed on without it:
+    /// an order is placed all the same, and answered 202 at once. With the live streams fewer than the connections a service takes from us.
+    #[arg(long, env = "WAYBILL_GATEWAY_WAITING", default_value_t = 512, value_parser = one_to(1_000_000))]
+    pub waiting: usize,
 }
 
 fn base_url(text: &str) -> Result<BaseUrl, String> {

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
 use axum::http::{HeaderValue, Method, Request, Response, Uri};
-use chassis::http::Problem;
+use chassis::http::{Client as From, FairLimit, Permit, Problem, prefer_wait};
+use chassis::settings::HttpSettings;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::Semaphore;
 
 use crate::breaker::Breaker;
 use crate::settings::{BaseUrl, UpstreamSettings};
@@ -32,14 +32,16 @@ pub struct Upstream {
     pooled: Client<HttpConnector, Full<Bytes>>,
     /// Never reuses a connection: for the second try of a request whose pooled connection turned out to be dead.
     fresh: Client<HttpConnector, Full<Bytes>>,
-    places: Semaphore,
+    places: FairLimit,
+    /// For requests that ask to be kept waiting: they last, and must leave the others their places.
+    waiting: FairLimit,
     breaker: Breaker,
     answer_timeout: Duration,
 }
 
 impl Upstream {
     /// Connects to nothing yet.
-    pub fn new(name: &'static str, url: &BaseUrl, settings: &UpstreamSettings) -> Self {
+    pub fn new(name: &'static str, url: &BaseUrl, settings: &UpstreamSettings, http: &HttpSettings) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.connect_timeout));
@@ -52,7 +54,8 @@ impl Upstream {
             host: url.authority().as_str().parse().expect("an authority is a header value"),
             pooled: client.build(connector.clone()),
             fresh: client.pool_max_idle_per_host(0).build(connector),
-            places: Semaphore::new(settings.in_flight.min(Semaphore::MAX_PERMITS)),
+            places: FairLimit::new(settings.in_flight, http),
+            waiting: FairLimit::new(settings.waiting, http),
             breaker: Breaker::new(name, settings.failures, settings.probe_interval),
             answer_timeout: settings.answer_timeout,
         }
@@ -71,8 +74,8 @@ impl Upstream {
     }
 
     /// Sends a request and waits until the answer begins. Dropped, it drops the request, whose connection then closes.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
-        let Ok(_place) = self.places.try_acquire() else {
+    pub async fn send(&self, from: From, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        let Some(_place) = self.place(from, &mut request) else {
             return Err(Problem::unavailable(format!("too many requests wait for the {} service; try again shortly", self.name)));
         };
         if !self.breaker.admits(Instant::now()) {
@@ -111,6 +114,17 @@ impl Upstream {
                 Err(self.timed_out(repeatable))
             }
         }
+    }
+
+    /// A place for a request. One that asks to be kept waiting where there is no room for that is carried out and answered at once.
+    fn place(&self, from: From, request: &mut Request<Full<Bytes>>) -> Option<Permit> {
+        if request.method() == Method::POST && prefer_wait(request.headers()).is_some() {
+            if let Some(place) = self.waiting.acquire(from, 1) {
+                return Some(place);
+            }
+            request.headers_mut().remove("prefer");
+        }
+        self.places.acquire(from, 1)
     }
 
     fn down(&self) -> Problem {

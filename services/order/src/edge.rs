@@ -12,10 +12,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json as Body, Router};
+use axum::{Extension, Json as Body, Router};
 use chassis::database::{Database, Reader};
 use chassis::http::{
-    Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id, prefer_wait, trace,
+    Checks, Client, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id, prefer_wait, trace,
 };
 use chassis::{GroupCommit, UnitOfWork};
 use events::order::{MAX_ITEMS, Status};
@@ -109,13 +109,18 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
     checks.finish(order)
 }
 
-async fn submit(State(edge): State<Arc<Edge>>, headers: HeaderMap, Json(body): Json<OrderBody>) -> Result<Response, Problem> {
+async fn submit(
+    State(edge): State<Arc<Edge>>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(body): Json<OrderBody>,
+) -> Result<Response, Problem> {
     let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
     let wait = prefer_wait(&headers);
     let new = NewOrder { order: parse(&body)?, key, trace: trace(&headers) };
     // Waiting begins before the order exists: its end cannot be missed.
     let place = wait.map(|_| edge.advance.waiting.join(new.order.id));
-    let (placed, replayed) = match edge.placing.submit(new).await?? {
+    let (placed, replayed) = match edge.placing.submit(client, new).await?? {
         Placing::Placed(view, _) => (view, false),
         Placing::Replayed(view) => (view, true),
         Placing::KeyReused => return Err(IdempotencyKey::reused()),

@@ -12,7 +12,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Reader;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, parse_id};
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, number, parse_id};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Name, OrderId, UserId};
@@ -209,13 +209,15 @@ async fn waybill(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<R
 struct ExportQuery {
     since: Option<DateTime<Utc>>,
     status: Option<String>,
-    limit: Option<usize>,
+    limit: Option<String>,
 }
 
 /// Every waybill, oldest first, a line each.
 async fn export(State(edge): State<Arc<Edge>>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
     let status = status(query.status.as_deref())?;
-    let export = Export::all(edge.operators.clone(), query.since, status, query.limit.unwrap_or(usize::MAX));
+    let limit = query.limit.as_deref().map(|text| number(text).and_then(|limit| limit.try_into().ok()));
+    let limit = limit.map_or(Ok(usize::MAX), |limit| limit.ok_or_else(|| Problem::malformed("`limit` must be a number")))?;
+    let export = Export::all(edge.operators.clone(), query.since, status, limit);
     export.respond("application/x-ndjson").await.map_err(unanswered)
 }
 

@@ -9,9 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json as Body, Router};
+use axum::{Extension, Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries};
+use chassis::http::{Checks, Client, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries};
 use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
 use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
@@ -66,7 +66,12 @@ struct Price {
     currency: String,
 }
 
-async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<CreateBody>) -> Result<Response, Problem> {
+async fn create(
+    State(edge): State<Edge>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(body): Json<CreateBody>,
+) -> Result<Response, Problem> {
     let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
     let mut checks = Checks::default();
     let name = checks.take("/name", Name::new(&body.name));
@@ -78,7 +83,7 @@ async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<C
     let stock = checks.take("/stock", StockLevel::try_from(body.stock));
     let ((name, description), (price, stock)) = checks.finish(name.zip(description).zip(price.zip(stock)))?;
     let new = NewProduct { id: ProductId(Uuid::now_v7()), name, description, price, stock, key };
-    match edge.creating.submit(new).await?? {
+    match edge.creating.submit(client, new).await?? {
         Creation::Created(product) => Ok(created(product).into_response()),
         Creation::Replayed(product) => Ok((IdempotencyKey::REPLAYED, created(product)).into_response()),
         Creation::KeyReused => Err(IdempotencyKey::reused()),
@@ -131,8 +136,9 @@ async fn change_stock(
         Ok(StockChange::Changed(product)) => Ok(Body(product).into_response()),
         Ok(StockChange::Impossible(product)) => {
             let detail = format!(
-                "{} are available; {:+} would leave less than 0 or more than {}",
+                "{} are available and {} held; {:+} would leave less than 0, or more than {} of both",
                 product.stock,
+                product.reserved,
                 body.delta,
                 StockLevel::MAX
             );

@@ -85,10 +85,11 @@ pub async fn by_key(tx: &mut PgConnection, key: &str) -> sqlx::Result<Option<(Pr
     row.map(|row| Ok((Stored::from_row(&row)?.0, row.try_get("request")?))).transpose()
 }
 
-/// Adds to what is available and records it; the database refuses to go below zero, and so do we, first, with a better word.
+/// Adds to what is available and records it. What is available and what is held stay within the limit together, so that a release, which
+/// moves from one to the other, never leaves it; what is over it may always become less.
 pub async fn change_stock(tx: &mut PgConnection, id: ProductId, delta: i64, max: i64) -> sqlx::Result<Option<Product>> {
     let row: Option<Stored> = sqlx::query_as(
-        "update products set stock = stock + $2 where id = $1 and stock + $2 between 0 and $3 \
+        "update products set stock = stock + $2 where id = $1 and stock + $2 >= 0 and ($2 < 0 or stock + reserved + $2 <= $3) \
          returning id, name, description, price, currency, stock, reserved, created_at",
     )
     .bind(id.0)

@@ -9,9 +9,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json as Body, Router};
+use axum::{Extension, Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries};
+use chassis::http::{Checks, Client, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries};
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
 use events::{Email, Name, UserId};
@@ -49,14 +49,19 @@ struct CreateBody {
     name: String,
 }
 
-async fn create(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<CreateBody>) -> Result<Response, Problem> {
+async fn create(
+    State(edge): State<Edge>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(body): Json<CreateBody>,
+) -> Result<Response, Problem> {
     let key = IdempotencyKey::from_headers(&headers)?;
     let mut checks = Checks::default();
     let email = checks.take("/email", Email::new(&body.email));
     let name = checks.take("/name", Name::new(&body.name));
     let (email, name) = checks.finish(email.zip(name))?;
     let id = UserId(Uuid::now_v7());
-    match edge.creating.submit(NewUser { id, email, name, key: key.map(|key| key.0) }).await?? {
+    match edge.creating.submit(client, NewUser { id, email, name, key: key.map(|key| key.0) }).await?? {
         Creation::Created(user) => Ok(created(user).into_response()),
         Creation::Replayed(user) => Ok((IdempotencyKey::REPLAYED, created(user)).into_response()),
         Creation::KeyReused => Err(IdempotencyKey::reused()),

@@ -217,3 +217,85 @@ async fn early_refusals_reset_nobody_and_close_no_door() {
         assert!(abuse.await.unwrap() > 10, "the abuse went on meanwhile");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_means_one_thing_at_every_service_and_through_the_gateway() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let body = order_body(user, &[(product, 1)]).to_string();
+    let length = body.len();
+    let chunked = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+    let json = "content-type: application/json\r\n";
+    let plain = |head: &str| format!("POST /orders HTTP/1.1\r\n{head}content-length: {length}\r\n\r\n{body}");
+    let refused = [
+        (
+            501,
+            "transfer-encoding",
+            format!("POST /orders HTTP/1.1\r\nhost: x\r\n{json}transfer-encoding: gzip, chunked\r\n\r\n{chunked}"),
+        ),
+        (400, "`Host` is missing", plain(json)),
+        (400, "`Host` is given twice", plain(&format!("host: x\r\nhost: x\r\n{json}"))),
+        (400, "`Content-Type` is given twice", plain(&format!("host: x\r\n{json}{json}"))),
+        (415, "UTF-8", plain("host: x\r\ncontent-type: application/json; charset=utf-16\r\n")),
+        (
+            400,
+            "`Idempotency-Key`",
+            plain(&format!("host: x\r\n{json}idempotency-key: k\r\nconnection: close, Idempotency-Key\r\n")),
+        ),
+        (400, "`Content-Type`", plain(&format!("host: x\r\n{json}connection: content-type\r\n"))),
+        (400, "`Prefer`", plain(&format!("host: x\r\n{json}prefer: wait=1\r\nconnection: close\r\nconnection: x, prefer\r\n"))),
+    ];
+    for service in [Service::Order, Service::Gateway] {
+        let port = system.instance(service).port;
+        for (status, words, request) in &refused {
+            let answer = half_closed(port, request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(words), "{request}\n{answer}");
+            assert!(answer.contains("application/problem+json"), "{answer}");
+        }
+        let taken = [
+            plain("host: x\r\ncontent-type: application/json; charset=\"UTF-8\"\r\n"),
+            format!("POST /orders HTTP/1.1\r\nhost: x\r\n{json}transfer-encoding: Chunked\r\n\r\n{chunked}"),
+            plain(&format!("host:\r\n{json}connection: keep-alive, x-mine\r\nx-mine: 1\r\n")),
+        ];
+        for request in taken {
+            let answer = half_closed(port, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 202 "), "{request}\n{answer}");
+        }
+    }
+    for service in Service::ALL {
+        let options = half_closed(system.instance(service).port, "OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(options.starts_with("HTTP/1.1 204 ") && options.contains("allow: GET, HEAD, POST"), "{options}");
+    }
+    assert_eq!(system.audit().await.orders, 6, "what was refused did nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_is_repeated_briefly_and_values_are_refused_in_our_words() {
+    let system = System::new().await;
+    let long = "x".repeat(20_000);
+    for (service, list) in LISTS {
+        for door in system.doors(service) {
+            for request in [format!("{list}/{long}"), format!("{list}?{long}=1"), format!("{list}?cursor={long}")] {
+                let problem = door.get(&request).await.problem(400, "malformed");
+                assert!(problem["detail"].as_str().unwrap().chars().count() <= 200, "{problem:#}");
+            }
+            for value in ["x", "+5", "%2B5", "5.0", "", "0", "201", "99999999999999999999", "%ff"] {
+                let problem = door.get(&format!("{list}?limit={value}")).await.problem(400, "malformed");
+                assert_eq!(problem["detail"], "`limit` must be a number from 1 to 200", "{value}");
+            }
+            door.get(&format!("{list}?limit=5")).await.expect(200);
+            let answer = door.post(list, &json!({ &long: long })).await;
+            assert!(answer.status == 422 && answer.text.len() < 1_500, "{answer:?}");
+        }
+    }
+    let orders = system.door(Service::Order);
+    for (query, word) in [("older_than=x", "older_than"), ("stuck=maybe", "stuck"), ("limit=%2B5", "limit")] {
+        let problem = orders.get(&format!("/sagas?{query}")).await.problem(400, "malformed");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(&format!("`{word}` must be ")), "{detail}");
+    }
+    for blank in ["\u{2800}", "\u{fffc}", "a\u{2800}", "\u{1d159}"] {
+        let user = json!({ "email": "a@example.com", "name": blank });
+        assert_eq!(system.door(Service::User).post("/users", &user).await.invalid(), ["/name"], "{blank:?}");
+    }
+}

@@ -189,3 +189,26 @@ async fn stock_that_many_reserve_at_once_is_never_oversold() {
     assert_eq!((count(200), count(409)), (30, 20), "{statuses:?}");
     system.audit().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_available_and_what_is_held_stay_within_the_limit_together() {
+    const MAX: i64 = 1_000_000_000;
+    let system = System::builder().without(Service::Order).without(Service::User).start().await;
+    let door = system.door(Service::Product);
+    let price = json!({ "amount": 1, "currency": "USD" });
+    let product = door.post("/products", &json!({ "name": "x", "price": price, "stock": MAX })).await.expect(201);
+    let id = product["id"].as_str().unwrap().to_owned();
+    let stock = format!("/products/{id}/stock");
+    let held = door.post("/products/reserve", &json!({ "product_id": id, "quantity": 100 })).await.expect(200);
+    for delta in [1, 100, MAX] {
+        let problem = door.post(&stock, &json!({ "delta": delta })).await.problem(409, "stock-out-of-range");
+        assert!(problem["detail"].as_str().unwrap().contains("999999900 are available and 100 held"), "{problem:#}");
+    }
+    door.post(&stock, &json!({ "delta": -(MAX - 99) })).await.problem(409, "stock-out-of-range");
+    door.post(&stock, &json!({ "delta": -50 })).await.expect(200);
+    assert_eq!(door.post(&stock, &json!({ "delta": 50 })).await.expect(200)["stock"], MAX - 100);
+    let release = format!("/products/reservations/{}/release", held["reservation_id"].as_str().unwrap());
+    door.post(&release, &json!({})).await.expect(200);
+    let product = door.get(&format!("/products/{id}")).await.expect(200);
+    assert_eq!((&product["stock"], &product["reserved"]), (&json!(MAX), &json!(0)));
+}

@@ -158,3 +158,66 @@ async fn who_waits_and_is_gone_leaves_its_place_and_who_only_finished_writing_ke
     half.read_to_string(&mut third).await.unwrap();
     assert!(third.starts_with("HTTP/1.1 202") && third.contains("preference-applied: wait=15"), "{third}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_and_those_who_follow_leave_room_to_others_at_the_services_too() {
+    let narrow = |settings: &mut tests::Settings| {
+        settings.gateway.upstream.waiting = 20;
+        settings.gateway.upstream.in_flight = 20;
+        settings.order.parts.http.http_streams = 64;
+        settings.gateway.http.http_streams = 64;
+    };
+    let system = System::builder().without(Service::Product).never_giving_up().settings(narrow).start().await;
+    let (user, product) = (system.create_user(true).await, events::ProductId(uuid::Uuid::now_v7()));
+    let order = system.submit(user, &[(product, 1)]).await;
+    system.wait_entries(order, 2).await;
+    let client = |source: [u8; 4]| {
+        let client = reqwest::Client::builder().local_address(std::net::IpAddr::from(source)).timeout(Duration::from_secs(45));
+        client.no_proxy().build().unwrap()
+    };
+    let (one, other, third) = (client([127, 0, 0, 1]), client([127, 0, 0, 2]), client([127, 0, 0, 3]));
+    let url = |service: Service, path: &str| format!("http://127.0.0.1:{}{path}", system.instance(service).port);
+    let body = order_body(user, &[(product, 1)]);
+
+    let wait = |client: &reqwest::Client| {
+        let request = client.post(url(Service::Gateway, "/orders")).header("prefer", "wait=20").json(&body);
+        tokio::spawn(answer(request))
+    };
+    let mut waiting: Vec<_> = (0..40).map(|_| wait(&one)).collect();
+    tests::eventually(Duration::from_secs(10), || async {
+        let at_once = waiting.iter().filter(|waiting| waiting.is_finished()).count();
+        if at_once >= 20 { Ok(()) } else { Err(at_once) }
+    })
+    .await;
+    let waits = wait(&other);
+    // Nobody's wait takes the place of a read or of an order.
+    for client in [&one, &other] {
+        assert_eq!(answer(client.get(url(Service::Gateway, &format!("/orders/{order}")))).await.status, 200);
+        assert_eq!(answer(client.post(url(Service::Gateway, "/orders")).json(&body)).await.status, 202);
+    }
+    assert!(!waits.is_finished(), "the other address still finds room to wait");
+    waiting.retain(|waiting| waiting.is_finished());
+    for at_once in waiting {
+        let at_once = at_once.await.unwrap();
+        if at_once.status == 202 {
+            assert_eq!(at_once.header("preference-applied"), "");
+        } else {
+            // More than the client's places at once, these too.
+            at_once.problem(503, "unavailable");
+        }
+    }
+
+    // Streams: at the gateway, and at the service behind it, for which the gateway tells who asks.
+    let events = format!("/orders/{order}/events");
+    for (service, one) in [(Service::Order, &third), (Service::Gateway, &one)] {
+        let mut streams = Vec::new();
+        for _ in 0..80 {
+            streams.push(one.get(url(service, &events)).send().await.unwrap());
+        }
+        let open = streams.iter().filter(|stream| stream.status() == 200).count();
+        assert!((5..=48).contains(&open), "{open} of 80 at {service:?}");
+        for door in [Service::Gateway, Service::Order] {
+            assert_eq!(other.get(url(door, &events)).send().await.unwrap().status(), 200, "{door:?} while {service:?} is full");
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
 mod admission;
+mod client;
 mod connection;
+mod fair_limit;
 #[cfg(test)]
 mod fuzz;
+mod head;
 mod headers;
 mod json;
 mod page;
@@ -14,9 +17,11 @@ mod server;
 mod url;
 mod watched;
 
+pub use client::{Client, Networks};
+pub use fair_limit::{FairLimit, Permit};
 pub use headers::{IdempotencyKey, prefer_wait, trace};
 pub use json::{Checks, Json, Object};
-pub use page::{Page, PageQuery};
+pub use page::{Page, PageQuery, number};
 pub use problem::{FieldError, Problem};
 pub use queries::{ANY, Api, Queries};
 pub use receive::BODY_MAX;

@@ -33,7 +33,7 @@ pub struct PageQuery {
 
 #[derive(Deserialize)]
 struct Raw {
-    limit: Option<i64>,
+    limit: Option<String>,
     cursor: Option<String>,
 }
 
@@ -43,10 +43,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Query(raw) = Query::<Raw>::from_request_parts(parts, state).await?;
         let limit_given = raw.limit.is_some();
-        let limit = raw.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::malformed(format!("`limit` must be 1 to {LIMIT_MAX}")));
-        }
+        let limit = match raw.limit.as_deref().map(number) {
+            None => LIMIT_DEFAULT,
+            Some(Some(limit)) if (1..=LIMIT_MAX).contains(&limit) => limit,
+            Some(_) => return Err(Problem::malformed(format!("`limit` must be a number from 1 to {LIMIT_MAX}"))),
+        };
         let after = match raw.cursor.as_deref() {
             None | Some("") => None,
             Some(cursor) => {
@@ -56,6 +57,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PageQuery {
         let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await.expect("never refused");
         Ok(Self { limit, after, limit_given, path: uri.path().to_owned(), query: uri.query().unwrap_or_default().to_owned() })
     }
+}
+
+/// A number as people write it. `parse` would take a sign too.
+pub fn number(text: &str) -> Option<i64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 impl PageQuery {

@@ -4,8 +4,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// The longest head of a request, in bytes. Of its headers hyper takes 100.
-pub(super) const HEAD_MAX: usize = 32 * 1024;
+use crate::http::head::{HEAD_MAX, HEADERS_MAX};
+
+/// The longest text about what a client sent, in characters: it may repeat what came, and not at any length.
+const BRIEF: usize = 200;
 
 /// Seconds after which a client that was turned away should come again.
 const RETRY_AFTER: &str = "1";
@@ -44,14 +46,18 @@ impl Problem {
 
     /// 400: cannot be read.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
+        Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", brief(detail.into()))
     }
 
     /// 422: can be read, and is wrong.
-    pub fn invalid(errors: Vec<FieldError>) -> Self {
+    pub fn invalid(mut errors: Vec<FieldError>) -> Self {
+        for error in &mut errors {
+            error.pointer = brief(std::mem::take(&mut error.pointer));
+            error.detail = brief(std::mem::take(&mut error.detail));
+        }
         let detail = match errors.as_slice() {
             [whole] if whole.pointer.is_empty() => whole.detail.clone(),
-            [only] => format!("{}: {}", only.pointer, only.detail),
+            [only] => brief(format!("{}: {}", only.pointer, only.detail)),
             several => format!("{} fields are invalid", several.len()),
         };
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is invalid", detail) }
@@ -97,8 +103,14 @@ impl Problem {
 
     /// 431.
     pub fn head_too_large() -> Self {
-        let detail = format!("the head of a request may be {HEAD_MAX} bytes long and have 100 headers");
+        let detail = format!("the head of a request may be {HEAD_MAX} bytes long and have {HEADERS_MAX} headers");
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The head of the request is too large", detail)
+    }
+
+    /// 501: with a Transfer-Encoding that nobody here reads (RFC 9112 section 6.1).
+    pub fn transfer_encoded() -> Self {
+        let detail = "of the transfer encodings only `chunked` is read, once and alone";
+        Self::new(StatusCode::NOT_IMPLEMENTED, "transfer-encoding", "The transfer encoding is not implemented", detail)
     }
 
     /// 415: with a Content-Encoding.
@@ -109,7 +121,7 @@ impl Problem {
 
     /// 415.
     pub fn unsupported_media_type() -> Self {
-        let detail = "the body must be application/json";
+        let detail = "the body must be application/json, in UTF-8";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type", detail)
     }
 
@@ -143,6 +155,18 @@ impl Problem {
     }
 }
 
+/// The text, or its beginning and its end: what came is in the middle.
+fn brief(text: String) -> String {
+    let count = text.chars().count();
+    if count <= BRIEF {
+        return text;
+    }
+    let end = BRIEF / 4;
+    let beginning: String = text.chars().take(BRIEF - end - 1).collect();
+    let end: String = text.chars().skip(count - end).collect();
+    format!("{beginning}…{end}")
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -152,5 +176,24 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_is_repeated_at_no_length_and_our_words_stay() {
+        let problem = Problem::malformed(format!("`{}` is not a UUID", "é".repeat(20_000)));
+        assert_eq!(problem.detail.chars().count(), 200);
+        assert!(problem.detail.starts_with("`éé") && problem.detail.ends_with("éé` is not a UUID"), "{problem:?}");
+        let long = "x".repeat(5_000);
+        let problem =
+            Problem::invalid(vec![FieldError { pointer: format!("/{long}"), detail: format!("unknown field `{long}`") }]);
+        for text in [&problem.detail, &problem.errors[0].pointer, &problem.errors[0].detail] {
+            assert_eq!(text.chars().count(), 200, "{text}");
+        }
+        assert_eq!(Problem::malformed("short").detail, "short");
     }
 }

@@ -3,7 +3,6 @@
 //! So nobody takes a place in a queue, at a database or at a service behind the gateway with a body that is still on its way, and no refusal
 //! meets a client that is still writing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -12,10 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::Problem;
+use crate::http::{Client, FairLimit, Permit, Problem};
 use crate::settings::HttpSettings;
 
 /// The longest body, in bytes: room for 200 lines several times over.
@@ -24,7 +22,8 @@ pub const BODY_MAX: usize = 256 * 1024;
 /// What of each body is not counted against the memory that all have together: an ordinary request finds room whoever sends large ones.
 const UNCOUNTED: usize = 16 * 1024;
 
-/// For how long a body may be slower than the minimum pace: a lost packet or two.
+/// How far a body may be behind the minimum pace at any time: a lost packet or two. What came early earns no more than this, or one that came
+/// fast at first could stall for minutes.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How bodies are received.
@@ -32,21 +31,17 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Receiver {
     timeout: Duration,
     pace: u32,
-    memory: Arc<Semaphore>,
+    memory: FairLimit,
 }
 
 impl Receiver {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         let memory = (settings.http_body_memory as usize) << 20;
-        Self {
-            timeout: settings.http_body_timeout,
-            pace: settings.http_body_pace,
-            memory: Arc::new(Semaphore::new(memory.min(Semaphore::MAX_PERMITS))),
-        }
+        Self { timeout: settings.http_body_timeout, pace: settings.http_body_pace, memory: FairLimit::new(memory, settings) }
     }
 
     /// The request with its whole body, and the memory it takes, to be kept as long as the request.
-    pub(super) async fn receive(&self, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>), Response> {
+    pub(super) async fn receive(&self, request: Request, client: Client) -> Result<(Request, Option<Permit>), Response> {
         if request.body().is_end_stream() {
             return Ok((request, None));
         }
@@ -56,7 +51,7 @@ impl Receiver {
         if body.size_hint().lower() > BODY_MAX as u64 {
             return Err(refuse(Problem::too_large(BODY_MAX)));
         }
-        let (body, memory) = self.read(body).await.map_err(refuse)?;
+        let (body, memory) = self.read(body, client).await.map_err(refuse)?;
         if is_encoded(&parts.headers) {
             let mut response = Problem::encoded().into_response();
             response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -65,11 +60,12 @@ impl Receiver {
         Ok((Request::from_parts(parts, Body::from(body)), memory))
     }
 
-    async fn read(&self, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
-        let begun = Instant::now();
+    async fn read(&self, mut body: Body, client: Client) -> Result<(Bytes, Option<Permit>), Problem> {
+        let end = Instant::now() + self.timeout;
+        let mut due = Instant::now() + GRACE;
         let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
-        let mut memory: Option<OwnedSemaphorePermit> = None;
-        let mut late = std::pin::pin!(sleep_until(self.due(begun, 0)));
+        let mut memory: Option<Permit> = None;
+        let mut late = std::pin::pin!(sleep_until(due.min(end)));
         loop {
             let frame = tokio::select! {
                 biased;
@@ -85,15 +81,21 @@ impl Receiver {
             if received > BODY_MAX {
                 return Err(Problem::too_large(BODY_MAX));
             }
-            let held = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let held = memory.as_ref().map_or(0, Permit::count);
             if received > UNCOUNTED + held {
-                let more = self.memory.clone().try_acquire_many_owned((received - UNCOUNTED - held) as u32);
-                let more = more.map_err(|_| Problem::unavailable("too many large bodies are on their way; try again shortly"))?;
-                match &mut memory {
-                    Some(memory) => memory.merge(more),
-                    None => memory = Some(more),
+                let more = received - UNCOUNTED - held;
+                let fits = match &mut memory {
+                    Some(memory) => memory.grow(more),
+                    None => {
+                        memory = self.memory.acquire(client, more);
+                        memory.is_some()
+                    }
+                };
+                if !fits {
+                    return Err(Problem::unavailable("too many large bodies are on their way; try again shortly"));
                 }
             }
+            due = (due + self.earned(data.len())).min(Instant::now() + GRACE);
             if first.is_empty() {
                 first = data;
             } else {
@@ -102,7 +104,7 @@ impl Receiver {
             if body.is_end_stream() {
                 break;
             }
-            late.as_mut().reset(self.due(begun, received));
+            late.as_mut().reset(due.min(end));
         }
         if rest.is_empty() {
             return Ok((first, memory));
@@ -113,10 +115,9 @@ impl Receiver {
         Ok((whole.freeze(), memory))
     }
 
-    /// When more must have come.
-    fn due(&self, begun: Instant, received: usize) -> Instant {
-        let earned = Duration::from_secs_f64(received as f64 / f64::from(self.pace));
-        begun + self.timeout.min(GRACE + earned)
+    /// The time in which so much should come.
+    fn earned(&self, received: usize) -> Duration {
+        Duration::from_secs_f64(received as f64 / f64::from(self.pace))
     }
 }
 

@@ -24,7 +24,7 @@ use tower::Layer;
 use crate::health::Health;
 use crate::http::admission::{Admission, Place};
 use crate::http::connection::Connection;
-use crate::http::problem::HEAD_MAX;
+use crate::http::head::{HEAD_READ, HEADERS_READ};
 use crate::http::watched::{Watch, watched};
 use crate::http::{Api, Problem};
 use crate::metrics;
@@ -137,7 +137,11 @@ impl Serving {
 
 fn http(header_timeout: Duration) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_header_size(HEAD_MAX).max_buf_size(BUFFER);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_header_size(HEAD_READ)
+        .max_headers(HEADERS_READ)
+        .max_buf_size(BUFFER);
     // A client may close its writing side once its request is out, and is answered.
     http.half_close(true);
     http

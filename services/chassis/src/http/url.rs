@@ -31,13 +31,26 @@ pub fn parse_id<T: FromStr>(text: &str) -> Result<T, Problem> {
 }
 
 impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self::malformed(rejection.body_text())
+    fn from(_: PathRejection) -> Self {
+        Self::malformed("the path cannot be read: it is not UTF-8, or not what this resource takes")
     }
 }
 
 impl From<QueryRejection> for Problem {
+    /// In our words; of the framework's only the parameter's name is taken, where it says it.
     fn from(rejection: QueryRejection) -> Self {
-        Self::malformed(rejection.body_text())
+        let text = rejection.body_text();
+        let name = text
+            .strip_prefix("Failed to deserialize query string: ")
+            .and_then(|text| text.split_once(": "))
+            .map(|(name, _)| name);
+        match name.filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')) {
+            Some("since") => Self::malformed("`since` must be a time such as 2026-01-31T12:00:00Z"),
+            Some("older_than") => Self::malformed("`older_than` must be a number of seconds"),
+            Some("limit") => Self::malformed("`limit` must be a number"),
+            Some("stuck") => Self::malformed("`stuck` must be true or false"),
+            Some(name) => Self::malformed(format!("`{name}` cannot be read")),
+            None => Self::malformed("the query cannot be read"),
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! What every request passes, in one layer, because each costs every request.
 //!
-//! Its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
+//! Its head means one thing, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
 //! then take as long as it likes), a net under panics, a place for each stream, the headers every answer bears, and the count.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::Problem;
+use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
+use crate::http::{Client, FairLimit, Networks, Permit, Problem};
 use crate::metrics;
 use crate::settings::HttpSettings;
 
@@ -34,35 +35,45 @@ pub(super) struct Watch {
     queries: Queries,
     timeout: Duration,
     receiver: Receiver,
-    streams: Arc<Semaphore>,
+    streams: FairLimit,
+    trusted: Networks,
 }
 
 impl Watch {
     pub(super) fn new(service: &'static str, queries: Queries, settings: &HttpSettings) -> Self {
-        let streams = settings.http_streams.min(Semaphore::MAX_PERMITS);
         Self {
             service,
             queries,
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
-            streams: Arc::new(Semaphore::new(streams)),
+            streams: FairLimit::new(settings.http_streams, settings),
+            trusted: settings.http_trusted_proxies.clone(),
         }
     }
 
     async fn answer(&self, request: Request, next: Next) -> Response {
+        let client = self.client(&request);
         // First, so that the connection can go on after a refusal.
-        let (request, _memory) = match self.receiver.receive(request).await {
+        let (mut request, _memory) = match self.receiver.receive(request, client).await {
             Ok(received) => received,
             Err(refusal) => return refusal,
         };
+        if let Err(problem) = head::check(&request) {
+            // Whoever frames requests in two ways is not asked for the next one.
+            return ([(header::CONNECTION, "close")], problem).into_response();
+        }
+        if head::asks_for_the_server(&request) {
+            return head::server_options().into_response();
+        }
         let method = request.method().clone();
         if let Err(problem) = queries::check(self.queries, request.extensions().get(), &method, request.uri()) {
             return problem.into_response();
         }
+        request.extensions_mut().insert(client);
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) if method == Method::OPTIONS => options(response),
-            Ok(Ok(response)) => self.seated(response),
+            Ok(Ok(response)) => self.seated(response, client),
             Ok(Err(panic)) => panicked(&*panic),
             Err(_) if method.is_safe() => Problem::timed_out().into_response(),
             Err(_) => {
@@ -72,15 +83,20 @@ impl Watch {
         }
     }
 
+    fn client(&self, request: &Request) -> Client {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().expect("every connection has a peer").0;
+        Client::of(peer, request.headers(), &self.trusted)
+    }
+
     /// An answer whose length nobody knows at its beginning is a stream, and takes a place of its own kind: streams last, and must leave
     /// connections to requests.
-    fn seated(&self, response: Response) -> Response {
+    fn seated(&self, response: Response, client: Client) -> Response {
         if response.body().size_hint().exact().is_some() || response.body().is_end_stream() {
             return response;
         }
-        match self.streams.clone().try_acquire_owned() {
-            Ok(place) => response.map(|body| Body::new(Stream { body, _place: place })),
-            Err(_) => Problem::unavailable("too many live streams are open; try again shortly").into_response(),
+        match self.streams.acquire(client, 1) {
+            Some(place) => response.map(|body| Body::new(Stream { body, _place: place })),
+            None => Problem::unavailable("too many live streams are open; try again shortly").into_response(),
         }
     }
 }
@@ -128,7 +144,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 /// A body that holds its place until it ends.
 struct Stream {
     body: Body,
-    _place: OwnedSemaphorePermit,
+    _place: Permit,
 }
 
 impl HttpBody for Stream {

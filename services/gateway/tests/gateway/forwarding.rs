@@ -122,3 +122,22 @@ async fn the_root_says_what_is_where() {
     let asked = gateway.get("/?x=1").await;
     asked.assert_problem(StatusCode::BAD_REQUEST, "`x` is not a query parameter here; this takes none");
 }
+
+#[tokio::test]
+async fn a_head_that_passes_here_passes_at_the_service_and_what_is_added_does_not_count() {
+    // A gateway behind a gateway has the limits that a service has; its 503 says that it took the head.
+    let second = Gateway::start(&nowhere(), &nowhere(), &nowhere(), &[]).await;
+    let first = Gateway::start(&nowhere(), &nowhere(), &format!("http://{}", second.address), &[]).await;
+    let ask = async |headers: usize, length: usize| {
+        let mut head = String::from("GET /orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        (2..headers).for_each(|n| head.push_str(&format!("x-{n}: {}\r\n", "1".repeat(if n == 2 { length } else { 1 }))));
+        let mut stream = TcpStream::connect(first.address).await.unwrap();
+        stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer)[9..12].to_owned()
+    };
+    for (headers, length, status) in [(100, 1, "503"), (101, 1, "431"), (5, 32_000, "503"), (5, 32 * 1024, "431")] {
+        assert_eq!(ask(headers, length).await, status, "{headers} headers, one of {length} bytes");
+    }
+}

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, StatusCode};
+use axum::response::IntoResponse;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,7 +64,8 @@ async fn unfinished_bodies_take_no_place_and_are_let_go() {
 #[tokio::test]
 async fn large_bodies_have_a_bounded_memory_and_small_ones_their_own() {
     let order = Standin::new(echo("order"));
-    let gateway = Gateway::start(&nowhere(), &nowhere(), &order.url(), &["--http-body-memory=1"]).await;
+    let gateway =
+        Gateway::start(&nowhere(), &nowhere(), &order.url(), &["--http-body-memory=1", "--http-client-share=100"]).await;
     let mut large = b"POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: 262144\r\n\r\n".to_vec();
     large.resize(large.len() + 262_143, b' ');
     let mut held = hold(gateway.address, 4, &large).await;
@@ -165,7 +168,7 @@ async fn streams_have_places_of_their_own() {
         let first = stream::once(async { Ok::<_, Infallible>("data: 1\n\n") });
         ([("content-type", "text/event-stream")], Body::from_stream(first.chain(stream::pending())))
     }));
-    let flags = ["--http-streams=2", "--in-flight=1"];
+    let flags = ["--http-streams=2", "--in-flight=1", "--http-client-share=100"];
     let gateway = Gateway::start(&nowhere(), &nowhere(), &order.url(), &flags).await;
     let open = async || kit::client().request(request(Method::GET, gateway.url("/orders/1/events"), "")).await.unwrap();
     let (mut one, two) = (open().await, open().await);
@@ -177,4 +180,91 @@ async fn streams_have_places_of_their_own() {
     drop(two);
     // It is found out when the next line is written to it, and there is none: so its connection is reset.
     drop(one);
+}
+
+/// Sends this from this address of this machine; the connection, and the status once it is known.
+async fn begin(source: &str, address: SocketAddr, text: &[u8]) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(text).await.unwrap();
+    let mut status = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(2), stream.read_exact(&mut status)).await;
+    let status = read.map_or_else(|_| "waits", |_| std::str::from_utf8(&status[9..]).unwrap()).to_owned();
+    (stream, status)
+}
+
+/// The same many times at once, and how many of them had this status.
+async fn begin_many(count: usize, source: &str, address: SocketAddr, text: &[u8], status: &str) -> (Vec<TcpStream>, usize) {
+    let begun = join_all((0..count).map(|_| begin(source, address, text))).await;
+    let of_status = begun.iter().filter(|(_, had)| had == status).count();
+    (begun.into_iter().map(|(stream, _)| stream).collect(), of_status)
+}
+
+#[tokio::test]
+async fn one_address_does_not_get_all_streams_waits_places_or_memory() {
+    let order = Standin::new(Router::new().fallback(|request: axum::extract::Request| async move {
+        let path = request.uri().path().to_owned();
+        if request.headers().contains_key("prefer") || path == "/orders/never" {
+            return std::future::pending().await;
+        }
+        if path == "/orders/1/events" {
+            let first = stream::once(async { Ok::<_, Infallible>("data: 1\n\n") });
+            return Body::from_stream(first.chain(stream::pending())).into_response();
+        }
+        StatusCode::ACCEPTED.into_response()
+    }));
+    let flags = ["--http-streams=40", "--waiting=40", "--in-flight=40", "--http-body-memory=1"];
+    let gateway = Gateway::start(&nowhere(), &nowhere(), &order.url(), &flags).await;
+    let (one, other) = ("127.0.0.1", "127.0.0.2");
+    // A loopback address may be a proxy too: its own requests are one of its clients. So the share of the share.
+    let (all, share) = (60, 22);
+
+    let follow = b"GET /orders/1/events HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (_streams, followed) = begin_many(all, one, gateway.address, follow, "200").await;
+    assert_eq!(followed, share);
+    let (_stream, status) = begin(other, gateway.address, follow).await;
+    assert_eq!(status, "200");
+    // Whoever invents addresses shares with himself.
+    let mut invented = Vec::new();
+    for number in 0..all {
+        let forged = format!("GET /orders/1/events HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 10.0.0.{number}\r\n\r\n");
+        invented.push(begin("127.0.0.3", gateway.address, forged.as_bytes()).await);
+    }
+    let followed = invented.iter().filter(|(_, status)| status == "200").count();
+    assert!(followed <= (40 - share - 1) * 3 / 4, "{followed}");
+    assert_eq!(begin("127.0.0.4", gateway.address, follow).await.1, "200");
+
+    let wait = b"POST /orders HTTP/1.1\r\nhost: x\r\nprefer: wait=30\r\ncontent-length: 0\r\n\r\n";
+    let (_waiting, at_once) = begin_many(30, one, gateway.address, wait, "202").await;
+    assert_eq!(at_once, 30 - share, "who finds no room to wait is answered at once");
+    assert_eq!(begin(other, gateway.address, wait).await.1, "waits");
+    assert_eq!(
+        begin(one, gateway.address, b"GET /orders HTTP/1.1\r\nhost: x\r\n\r\n").await.1,
+        "202",
+        "and takes no place of others"
+    );
+
+    let never = b"GET /orders/never HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (_held, refused) = begin_many(all, one, gateway.address, never, "503").await;
+    assert_eq!(refused, all - share);
+    assert_eq!(begin(other, gateway.address, b"GET /orders HTTP/1.1\r\nhost: x\r\n\r\n").await.1, "202");
+
+    let post = |length: usize, sent: usize| {
+        let mut post = format!("POST /orders HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+        post.resize(post.len() + sent, b' ');
+        post
+    };
+    let (mut stalled, refused) = begin_many(4, one, gateway.address, &post(262_144, 262_000), "503").await;
+    assert_eq!(refused, 2);
+    assert_eq!(begin(other, gateway.address, &post(30_000, 30_000)).await.1, "202");
+    // However fast a body came, it may not stall.
+    let begun = Instant::now();
+    let ends = stalled.iter_mut().map(|stream| async {
+        let mut end = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(12), stream.read_to_end(&mut end)).await;
+        String::from_utf8_lossy(&end).contains("urn:waybill:problem:too-slow")
+    });
+    let slow = join_all(ends).await.into_iter().filter(|slow| *slow).count();
+    assert_eq!(slow, 2, "after {:?}", begun.elapsed());
 }
