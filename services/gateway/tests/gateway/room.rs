@@ -202,6 +202,19 @@ async fn begin_many(count: usize, source: &str, address: SocketAddr, text: &[u8]
 }
 
 #[tokio::test]
+async fn silent_connections_of_several_addresses_leave_one_to_the_next() {
+    let order = Standin::new(echo("order"));
+    let gateway = Gateway::start(&nowhere(), &nowhere(), &order.url(), &["--http-connections=40"]).await;
+    let silent = ["127.0.0.1", "127.0.0.2"].map(|source| begin_many(120, source, gateway.address, b"GET /orders", "waits"));
+    let silent = join_all(silent).await;
+    assert!(silent.iter().all(|(_, open)| *open > 0), "both hold some");
+    for source in ["127.0.0.3", "127.0.0.4"] {
+        let answer = ask_from(source, gateway.address, "/orders").await;
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn one_address_does_not_get_all_streams_waits_places_or_memory() {
     let order = Standin::new(Router::new().fallback(|request: axum::extract::Request| async move {
         let path = request.uri().path().to_owned();
