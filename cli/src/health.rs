@@ -34,6 +34,9 @@ pub struct Args {
 struct Readiness {
     ready: bool,
     checks: BTreeMap<String, String>,
+    /// What is worth knowing and keeps nobody from working.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, String>,
 }
 
 impl Args {
@@ -52,6 +55,7 @@ impl Args {
             Format::Table => {
                 let mut lines = vec![("ready".to_owned(), if answer.ready { "yes" } else { "no" }.to_owned())];
                 lines.extend(answer.checks.clone());
+                lines.extend(answer.notes.iter().map(|(name, note)| (format!("{name} (note)"), note.clone())));
                 write_out(&pairs(&lines))?;
             }
             Format::Json | Format::Jsonl => out.document(&answer)?,

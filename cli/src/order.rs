@@ -56,7 +56,7 @@ Examples:
         /// Only this user's.
         #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]
         user: Option<UserId>,
-        /// Only those that stand so.
+        /// Only orders with this status.
         #[arg(long, value_parser = statuses())]
         status: Option<Status>,
         #[command(flatten)]

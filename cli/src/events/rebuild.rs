@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use events::OrderId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::confirm;
-use crate::output::{Output, Tabular};
+use crate::output::{Output, Tabular, tell};
 use crate::progress::Progress;
 use crate::{age, saga};
 
@@ -17,7 +18,8 @@ pub const EXAMPLES: &str = "The order service notices by itself what the broker 
 restored, a stream that was edited. Only events that the stream does not hold are published, with the ids that they had and the header
 ce-republished. Events older than the stream's limits are left out.
 
-Exit status: 0 complete, 1 some could not be read or were not taken, or not confirmed; 2 wrong usage, or nobody to ask.
+Exit status: 0 complete, 1 some orders could not be read or their events were not taken (the first hundred are named), or not confirmed;
+2 wrong usage, or nobody to ask.
 
 Examples:
   waybill events rebuild --dry-run
@@ -55,6 +57,9 @@ struct Rebuild {
     checked: u64,
     missing: u64,
     unreadable: u64,
+    /// The first of them.
+    #[serde(default)]
+    unreadable_orders: Vec<OrderId>,
     begun_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
 }
@@ -62,10 +67,14 @@ struct Rebuild {
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        if !self.dry_run {
-            self.confirm.check()?;
-        }
-        let by = self.by.name()?;
+        // A look needs nobody's name.
+        let by = match self.dry_run {
+            true => self.by.name().ok(),
+            false => {
+                self.confirm.check()?;
+                Some(self.by.name()?)
+            }
+        };
         if !self.dry_run && !self.confirm.ask("Publish again what ORDER_EVENTS lacks?")? {
             return Ok(ExitCode::FAILURE);
         }
@@ -75,10 +84,13 @@ impl Args {
         let progress = Progress::start("events", None);
         while rebuild.ended_at.is_none() {
             tokio::time::sleep(LOOK_EVERY).await;
-            rebuild = service.get("/events/rebuild").await?;
+            rebuild = service.get(&format!("/events/rebuild/{}", rebuild.id)).await?;
             progress.at(rebuild.checked, || format!("{} looked for, {} missing", rebuild.checked, rebuild.missing));
         }
         drop(progress);
+        if self.dry_run && !rebuild.dry_run {
+            tell(&format!("The order service noticed a loss meanwhile ({}) and published again itself.", rebuild.reason));
+        }
         out.one(&rebuild)?;
         Ok(if rebuild.unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -100,6 +112,7 @@ impl Tabular for Rebuild {
             (missing, self.missing.to_string()),
             ("unreadable", self.unreadable.to_string()),
         ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let unreadable = self.unreadable_orders.iter().map(|order| ("", order.to_string()));
+        pairs.into_iter().chain(unreadable).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }

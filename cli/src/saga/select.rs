@@ -17,7 +17,7 @@ pub struct Select {
     /// Only orders placed since: a moment (2026-01-02T03:04:05Z) or how long ago (24h).
     #[arg(long, value_name = "MOMENT", value_parser = age::moment, conflicts_with = "order")]
     since: Option<DateTime<Utc>>,
-    /// Only orders that stand so.
+    /// Only orders with this status.
     #[arg(long, value_parser = statuses(), conflicts_with = "order")]
     status: Option<Status>,
     /// Only so many, from the oldest.

@@ -36,7 +36,7 @@ const NAMED: usize = 100;
 /// What to check.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Orders that stand so, instead of those in flight.
+    /// Orders with this status, instead of those in flight.
     #[arg(long, value_parser = statuses())]
     status: Option<Status>,
     #[command(flatten)]

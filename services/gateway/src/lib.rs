@@ -40,8 +40,13 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     tracing::info!(service = "gateway", address = %listener.local_addr()?, "started");
     let mut edge = settings.http.clone();
     edge.http_timeout = edge.http_timeout.max(settings.upstream.answer_timeout + EDGE_SLACK);
-    // Nothing to expect here: a gateway whose services are down still serves the routes of the others, so it is ready.
-    http::serve(listener, "gateway", Api::new(routes(&settings), QUERIES), Health::default(), &edge, shutdown).await;
+    // Notes, not checks: a gateway whose services are down still serves the routes of the others, so it is ready.
+    let (health, upstreams) = (Health::default(), upstreams(&settings));
+    let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
+    let watching = watching.map(|upstream| watch(upstream, health.clone(), shutdown.clone())).map(tokio::spawn);
+    let watching: Vec<_> = watching.collect();
+    http::serve(listener, "gateway", Api::new(routes(upstreams), QUERIES), health, &edge, shutdown).await;
+    watching.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(service = "gateway", "stopped");
     Ok(())
 }
@@ -56,16 +61,40 @@ const QUERIES: Queries = &[
     ("/orders/{*rest}", ANY),
 ];
 
-fn routes(settings: &Settings) -> Router {
-    let service = |path: &str, name, url: &BaseUrl| {
-        Router::new()
+/// The services, each with its path.
+fn upstreams(settings: &Settings) -> [(&'static str, Arc<Upstream>); 3] {
+    let upstream = |name, url| Arc::new(Upstream::new(name, url, &settings.upstream, &settings.http));
+    [
+        ("/users", upstream("user", &settings.user_url)),
+        ("/products", upstream("product", &settings.product_url)),
+        ("/orders", upstream("order", &settings.order_url)),
+    ]
+}
+
+fn routes(upstreams: [(&'static str, Arc<Upstream>); 3]) -> Router {
+    upstreams.into_iter().fold(Router::new().route("/", get(root::show)), |routes, (path, upstream)| {
+        let service = Router::new()
             .route(path, any(proxy::forward))
             .route(&format!("{path}/{{*rest}}"), any(proxy::forward))
-            .with_state(Arc::new(Upstream::new(name, url, &settings.upstream, &settings.http)))
-    };
-    Router::new()
-        .route("/", get(root::show))
-        .merge(service("/users", "user", &settings.user_url))
-        .merge(service("/products", "product", &settings.product_url))
-        .merge(service("/orders", "order", &settings.order_url))
+            .with_state(upstream);
+        routes.merge(service)
+    })
+}
+
+/// How often each service is asked whether it is there.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// A service that does not say so within this time hangs: /livez has a place of its own and waits for nothing.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Notes in `/readyz` whether a service answers.
+async fn watch(upstream: Arc<Upstream>, health: Health, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let alive = upstream.is_alive(ALIVE_WITHIN).await;
+        health.note(upstream.name(), if alive { "answers" } else { "does not answer" }.to_owned());
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{HeaderValue, Method, Request, Response, Uri};
+use axum::http::{HeaderValue, Method, Request, Response, Uri, header};
 use chassis::http::{Client as From, FairLimit, Permit, Problem, prefer_wait};
 use chassis::settings::HttpSettings;
 use http_body_util::Full;
@@ -71,6 +71,19 @@ impl Upstream {
     /// The `Host` of requests to this service.
     pub fn host(&self) -> HeaderValue {
         self.host.clone()
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the service answers at all, asked for itself: no client waits for it, and the breaker is not concerned.
+    pub async fn is_alive(&self, within: Duration) -> bool {
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.uri_mut() = self.uri(&Uri::from_static("/livez"));
+        request.headers_mut().insert(header::HOST, self.host());
+        matches!(tokio::time::timeout(within, self.fresh.request(request)).await, Ok(Ok(answer)) if answer.status().is_success())
     }
 
     /// Sends a request and waits until the answer begins. Dropped, it drops the request, whose connection then closes.

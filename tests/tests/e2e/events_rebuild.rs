@@ -209,7 +209,7 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     let ((done, said), note) = tokio::join!(rebuild(&system, &["--yes"]), watched);
     assert_eq!((&done["checked"], &done["missing"], &done["dry_run"]), (&json!(42), &json!(4), &json!(false)));
     assert!(note.contains("orders are still to be looked at (asked for by an operator)"), "{note}");
-    assert!(said.contains("looked for"), "progress shows: {said}");
+    assert!(said.contains("looked for") && !said.contains(" 0 looked for"), "progress shows: {said}");
     let told = told(&system).await;
     assert_eq!(
         (told.len(), told.values().filter(|counts| **counts == (1, 1)).count()),
@@ -220,4 +220,17 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     let (nothing, _) = rebuild(&system, &["--yes", "--since", "1s"]).await;
     assert_eq!((&nothing["checked"], &nothing["missing"]), (&json!(0), &json!(0)));
     assert!(system.door(Service::Order).get("/metrics").await.text.contains("waybill_events_rebuild_under_way 0"));
+
+    // Whoever only looks needs no name, and learns which orders cannot be read.
+    let broken = confirmed(&system, 1).await[0];
+    let garble = sqlx::query("update order_history set entry = '{}' where order_id = $1 and sequence = 2").bind(broken.0);
+    garble.execute(&system.order_db).await.unwrap();
+    let mut look = crate::cli_saga::command(&system, &["events", "rebuild", "--dry-run", "--since", "1h", "-o", "json"]);
+    let output = look.env_remove("USER").output().await.expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&found["unreadable"], &found["unreadable_orders"]), (&json!(1), &json!([broken])), "{found:#}");
+    assert_eq!((&found["asked_by"], &found["dry_run"]), (&Value::Null, &json!(true)));
+    let door = system.door(Service::Order);
+    assert_eq!(door.post("/events/rebuild", &json!({ "dry_run": false })).await.invalid(), ["/by"]);
 }

@@ -68,3 +68,35 @@ async fn an_answer_through_the_gateway_is_the_services_own() {
     gateway.post("/order", &body).await.problem(404, "not-found");
     gateway.post("/health", &json!({})).await.problem(405, "method-not-allowed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_hangs_is_named_in_readyz_and_its_clients_wait_no_longer_than_the_gateway_says() {
+    let answer_timeout = Duration::from_secs(3);
+    let system = System::builder().settings(|settings| settings.gateway.upstream.answer_timeout = answer_timeout).start().await;
+    system.spawn_binary(Service::Order).await;
+    let (door, order) = (system.door(Service::Gateway), system.instance(Service::Order));
+    let noted = |what: &'static str| {
+        let door = &door;
+        eventually(Duration::from_secs(20), move || async move {
+            let ready = door.get("/readyz").await.expect(200);
+            if ready["notes"]["order"] == what { Ok(ready) } else { Err(ready) }
+        })
+    };
+    noted("answers").await;
+    order.signal(rustix::process::Signal::STOP);
+    let problem = door.get("/orders").await.problem(504, "timed-out");
+    assert!(problem["detail"].as_str().unwrap().contains("the order service took too long to answer"), "{problem:#}");
+    let ready = noted("does not answer").await;
+    assert_eq!(
+        (&ready["ready"], &ready["notes"]["user"], &ready["notes"]["product"]),
+        (&json!(true), &json!("answers"), &json!("answers"))
+    );
+    door.get("/users").await.expect(200);
+    order.signal(rustix::process::Signal::CONT);
+    noted("answers").await;
+    eventually(Duration::from_secs(10), || async {
+        let answer = door.get("/orders").await;
+        if answer.status == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}

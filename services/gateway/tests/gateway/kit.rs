@@ -31,6 +31,8 @@ impl Standin {
 
     /// Starts it again where it was.
     pub fn revive(&mut self, router: Router) {
+        // Asked by the gateway for itself; no test counts it.
+        let router = router.route("/livez", axum::routing::get(|| async {}));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _context = runtime.enter();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{EVENTS, Watch};
 use crate::recent::Kept;
 use crate::store;
-use crate::store::complete::{self, Rebuild};
+use crate::store::complete::{self, Found, Rebuild};
 use crate::tell::say_again;
 
 /// What marks an event that was published again: when.
@@ -26,8 +26,12 @@ const REPUBLISHED: &str = "ce-republished";
 const PAGE: i64 = 1000;
 const AT_ONCE: u32 = 50;
 
+/// How often how far it has come is written down: a page may take long.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
 /// An event of a history.
 struct Told {
+    order: Uuid,
     note: Vec<u8>,
     id: String,
     packet: Packet,
@@ -61,43 +65,59 @@ impl Watch {
         let until = Instant::now() + self.settings.events_check_every.max(Duration::from_secs(1));
         while Instant::now() < until && !shutdown.is_cancelled() {
             let page = self.page(&rebuild, since).await?;
-            let mut counts = [0; 3];
+            let (mut found, mut noted) = (Found::default(), Instant::now());
             for some in page.iter().flat_map(|(_, moved)| moved.chunks(at_once)) {
                 let begun = Instant::now();
                 anyhow::ensure!(
                     !shutdown.is_cancelled() && self.holds_watch().await?,
                     "another instance watches now, or this one stops"
                 );
-                let [checked, missing, unreadable] = self.some(&rebuild, since, some).await?;
-                counts = [counts[0] + checked, counts[1] + missing, counts[2] + unreadable];
+                let Found { checked, missing, unreadable } = self.some(&rebuild, since, some).await?;
+                found.checked += checked;
+                found.missing += missing;
+                found.unreadable.extend(unreadable);
                 let pace = Duration::from_secs_f64(checked as f64 / f64::from(self.settings.events_rebuild_rate));
                 tokio::select! {
                     () = tokio::time::sleep(pace.saturating_sub(begun.elapsed())) => {}
                     () = shutdown.cancelled() => {}
                 }
+                if noted.elapsed() >= NOTE_EVERY {
+                    noted = Instant::now();
+                    if !self.note(&mut rebuild, some.last().copied(), std::mem::take(&mut found)).await? {
+                        return Ok(being_completed(&rebuild, left)); // Begun again.
+                    }
+                }
             }
             let last = page.map(|(last, _)| last);
-            let before = rebuild.clone();
-            let advance = move |mut db: Reader| {
-                let before = before.clone();
-                async move { complete::advance_rebuild(&mut db, before, last, counts).await }
-            };
-            if !self.database.read(advance).await? {
+            if !self.note(&mut rebuild, last, found).await? {
                 break; // Begun again.
             }
-            chassis::metrics::events_rebuilt(counts[0], if rebuild.dry_run { 0 } else { counts[1] });
-            rebuild.checked += counts[0];
-            rebuild.missing += counts[1];
-            rebuild.unreadable += counts[2];
             if last.is_none() {
                 let Rebuild { reason, checked, missing, unreadable, .. } = &rebuild;
                 tracing::info!(reason, checked, missing, unreadable, "ORDER_EVENTS is complete again");
                 chassis::metrics::events_rebuild(None);
                 return Ok(format!("complete again: {checked} events looked for, {missing} were missing ({reason})"));
             }
-            rebuild.after_order = last;
         }
         Ok(being_completed(&rebuild, left))
+    }
+
+    /// Writes down what was found up to an order; without one, at the end. `false`: the rebuild was begun again meanwhile.
+    async fn note(&self, rebuild: &mut Rebuild, last: Option<Uuid>, found: Found) -> sqlx::Result<bool> {
+        let (before, counts) = (rebuild.clone(), found.clone());
+        let advance = move |mut db: Reader| {
+            let (before, found) = (before.clone(), found.clone());
+            async move { complete::advance_rebuild(&mut db, before, last, found).await }
+        };
+        if !self.database.read(advance).await? {
+            return Ok(false);
+        }
+        chassis::metrics::events_rebuilt(counts.checked, if rebuild.dry_run { 0 } else { counts.missing });
+        rebuild.checked += counts.checked;
+        rebuild.missing += counts.missing;
+        rebuild.unreadable += counts.unreadable.len() as i64;
+        rebuild.after_order = last.or(rebuild.after_order);
+        Ok(true)
     }
 
     /// The next orders to look at: the last of them, and those that moved. `None`: there are no more.
@@ -116,8 +136,8 @@ impl Watch {
 
     /// Looks for the events of some orders, and publishes those that are missing. Returns how many were looked for, were missing, and
     /// could not be read or are not taken.
-    async fn some(&self, rebuild: &Rebuild, since: DateTime<Utc>, orders: &[Uuid]) -> anyhow::Result<[i64; 3]> {
-        let (mut told, mut unreadable) = (Vec::new(), 0);
+    async fn some(&self, rebuild: &Rebuild, since: DateTime<Utc>, orders: &[Uuid]) -> anyhow::Result<Found> {
+        let (mut told, mut unreadable) = (Vec::new(), Vec::new());
         for order in orders {
             let ids = [*order];
             match self.database.read(move |mut db| async move { store::kept(&mut db, &ids).await }).await {
@@ -126,14 +146,14 @@ impl Watch {
                         match self.told(kept, since) {
                             Ok(events) => told.extend(events),
                             Err(error) => {
-                                unreadable += 1;
+                                unreadable.push(*order);
                                 tracing::warn!(%order, error = format!("{error:#}"), "the history cannot be told again by this build");
                             }
                         }
                     }
                 }
                 Err(sqlx::Error::Decode(error) | sqlx::Error::ColumnDecode { source: error, .. }) => {
-                    unreadable += 1;
+                    unreadable.push(*order);
                     tracing::warn!(%order, %error, "the order cannot be read by this build");
                 }
                 Err(error) => return Err(error.into()),
@@ -158,16 +178,17 @@ impl Watch {
         if !rebuild.dry_run && !missing.is_empty() {
             // An id of its own: the broker may still remember the first one's, and would drop this for it.
             let again = |told: Told| (format!("{}/again/{}", told.id, rebuild.id), told.packet);
-            for (_, unpublished) in self.broker.publish_each(missing.into_iter().map(again).collect()).await {
+            let orders: Vec<Uuid> = missing.iter().map(|told| told.order).collect();
+            for (place, unpublished) in self.broker.publish_each(missing.into_iter().map(again).collect()).await {
                 match unpublished.cause {
                     chassis::unpublished::Cause::Outage | chassis::unpublished::Cause::Unheard => {
                         return Err(unpublished).context("publishing again failed");
                     }
-                    _ => unreadable += 1,
+                    _ => unreadable.push(orders[place]),
                 }
             }
         }
-        Ok([checked as i64, count as i64, unreadable])
+        Ok(Found { checked: checked as i64, missing: count as i64, unreadable })
     }
 
     /// The events an order's history told since a moment, as they were told then, marked.
@@ -185,7 +206,7 @@ impl Watch {
                 let id = packet.headers.iter().find(|(name, _)| name == "ce-id").map(|(_, id)| id.clone());
                 if let Some(id) = id {
                     packet.headers.push((REPUBLISHED.into(), Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
-                    events.push(Told { note: note.clone(), id, packet });
+                    events.push(Told { order: kept.row.order.id.0, note: note.clone(), id, packet });
                 }
             }
         }

@@ -5,26 +5,33 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json as Body, Router};
-use chassis::http::{Checks, Json, Problem};
+use chassis::http::{Checks, Id, Json, Problem};
 use chrono::{DateTime, Utc};
 use events::Name;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::edge::Edge;
 use crate::store::complete::{self as store, Rebuild};
 
 pub fn router(edge: Arc<Edge>) -> Router {
-    Router::new().route("/events/rebuild", get(show).post(begin)).with_state(edge)
+    Router::new().route("/events/rebuild", get(show).post(begin)).route("/events/rebuild/{id}", get(one)).with_state(edge)
 }
 
 async fn show(State(edge): State<Arc<Edge>>) -> Result<Body<Option<Rebuild>>, Problem> {
     Ok(Body(edge.database.read(|mut db| async move { store::last_rebuild(&mut db).await }).await?))
 }
 
+async fn one(State(edge): State<Arc<Edge>>, Id(id): Id<Uuid>) -> Result<Body<Rebuild>, Problem> {
+    let found = edge.database.read(move |mut db| async move { store::rebuild(&mut db, id).await }).await?;
+    found.map(Body).ok_or_else(|| Problem::not_found(format!("there is no rebuild {id}")))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BeginBody {
-    by: String,
+    /// Who asks; a dry run changes nothing, and nobody has to sign it.
+    by: Option<String>,
     since: Option<DateTime<Utc>>,
     #[serde(default)]
     dry_run: bool,
@@ -32,8 +39,12 @@ struct BeginBody {
 
 async fn begin(State(edge): State<Arc<Edge>>, Json(body): Json<BeginBody>) -> Result<Body<Rebuild>, Problem> {
     let mut checks = Checks::default();
-    let by = checks.take("/by", Name::new(&body.by));
-    let by: String = checks.finish(by)?.into();
+    let unsigned = body.dry_run && body.by.is_none();
+    let by = (!unsigned).then(|| checks.take("/by", Name::new(body.by.as_deref().unwrap_or_default())));
+    let by: Option<String> = match by {
+        Some(by) => Some(checks.finish(by)?.into()),
+        None => None,
+    };
     let (since, dry_run) = (body.since.unwrap_or(DateTime::UNIX_EPOCH), body.dry_run);
     let begun = edge.database.read(move |mut db| {
         let by = by.clone();

@@ -40,6 +40,8 @@ pub struct Rebuild {
     pub missing: i64,
     /// Orders this build cannot read, and events the broker does not take.
     pub unreadable: i64,
+    /// The first of those orders.
+    pub unreadable_orders: Vec<Uuid>,
     pub begun_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
 }
@@ -143,6 +145,11 @@ pub async fn last_rebuild(db: &mut PgConnection) -> sqlx::Result<Option<Rebuild>
     sqlx::query_as("select * from event_rebuilds order by ended_at is null desc, begun_at desc limit 1").fetch_optional(db).await
 }
 
+/// One rebuild.
+pub async fn rebuild(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Rebuild>> {
+    sqlx::query_as("select * from event_rebuilds where id = $1").bind(id).fetch_optional(db).await
+}
+
 /// Begins a rebuild. One that is under way begins again, and covers both.
 pub async fn begin_rebuild(
     db: &mut PgConnection,
@@ -169,7 +176,7 @@ pub async fn begin_rebuild(
 /// Begins a rebuild that somebody asked for; `None`: one is under way.
 pub async fn ask_rebuild(
     db: &mut PgConnection,
-    by: String,
+    by: Option<String>,
     since: DateTime<Utc>,
     dry_run: bool,
 ) -> sqlx::Result<Option<Rebuild>> {
@@ -185,25 +192,42 @@ pub async fn ask_rebuild(
     .await
 }
 
+/// What a rebuild found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Events looked for.
+    pub checked: i64,
+    /// Those that the stream did not hold.
+    pub missing: i64,
+    /// Orders that cannot be read, and those of events that are not taken.
+    pub unreadable: Vec<Uuid>,
+}
+
+/// Orders of a rebuild that are named.
+const NAMED: i32 = 100;
+
 /// Notes how far a rebuild has come. `false`: it was begun again meanwhile.
 pub async fn advance_rebuild(
     db: &mut PgConnection,
     before: Rebuild,
     after_order: Option<Uuid>,
-    counts: [i64; 3],
+    found: Found,
 ) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "update event_rebuilds set after_order = coalesce($3, after_order), ended_at = case when $3 is null then now() end, \
-                checked = checked + $4, missing = missing + $5, unreadable = unreadable + $6 \
+                checked = checked + $4, missing = missing + $5, unreadable = unreadable + $6, \
+                unreadable_orders = (unreadable_orders || $8)[1:$9] \
          where id = $1 and after_order is not distinct from $2 and since = $7",
     )
     .bind(before.id)
     .bind(before.after_order)
     .bind(after_order)
-    .bind(counts[0])
-    .bind(counts[1])
-    .bind(counts[2])
+    .bind(found.checked)
+    .bind(found.missing)
+    .bind(found.unreadable.len() as i64)
     .bind(before.since)
+    .bind(found.unreadable)
+    .bind(NAMED)
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
