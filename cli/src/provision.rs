@@ -49,9 +49,18 @@ impl Args {
         broker.connected().await?;
         let changes = topology::ensure(broker.jetstream(), &TOPOLOGY, &self.topology).await?;
         match out.format {
-            Format::Table if changes.0.is_empty() => tell("Everything is as it should be."),
-            Format::Table => write_out(&changes.0.join("\n"))?,
-            Format::Json | Format::Jsonl => out.document(&json!({ "changes": changes.0 }))?,
+            Format::Table => {
+                let said = [changes.made.as_slice(), &changes.paused].concat();
+                if !said.is_empty() {
+                    write_out(&said.join("\n"))?;
+                }
+                match (changes.made.is_empty(), changes.paused.is_empty()) {
+                    (true, true) => tell("Everything is as it should be."),
+                    (false, true) => {}
+                    (_, false) => tell("All else is as it should be; what is paused stays so until somebody ends it."),
+                }
+            }
+            Format::Json | Format::Jsonl => out.document(&json!({ "changes": changes.made, "paused": changes.paused }))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -28,6 +28,7 @@ struct Inner {
     checks: BTreeMap<&'static str, Result<(), String>>,
     notes: BTreeMap<&'static str, String>,
     drifts: BTreeMap<&'static str, Drift>,
+    behind: BTreeMap<&'static str, u64>,
 }
 
 impl Health {
@@ -76,6 +77,20 @@ impl Health {
         }
     }
 
+    /// Reports how many messages of a stream wait, where that is a backlog. It shows as a note of that name.
+    pub(crate) fn behind(&self, name: &'static str, messages: Option<u64>) {
+        let behind = &mut self.0.write().expect("health is never poisoned").behind;
+        let before = match messages {
+            Some(messages) => behind.insert(name, messages),
+            None => behind.remove(name),
+        };
+        match (before, messages) {
+            (None, Some(messages)) => tracing::warn!(stream = name, messages, "messages wait: what they are about takes longer"),
+            (Some(_), None) => tracing::info!(stream = name, "no longer behind"),
+            _ => {}
+        }
+    }
+
     /// Everything there is to say.
     pub fn readiness(&self) -> Readiness {
         let inner = self.0.read().expect("health is never poisoned");
@@ -88,6 +103,10 @@ impl Health {
             } else {
                 notes.insert(name, drift.what.clone());
             }
+        }
+        for (name, messages) in &inner.behind {
+            let what = format!("{messages} messages wait to be read: what they are about takes longer");
+            notes.entry(name).and_modify(|said| *said = format!("{said}; {what}")).or_insert(what);
         }
         Readiness {
             notes,

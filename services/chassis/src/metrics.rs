@@ -165,6 +165,11 @@ pub(crate) fn events_set_aside(handler: &'static str, events: usize) {
     gauge!("waybill_events_set_aside", "handler" => handler).set(events as f64);
 }
 
+/// How many messages a consumer has still to bring.
+pub(crate) fn consumer_pending(stream: &'static str, consumer: &'static str, messages: u64) {
+    gauge!("waybill_consumer_pending", "stream" => stream, "consumer" => consumer).set(messages as f64);
+}
+
 /// An event could not be set aside: there were too many.
 pub(crate) fn not_set_aside(handler: &'static str) {
     counter!("waybill_events_not_set_aside_total", "handler" => handler).increment(1);

@@ -136,7 +136,8 @@ impl Service {
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
-        service.tasks.spawn(async move { topology::watch(name, topology, &broker, &health, &stop).await });
+        let backlog = service.settings.batch.backlog_noted;
+        service.tasks.spawn(async move { topology::watch(name, topology, &broker, &health, backlog, &stop).await });
         let (relay, health, stop) = (outbox, service.health.clone(), service.stop_relay.clone());
         service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&health, &stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");

@@ -167,6 +167,11 @@ pub struct BatchSettings {
     /// so that a flood of bad messages neither fills the broker's disk nor drives out what was stored before.
     #[arg(long, env = "WAYBILL_DEAD_LETTERS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub dead_letters_per_second: u32,
+
+    /// Messages that may wait to be read before `/readyz` notes it: more than queue up in ordinary operation, where each holds a batch. How
+    /// many there are is always in the metric `waybill_consumer_pending`.
+    #[arg(long, env = "WAYBILL_BACKLOG_NOTED", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub backlog_noted: u64,
 }
 
 /// Text that never shows in a log: an address that may hold a password.

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use watch::{Drift, watch};
 
-use crate::settings::{one_to, seconds_from};
+use self::drift::PAUSED;
+use crate::settings::{one_to, seconds, seconds_from};
 
 /// How often a watching provisioner looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -49,11 +50,22 @@ pub struct TopologySettings {
     /// Seconds a message is kept (default: a week).
     #[arg(long, env = "WAYBILL_STREAM_MAX_AGE", default_value = "604800", value_parser = max_age)]
     pub stream_max_age: Duration,
+
+    /// Seconds back, by the broker's clock, from which on a consumer that is made reads its stream: at least the longest that a saga waits
+    /// before it asks again (--retry-max of the order service). The default is also that service's --order-deadline: nothing older is waited
+    /// for, except by what asks again anyway.
+    #[arg(long, env = "WAYBILL_CONSUMER_LOOK_BACK", default_value = "900", value_parser = seconds)]
+    pub consumer_look_back: Duration,
 }
 
 impl Default for TopologySettings {
     fn default() -> Self {
-        Self { stream_replicas: 1, stream_max_bytes: 512 * 1024 * 1024, stream_max_age: Duration::from_secs(7 * 24 * 3600) }
+        Self {
+            stream_replicas: 1,
+            stream_max_bytes: 512 * 1024 * 1024,
+            stream_max_age: Duration::from_secs(7 * 24 * 3600),
+            consumer_look_back: Duration::from_secs(900),
+        }
     }
 }
 
@@ -62,9 +74,14 @@ fn max_age(text: &str) -> Result<Duration, String> {
     seconds_from(text, 1.0, 315_360_000.0)
 }
 
-/// What `ensure` had to do.
+/// What `ensure` had to do, and what it left alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes(pub Vec<String>);
+pub struct Changes {
+    /// What was made or put back.
+    pub made: Vec<String>,
+    /// Consumers that somebody paused: that is meant, and ended by hand.
+    pub paused: Vec<String>,
+}
 
 /// Creates what is missing and puts back what differs; leaves everything else alone. Safe to run at any time, by several at once.
 ///
@@ -73,7 +90,7 @@ pub struct Changes(pub Vec<String>);
 pub async fn ensure(jetstream: &jetstream::Context, topology: &Topology, settings: &TopologySettings) -> anyhow::Result<Changes> {
     let put = put::all(jetstream, topology, settings, &mut put::Refused::default()).await?;
     ensure!(put.impossible.is_empty(), "{}", put.impossible.join("; "));
-    Ok(Changes(put.changes))
+    Ok(Changes { made: put.changes, paused: put.paused })
 }
 
 /// Keeps the topology until shutdown: what vanishes or is changed is put back within seconds.
@@ -111,14 +128,40 @@ pub async fn keep(
 
 /// What the broker says of a stream or consumer.
 enum Info {
-    /// Its configuration, as the broker writes it: nothing is lost that this build does not know.
-    Found(Value),
+    /// All of it, as the broker writes it: nothing is lost that this build does not know.
+    Found(Found),
     Missing,
+}
+
+/// A stream or consumer that is there.
+struct Found {
+    /// How it is made.
+    config: Value,
+    /// For a consumer: messages it has still to bring.
+    pending: u64,
+    /// For a consumer: until when it brings nothing, because somebody paused it.
+    paused_until: Option<String>,
+}
+
+impl Found {
+    fn of(mut info: Value) -> Self {
+        // The broker keeps a time that has passed.
+        let paused = info["paused"] == true;
+        let until = info["config"][PAUSED].as_str().filter(|_| paused).map(str::to_owned);
+        Self { pending: info["num_pending"].as_u64().unwrap_or_default(), paused_until: until, config: info["config"].take() }
+    }
+
+    /// What is to be said of a consumer that is paused.
+    fn paused(&self, consumer: &Consumer) -> Option<String> {
+        let Consumer { stream, name } = consumer;
+        let until = self.paused_until.as_ref()?;
+        Some(format!("the consumer {name} of {stream} is paused until {until}; `nats consumer resume {stream} {name}` ends that"))
+    }
 }
 
 async fn info(jetstream: &jetstream::Context, subject: &str) -> anyhow::Result<Info> {
     match request(jetstream, subject, &json!({})).await? {
-        Ok(mut info) => Ok(Info::Found(info["config"].take())),
+        Ok(info) => Ok(Info::Found(Found::of(info))),
         Err(error) if [ErrorCode::STREAM_NOT_FOUND, ErrorCode::CONSUMER_NOT_FOUND].contains(&error.error_code()) => {
             Ok(Info::Missing)
         }

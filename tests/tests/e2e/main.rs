@@ -7,6 +7,7 @@ mod cli_saga;
 mod cli_tail;
 mod cli_terminal;
 mod conflicts;
+mod consumers;
 mod containers;
 mod dead_letters;
 mod events_complete;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::consumer::pull;
 use chassis::broker::Broker;
 use chassis::topology::{self, TopologySettings};
 use events::dead_letter::DEAD_LETTERS;
@@ -79,15 +79,15 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     // The provisioner first, so that the operator, as whom the harness comes, finds everything done. The default sizes must fit.
     let provisioner = server.broker("provision").await;
     let settings = TopologySettings::default();
-    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.len();
+    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made.len();
     assert_eq!(changes, STREAMS.len() + CONSUMERS.len());
     let other = TopologySettings { stream_max_bytes: settings.stream_max_bytes / 2, ..settings.clone() };
     assert_eq!(
-        topology::ensure(provisioner.jetstream(), &TOPOLOGY, &other).await.unwrap().0.len(),
+        topology::ensure(provisioner.jetstream(), &TOPOLOGY, &other).await.unwrap().made.len(),
         STREAMS.len(),
         "it may update"
     );
-    assert_eq!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.len(), STREAMS.len());
+    assert_eq!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made.len(), STREAMS.len());
 
     let operator = server.url("operator");
     let system = System::builder()
@@ -150,16 +150,12 @@ async fn the_provisioner_puts_back_and_each_service_sees_what_concerns_it() {
     for consumer in &CONSUMERS {
         let stream = operator.jetstream().get_stream(consumer.stream).await.unwrap();
         stream.delete_consumer(consumer.name).await.unwrap();
-        let config = pull::Config {
-            durable_name: Some(consumer.name.to_owned()),
-            deliver_policy: DeliverPolicy::New,
-            ..Default::default()
-        };
+        let config = pull::Config { durable_name: Some(consumer.name.to_owned()), max_waiting: 5, ..Default::default() };
         stream.create_consumer(config).await.unwrap();
     }
-    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0;
+    let changes = topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made;
     assert!(changes.len() == CONSUMERS.len() && changes.iter().all(|change| change.contains("made anew")), "{changes:?}");
-    assert!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().0.is_empty());
+    assert!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,7 +250,7 @@ async fn nobody_hears_or_takes_what_is_for_another() {
     }
 
     // The streams and consumers are as they were, and nothing was delivered: the next look of the owners finds it all.
-    assert!(topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap().0.is_empty());
+    assert!(topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap().made.is_empty());
     for consumer in &CONSUMERS {
         let stream = operator.jetstream().get_stream(consumer.stream).await.unwrap();
         assert_eq!(stream.cached_info().state.consumer_count, 1);

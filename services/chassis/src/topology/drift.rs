@@ -87,6 +87,9 @@ const KNOWN: [&str; 65] = [
 /// Until when a consumer brings nothing: an operator's hand, no part of how it is made.
 pub(super) const PAUSED: &str = "pause_until";
 
+/// Where a consumer began to read: it has no meaning any more once it has begun, and the broker never changes it.
+pub(super) const BEGAN: [&str; 3] = ["deliver_policy", "opt_start_seq", "opt_start_time"];
+
 impl Difference {
     /// Whether this build knows the property. A newer broker may fill in others by itself, and then nobody changed anything.
     pub(super) fn is_known(&self) -> bool {
@@ -113,6 +116,13 @@ pub(super) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
     differs
         .map(|property| Difference { property: property.clone(), found: of(&found, property), wanted: of(&wanted, property) })
         .collect()
+}
+
+/// The same for a consumer that is there: where it began, and whether somebody paused it, is no part of how it should be.
+pub(super) fn of_consumer(found: &Value, wanted: &Value) -> Vec<Difference> {
+    let mut differences = differences(found, wanted);
+    differences.retain(|difference| difference.property != PAUSED && !BEGAN.contains(&&*difference.property));
+    differences
 }
 
 /// Several of them, for a sentence.
@@ -144,6 +154,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn where_a_consumer_began_and_that_it_is_paused_is_no_difference() {
+        let began = json!({"deliver_policy": "by_start_time", "opt_start_time": "2026-01-02T03:04:05Z", "pause_until": "2026-01-02T03:04:05Z"});
+        assert_eq!(of_consumer(&began, &json!({"deliver_policy": "all", "opt_start_seq": 7})), []);
+        assert_eq!(of_consumer(&json!({"max_deliver": 3}), &json!({})).len(), 1);
+    }
 
     #[test]
     fn every_property_counts_and_what_says_nothing_does_not() {

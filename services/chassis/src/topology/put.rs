@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use envelope::{Consumer, Stream, Topology};
 use serde_json::{Value, json};
 
-use super::drift::{Difference, PAUSED, differences, list};
-use super::{Info, TopologySettings, consumer_json, info, request, stream_json};
+use super::drift::{BEGAN, Difference, PAUSED, differences, list, of_consumer};
+use super::{Found, Info, TopologySettings, consumer_json, info, request, stream_json};
 
 /// How long what was refused is left alone, unless it changes: a refusal would not be another one a second later.
 const REFUSED_FOR: Duration = Duration::from_secs(60);
@@ -38,6 +39,8 @@ pub(super) struct Put {
     pub changes: Vec<String>,
     /// What stays otherwise than it should be, and why.
     pub impossible: Vec<String>,
+    /// What somebody paused.
+    pub paused: Vec<String>,
 }
 
 /// What was refused, how it differed then, and when.
@@ -73,7 +76,7 @@ pub(super) async fn all(
         one_stream(jetstream, stream, &stream_json(stream, settings), refused, &mut put).await?;
     }
     for consumer in topology.consumers {
-        one_consumer(jetstream, consumer, refused, &mut put).await?;
+        one_consumer(jetstream, consumer, settings, refused, &mut put).await?;
     }
     Ok(put)
 }
@@ -87,7 +90,7 @@ async fn one_stream(
 ) -> anyhow::Result<()> {
     let name = format!("stream {}", stream.name);
     let subject = format!("STREAM.INFO.{}", stream.name);
-    let Info::Found(found) = info(jetstream, &subject).await? else {
+    let Info::Found(Found { config: found, .. }) = info(jetstream, &subject).await? else {
         match request(jetstream, &format!("STREAM.CREATE.{}", stream.name), wanted).await? {
             Ok(_) => put.changes.push(format!("{name} created")),
             Err(error) => refused.tell(name, format!("cannot be made: {error}"), put),
@@ -102,10 +105,10 @@ async fn one_stream(
     let answer = request(jetstream, &update, wanted).await?;
     if answer.is_err() {
         // One property that cannot be changed must not keep the others from it.
-        request(jetstream, &update, &with_fixed(wanted, &found)).await?.ok();
+        request(jetstream, &update, &with(wanted, &found, &FIXED)).await?.ok();
     }
     // What the broker says it did is looked at too: an update it took may have left out what it does not change.
-    let Info::Found(now) = info(jetstream, &subject).await? else { return Ok(()) };
+    let Info::Found(Found { config: now, .. }) = info(jetstream, &subject).await? else { return Ok(()) };
     // Somebody may have changed something else meanwhile: that is looked at next time.
     let now = differences(&now, wanted);
     let (mut left, done): (Vec<_>, Vec<_>) = before.into_iter().partition(|difference| now.contains(difference));
@@ -125,13 +128,13 @@ async fn one_stream(
     Ok(())
 }
 
-/// As it should be, but for what is fixed.
-fn with_fixed(wanted: &Value, found: &Value) -> Value {
+/// As it should be, but with these properties as they are.
+fn with(wanted: &Value, found: &Value, properties: &[&str]) -> Value {
     let mut merged = wanted.clone();
-    for property in FIXED {
+    for property in properties {
         match (merged.as_object_mut(), found.get(property)) {
-            (Some(merged), Some(value)) => drop(merged.insert(property.to_owned(), value.clone())),
-            (Some(merged), None) => drop(merged.remove(property)),
+            (Some(merged), Some(value)) => drop(merged.insert((*property).to_owned(), value.clone())),
+            (Some(merged), None) => drop(merged.remove(*property)),
             _ => {}
         }
     }
@@ -141,6 +144,7 @@ fn with_fixed(wanted: &Value, found: &Value) -> Value {
 async fn one_consumer(
     jetstream: &jetstream::Context,
     consumer: &Consumer,
+    settings: &TopologySettings,
     refused: &mut Refused,
     put: &mut Put,
 ) -> anyhow::Result<()> {
@@ -148,40 +152,39 @@ async fn one_consumer(
     let name = format!("consumer {service} of {stream}");
     let (subject, wanted) = (format!("CONSUMER.INFO.{stream}.{service}"), consumer_json(consumer));
     let create = format!("CONSUMER.CREATE.{stream}.{service}");
-    let body = json!({"stream_name": stream, "config": wanted, "action": ""});
-    let before = match info(jetstream, &subject).await {
-        Ok(Info::Found(found)) => {
-            let mut differences = differences(&found, &wanted);
-            // Somebody paused it on purpose, until a time of their choice. The service that waits says so.
-            differences.retain(|difference| difference.property != PAUSED);
-            differences
-        }
-        Ok(Info::Missing) => {
-            match request(jetstream, &create, &body).await? {
+    let body = |config: &Value| json!({"stream_name": stream, "config": config, "action": ""});
+    let found = match info(jetstream, &subject).await? {
+        Info::Found(found) => found,
+        Info::Missing => {
+            let Some(config) = beginning(jetstream, stream, &wanted, settings).await? else { return Ok(()) };
+            match request(jetstream, &create, &body(&config)).await? {
                 Ok(_) => put.changes.push(format!("{name} created")),
                 Err(error) => refused.tell(name, format!("cannot be made: {error}"), put),
             }
             return Ok(());
         }
-        Err(error) => return Err(error),
     };
+    // Somebody paused it on purpose, until a time of their choice. The service that waits says so too.
+    put.paused.extend(found.paused(consumer));
+    let before = of_consumer(&found.config, &wanted);
     if before.is_empty() || refused.is_recent(&name, &list(&before)) {
         return Ok(());
     }
-    let mut answer = request(jetstream, &create, &body).await?;
+    let in_place = with(&wanted, &found.config, &[BEGAN.as_slice(), &[PAUSED]].concat());
+    let mut answer = request(jetstream, &create, &body(&in_place)).await?;
     let is_right = async || -> anyhow::Result<bool> {
         let Info::Found(now) = info(jetstream, &subject).await? else { return Ok(false) };
-        let now = differences(&now, &wanted);
+        let now = of_consumer(&now.config, &wanted);
         Ok(!before.iter().any(|difference| difference.is_known() && now.contains(difference)))
     };
-    // What cannot be changed in place is made anew, which loses nothing: the consumer reads its stream from the beginning, and every input
-    // that was handled before changes nothing.
+    // What cannot be changed in place is made anew, which loses nothing: see `beginning`.
     let mut how = "put back";
     if !is_right().await? && answer.as_ref().err().is_none_or(|error| error.code() != UNAVAILABLE) {
         how = "made anew";
+        let Some(config) = beginning(jetstream, stream, &wanted, settings).await? else { return Ok(()) };
         // Not answered where an older configuration of the rights forbids it; then it is refused.
         request(jetstream, &format!("CONSUMER.DELETE.{stream}.{service}"), &json!({})).await.ok();
-        answer = request(jetstream, &create, &body).await?;
+        answer = request(jetstream, &create, &body(&with(&config, &found.config, &[PAUSED]))).await?;
     }
     refused.0.insert(name.clone(), (list(&before), Instant::now()));
     if !is_right().await? {
@@ -192,4 +195,25 @@ async fn one_consumer(
         put.changes.push(format!("{name} {how}: it had {}", list(&before)));
     }
     Ok(())
+}
+
+/// A consumer that begins where sagas can still be waiting for something, and not with all that its stream holds: everybody would wait until
+/// it had caught up. What is older is asked again by the sagas' timers, and was handled or is of no use any more. Reckoned by the clock that
+/// dated the messages. `None` where the stream is missing.
+async fn beginning(
+    jetstream: &jetstream::Context,
+    stream: &str,
+    wanted: &Value,
+    settings: &TopologySettings,
+) -> anyhow::Result<Option<Value>> {
+    let mut config = wanted.clone();
+    let Ok(info) = request(jetstream, &format!("STREAM.INFO.{stream}"), &json!({})).await? else { return Ok(None) };
+    let now = info["ts"].as_str().and_then(|time| DateTime::parse_from_rfc3339(time).ok());
+    let back = TimeDelta::from_std(settings.consumer_look_back).unwrap_or(TimeDelta::MAX);
+    let start = now.unwrap_or_else(|| Utc::now().fixed_offset()).checked_sub_signed(back);
+    if let (Some(start), Some(config)) = (start, config.as_object_mut()) {
+        config.insert("deliver_policy".to_owned(), "by_start_time".into());
+        config.insert("opt_start_time".to_owned(), start.to_utc().to_rfc3339_opts(SecondsFormat::Nanos, true).into());
+    }
+    Ok(Some(config))
 }

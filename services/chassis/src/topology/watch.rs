@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use envelope::Topology;
 use envelope::dead_letter::DEAD_LETTERS;
+use envelope::{Consumer, Topology};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::drift::{Difference, PAUSED, differences, list};
-use super::{Info, TopologySettings, consumer_json, info, stream_json};
+use super::drift::{Difference, differences, list, of_consumer};
+use super::{Found, Info, TopologySettings, consumer_json, info, stream_json};
 use crate::broker::Broker;
 use crate::health::Health;
+use crate::metrics;
 
 /// How often a service looks. What differs twice in a row is said: a provisioner puts back what it can within a second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -53,6 +54,7 @@ pub(crate) async fn watch(
     topology: &Topology,
     broker: &Broker,
     health: &Health,
+    backlog_noted: u64,
     shutdown: &CancellationToken,
 ) {
     let mut forbidden: BTreeMap<&'static str, Instant> = BTreeMap::new();
@@ -66,8 +68,12 @@ pub(crate) async fn watch(
             continue;
         }
         let mut now = BTreeSet::new();
-        for (name, seen) in look(service, topology, broker, &mut forbidden).await {
-            let Some(drift) = seen else {
+        for (name, Seen { drift, pending }) in look(service, topology, broker, &mut forbidden).await {
+            if let Some(pending) = pending {
+                metrics::consumer_pending(name, service, pending);
+                health.behind(name, (pending > backlog_noted).then_some(pending));
+            }
+            let Some(drift) = drift else {
                 health.drifted(name, None);
                 continue;
             };
@@ -89,13 +95,20 @@ pub(crate) struct Drift {
     pub fatal: bool,
 }
 
+/// What was seen of a stream and the consumer of it that the service reads.
+struct Seen {
+    drift: Option<Drift>,
+    /// Messages the consumer has still to bring; unknown where it could not be looked at.
+    pending: Option<u64>,
+}
+
 /// Each stream that could be looked at, and what is wrong with it or its consumer.
 async fn look(
     service: &'static str,
     topology: &Topology,
     broker: &Broker,
     forbidden: &mut BTreeMap<&'static str, Instant>,
-) -> BTreeMap<&'static str, Option<Drift>> {
+) -> BTreeMap<&'static str, Seen> {
     let mut seen = BTreeMap::new();
     for stream in topology.streams {
         let consumer = topology.consumers.iter().find(|consumer| consumer.stream == stream.name && consumer.name == service);
@@ -103,10 +116,10 @@ async fn look(
         if !concerned {
             continue;
         }
-        let mut drift = None;
+        let (mut drift, mut pending) = (None, None);
         if forbidden.get(stream.name).is_none_or(|until| *until < Instant::now()) {
             match info(broker.jetstream(), &format!("STREAM.INFO.{}", stream.name)).await {
-                Ok(Info::Found(config)) => {
+                Ok(Info::Found(Found { config, .. })) => {
                     drift = of_stream(stream.name, &config, &stream_json(stream, &TopologySettings::default()));
                 }
                 Ok(Info::Missing) => drift = Some(Drift { what: format!("the stream {} is missing", stream.name), fatal: true }),
@@ -117,13 +130,14 @@ async fn look(
         }
         if let Some(consumer) = consumer {
             // A missing one is said by the loop that wants to read it.
-            if let Ok(Info::Found(config)) =
+            if let Ok(Info::Found(found)) =
                 info(broker.jetstream(), &format!("CONSUMER.INFO.{}.{}", consumer.stream, consumer.name)).await
             {
-                drift = of_consumer(consumer.name, stream.name, &config, &consumer_json(consumer)).or(drift);
+                pending = Some(found.pending);
+                drift = of_this_consumer(consumer, &found).or(drift);
             }
         }
-        seen.insert(stream.name, drift);
+        seen.insert(stream.name, Seen { drift, pending });
     }
     seen
 }
@@ -135,11 +149,16 @@ fn of_stream(name: &str, found: &Value, wanted: &Value) -> Option<Drift> {
     said(format!("the stream {name}"), &differences, fatal)
 }
 
-fn of_consumer(name: &str, stream: &str, found: &Value, wanted: &Value) -> Option<Drift> {
-    let mut differences = differences(found, wanted);
+fn of_this_consumer(consumer: &Consumer, found: &Found) -> Option<Drift> {
+    let mut differences = of_consumer(&found.config, &consumer_json(consumer));
     differences.retain(|difference| !["description", "metadata", "num_replicas"].contains(&&*difference.property));
-    let fatal = differences.iter().any(|difference| difference.is_known() && difference.property != PAUSED);
-    said(format!("the consumer {name} of {stream}"), &differences, fatal)
+    let fatal = differences.iter().any(Difference::is_known);
+    let drift = said(format!("the consumer {} of {}", consumer.name, consumer.stream), &differences, fatal);
+    match (found.paused(consumer), drift) {
+        (Some(paused), Some(drift)) => Some(Drift { what: format!("{paused}; {}", drift.what), ..drift }),
+        (Some(what), None) => Some(Drift { what, fatal: false }),
+        (None, drift) => drift,
+    }
 }
 
 fn said(whose: String, differences: &[Difference], fatal: bool) -> Option<Drift> {
