@@ -26,6 +26,7 @@ use crate::broker::Broker;
 use crate::dead_letter::Graveyard;
 use crate::health::Health;
 use crate::metrics;
+use crate::seldom::Seldom;
 use crate::settings::BatchSettings;
 use crate::unit_of_work::{Failure, Handler, UnitOfWork};
 use crate::writers::Turn;
@@ -79,6 +80,7 @@ type Deliveries = SelectAll<BoxStream<'static, Next>>;
 struct Hands<T> {
     aside: SetAside<T>,
     graveyard: Graveyard,
+    failed: Seldom,
 }
 
 impl<H: Handler> Loop<H> {
@@ -86,7 +88,7 @@ impl<H: Handler> Loop<H> {
     pub async fn run(self, shutdown: CancellationToken) {
         let (graveyard, burying) = Graveyard::open(self.broker.clone(), self.settings.dead_letters_per_second);
         let burying = tokio::spawn(burying);
-        let mut hands = Hands { aside: SetAside::new(self.settings.aside_max), graveyard };
+        let mut hands = Hands { aside: SetAside::new(self.settings.aside_max), graveyard, failed: Seldom::default() };
         let mut wait = Duration::from_millis(50);
         while !shutdown.is_cancelled() {
             match self.open().await {
@@ -220,15 +222,17 @@ impl<H: Handler> Loop<H> {
             }
             judged.push((received, verdict));
         }
+        let mut failed = Vec::new();
         for (aside, result) in aside.into_iter().zip(results) {
             match result {
                 Ok(_) => {}
                 Err(Failure::Busy(_) | Failure::Outage(_)) => held_up.push(aside),
                 // Its message is settled; its saga asks again, and if that fails too, it comes to the dead letters.
-                Err(Failure::Item(error) | Failure::Conflict(error)) => {
-                    tracing::warn!(handler = H::NAME, error = format!("{error:#}"), "failed; its saga asks again");
-                }
+                Err(Failure::Item(error) | Failure::Conflict(error)) => failed.push(error),
             }
+        }
+        if let (Some(events), Some(error)) = (hands.failed.happened(failed.len() as u64), failed.first()) {
+            tracing::warn!(handler = H::NAME, events, error = format!("{error:#}"), "failed; their sagas ask again");
         }
         held_up.into_iter().for_each(|aside| self.set_aside(aside, hands));
         metrics::events_set_aside(H::NAME, hands.aside.len());

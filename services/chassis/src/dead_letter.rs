@@ -120,6 +120,12 @@ impl DeadLetter {
         self.events.push(event);
     }
 
+    /// The whole message of so many events, because all that were read are bad.
+    pub(crate) fn of_all(self, message: Bytes, events: usize) -> Self {
+        let reason = format!("none of the first {} of {events} events can be read: {}", self.events.len(), self.reason);
+        Self { kind: self.kind, reason, events: Vec::new(), message }
+    }
+
     /// What is kept: the event as it was, several of them as an array, or the whole message.
     fn payload(&self) -> Bytes {
         match self.events.as_slice() {

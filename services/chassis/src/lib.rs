@@ -21,6 +21,7 @@ pub mod meaning;
 pub mod metrics;
 mod outbox;
 mod outgoing;
+pub mod seldom;
 mod service;
 pub mod settings;
 mod stored;

@@ -150,9 +150,9 @@ pub fn set_aside(sagas: usize) {
     gauge!("waybill_sagas_set_aside").set(sagas as f64);
 }
 
-/// An input changed nothing, and why: one of a closed set of words.
-pub fn ignored(reason: &'static str) {
-    counter!("waybill_inputs_ignored_total", "reason" => reason).increment(1);
+/// Inputs changed nothing, and why: one of a closed set of words.
+pub fn ignored(reason: &'static str, inputs: u64) {
+    counter!("waybill_inputs_ignored_total", "reason" => reason).increment(inputs);
 }
 
 /// An order came to an end.

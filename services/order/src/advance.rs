@@ -7,6 +7,7 @@ use crate::saga::{Order, Reply, Step};
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
+use chassis::seldom::Seldom;
 use chassis::{Handled, Handler, Outgoing, metrics};
 use events::order::Status;
 use events::{CloudEvent, DecodeError, OrderId};
@@ -95,6 +96,15 @@ pub struct Advance {
     pub recent: Arc<Recent>,
     /// Those who wait for an order to become final.
     pub waiting: Waiting,
+    /// What the log says of what comes.
+    pub told: Told,
+}
+
+/// What one message can cause hundreds of times.
+#[derive(Debug, Default)]
+pub struct Told {
+    unknown: Seldom,
+    unreadable: Seldom,
 }
 
 /// The orders of a batch.
@@ -199,10 +209,7 @@ impl Orders {
             };
             return Some(Moved::nothing(id, *status, outcome));
         }
-        let Some(open) = self.open.get_mut(&id) else {
-            tracing::warn!(order = %id, "an answer for an order nobody knows");
-            return None;
-        };
+        let open = self.open.get_mut(&id)?;
         let outcome = open.outcomes.pop_front().unwrap_or(Outcome::Nothing);
         let view = matches!(trigger, Trigger::Cancel(_)).then(|| open.row.view());
         let mut moved = Moved { id, status: open.status(), sequence: open.row.sequence, view, outcome, ended: false, kept: None };
@@ -258,26 +265,37 @@ impl Handler for Advance {
     /// Keeps what will move again, wakes who waits, and counts what ended.
     fn committed(&self, batch: &[&Self::Item], answers: &mut [Self::Answer]) {
         self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
-        for ((_, trigger), moved) in batch.iter().zip(answers.iter()) {
-            let Some(moved) = moved else { continue };
+        let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
+        for ((id, trigger), moved) in batch.iter().zip(answers.iter()) {
+            let Some(moved) = moved else {
+                unknown.extend(matches!(trigger, Trigger::Reply(_)).then_some(*id));
+                continue;
+            };
             let reason = match &moved.outcome {
                 Outcome::Decided(Verdict::Moved) => None,
                 Outcome::Decided(Verdict::Ignored(why)) => Some(why.name()),
                 Outcome::Nothing | Outcome::KeyUsed(_) => None,
                 Outcome::HistoryFull => Some("history_full"),
                 Outcome::Unreadable(why) => {
-                    tracing::error!(order = %moved.id, why, "the order's state cannot be read, and is left alone");
+                    unreadable.push((moved.id, why));
                     Some("unreadable")
                 }
             };
             if let Some(reason) = reason {
-                metrics::ignored(reason);
+                metrics::ignored(reason, 1);
                 tracing::debug!(order = %moved.id, ?trigger, reason, "changed nothing");
             }
             self.waiting.moved(moved.id, moved.sequence);
             if moved.ended {
                 metrics::ended(moved.status.as_str());
             }
+        }
+        metrics::ignored("unknown_order", unknown.len() as u64);
+        if let (Some(answers), Some(order)) = (self.told.unknown.happened(unknown.len() as u64), unknown.first()) {
+            tracing::warn!(answers, %order, "answers for orders nobody knows");
+        }
+        if let (Some(inputs), Some((order, why))) = (self.told.unreadable.happened(unreadable.len() as u64), unreadable.first()) {
+            tracing::error!(inputs, %order, why, "the order's state cannot be read, and is left alone");
         }
     }
 }

@@ -236,6 +236,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         payload_max: payload_max.clone(),
         recent: recent.clone(),
         waiting,
+        told: advance::Told::default(),
     });
     let answers = vec![
         Source::new(USER_REPLIES_CONSUMER, Trigger::from_user),

@@ -123,6 +123,62 @@ async fn bad_events_among_good_ones_are_buried_together_and_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_first_events_are_all_bad_is_buried_whole_and_answers_for_unknown_orders_are_counted() {
+    const UNKNOWN: usize = 150;
+    let system = System::new().await;
+    let mut unknown = validate(Uuid::now_v7());
+    unknown["type"] = json!("waybill.user.validate.v9");
+    let bad = serde_json::to_vec(&vec![unknown.clone(); 40]).unwrap();
+    let whole = say(&system, events::streams::VALIDATE, bad.clone()).await;
+    let known = Uuid::now_v7();
+    let mixed = [vec![validate(known)], vec![unknown.clone(); 40]].concat();
+    let mixed = say(&system, events::streams::VALIDATE, serde_json::to_vec(&mixed).unwrap()).await;
+    // As many bad events as are read before a message is given up, and then a good one.
+    let late = Uuid::now_v7();
+    let behind = [vec![unknown.clone(); 15], vec![validate(late)], vec![unknown; 5]].concat();
+    let behind = say(&system, events::streams::VALIDATE, serde_json::to_vec(&behind).unwrap()).await;
+    let buried = letters(&system, 3).await;
+    let letter = |sequence: u64| {
+        let found = buried.iter().find(|letter| letter.header("Waybill-Sequence") == sequence.to_string());
+        found.unwrap_or_else(|| panic!("no letter for {sequence}: {buried:#?}"))
+    };
+    assert_eq!(
+        letter(whole).header("Waybill-Reason"),
+        "none of the first 16 of 40 events can be read: the event type `waybill.user.validate.v9` is not known here"
+    );
+    assert_eq!(letter(whole).payload, bad, "as it was");
+    assert_eq!(letter(mixed).json().as_array().map(Vec::len), Some(40), "only the bad ones");
+    assert_eq!(letter(behind).json().as_array().map(Vec::len), Some(20), "only the bad ones");
+    for order in [known, late] {
+        eventually(Duration::from_secs(10), || async {
+            let answers = system.events_of("USER_REPLIES", &order.to_string()).await;
+            if answers.len() == 1 { Ok(()) } else { Err(answers) }
+        })
+        .await;
+    }
+
+    let answers: Vec<Value> = (0..UNKNOWN)
+        .map(|_| {
+            let order = Uuid::now_v7();
+            let mut answer = validate(order);
+            answer["type"] = json!("waybill.product.released.v1");
+            answer["data"] = json!({ "order_id": order });
+            answer
+        })
+        .collect();
+    say(&system, events::streams::PRODUCT_REPLIES, serde_json::to_vec(&answers).unwrap()).await;
+    eventually(Duration::from_secs(10), || async {
+        // The two that were validated are nobody's orders either.
+        let counted = system.ignored("unknown_order").await;
+        if counted == UNKNOWN as u64 + 2 { Ok(()) } else { Err(counted) }
+    })
+    .await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    let order = system.submit(user, &[(product, 1)]).await;
+    assert_eq!(system.wait_final(order).await["status"], "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_bad_messages_delays_no_order_and_is_counted() {
     const ORDERS: usize = 25;
     let system = System::builder()

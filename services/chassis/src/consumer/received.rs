@@ -11,6 +11,10 @@ use crate::unit_of_work::Failure;
 /// Deliveries after which an event that fails alone is a dead letter.
 const MAX_DELIVERIES: i64 = 3;
 
+/// Events of a message that are read before it is taken as bad as a whole, where not one of them is good. Nobody of ours sends such a message,
+/// and everybody waits while it is read.
+const READ_AT_LEAST: usize = 16;
+
 /// A delivered message.
 pub(super) struct Received<T> {
     pub delivery: Delivery,
@@ -44,7 +48,12 @@ impl<T> Received<T> {
                 received.letter = Some(DeadLetter::whole(payload, reason));
             }
             Ok(batch) => {
+                let count = batch.len();
                 for (index, json) in batch.into_iter().enumerate() {
+                    if index == READ_AT_LEAST && received.events.is_empty() {
+                        received.letter = received.letter.map(|letter| letter.of_all(payload, count));
+                        break;
+                    }
                     match (source.read)(json) {
                         Ok(event) => received.events.push((index, event)),
                         Err(error) => {
