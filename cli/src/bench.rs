@@ -221,7 +221,7 @@ impl Args {
             runs.push(one(&bench, baseline.as_ref(), mode).await?);
         }
         let audit = match &books {
-            Some(books) => Some(books.checks().await?),
+            Some(books) => Some(books.checks().await),
             None => None,
         };
         Ok((runs, audit))

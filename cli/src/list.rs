@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::client::{Gateway, Page};
 use crate::output::{Format, Output, Tabular};
@@ -41,7 +43,7 @@ impl Args {
             query.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
             query
         };
-        let mut page: Page<T> = gateway.page(path, &query(&self.cursor)).await?;
+        let mut page: Page<Listed<T>> = gateway.page(path, &query(&self.cursor)).await?;
         let mut before = vec![];
         while self.all && page.next_cursor.is_some() {
             // Lines can go out as they come; a table and a document need to know the whole.
@@ -55,5 +57,52 @@ impl Args {
         before.append(&mut page.items);
         out.page(&Page { items: before, ..page })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// One of a list; or what there is of one that its service cannot read.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Listed<T> {
+    Unreadable(Unreadable),
+    Whole(T),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Unreadable {
+    id: String,
+    unreadable: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+impl<T: Tabular> Tabular for Listed<T> {
+    const HEADER: &'static [&'static str] = T::HEADER;
+
+    fn row(&self) -> Vec<String> {
+        match self {
+            Self::Whole(whole) => whole.row(),
+            Self::Unreadable(Unreadable { id, unreadable, .. }) => {
+                let mut row = vec![id.clone(), format!("UNREADABLE: {unreadable}")];
+                row.resize(T::HEADER.len(), String::new());
+                row
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::order::view::Order;
+
+    #[test]
+    fn one_that_cannot_be_read_is_a_row_among_the_others() {
+        let item = json!({"id": "01920000-0000-7000-8000-000000000003", "items": "?", "unreadable": "column items"});
+        let listed: Listed<Order> = serde_json::from_value(item.clone()).unwrap();
+        assert_eq!(listed.row()[..2], ["01920000-0000-7000-8000-000000000003", "UNREADABLE: column items"]);
+        assert_eq!((listed.row().len(), serde_json::to_value(&listed).unwrap()), (Order::HEADER.len(), item));
     }
 }

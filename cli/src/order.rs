@@ -1,6 +1,6 @@
 //! `waybill order`: orders, and what became of them.
 
-mod view;
+pub mod view;
 
 use std::process::ExitCode;
 use std::time::Duration;

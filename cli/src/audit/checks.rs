@@ -1,5 +1,6 @@
 //! The checks, each over all rows, streaming: memory does not grow with the number of orders.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,6 +17,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// Looks at the clock of the sagas, which a running order service carries on every second.
 const CLOCK_LOOKS: usize = 12;
+
+/// What each check proves.
+pub const IN_TIME: &str = "every order is final or within its deadline";
+pub const CONSERVED: &str = "for each product: received = available + reserved";
+pub const HELD: &str = "for each product: reserved = the sum of its reservations";
+pub const MATCHED: &str = "reservations and orders match line by line";
 
 /// Every order is final or within its deadline, by the clock that deadlines go by. Where that stands still, nobody keeps them.
 pub async fn in_time(books: &Books) -> anyhow::Result<Check> {
@@ -37,7 +44,7 @@ pub async fn in_time(books: &Books) -> anyhow::Result<Check> {
     };
     let mut findings: Vec<Finding> = late.iter().map(finding).collect::<sqlx::Result<_>>()?;
     findings.extend(abandoned(books).await?);
-    Ok(Check { check: "every order is final or within its deadline", rows: rows.unsigned_abs(), findings })
+    Ok(Check { check: IN_TIME, rows: rows.unsigned_abs(), findings })
 }
 
 /// The oldest order under way, if it has not moved within the grace and no order service is there to carry it on.
@@ -78,27 +85,39 @@ pub async fn conserved(books: &Books) -> anyhow::Result<Check> {
             findings.push(Finding { id: id.to_string(), what });
         }
     }
-    Ok(Check { check: "for each product: received = available + reserved", rows, findings })
+    Ok(Check { check: CONSERVED, rows, findings })
 }
 
-/// For each product, what is reserved is what its reservations hold.
+/// For each product, what is reserved is what its reservations hold. A reservation that cannot be read is named, and counts for nothing.
 pub async fn held(books: &Books) -> anyhow::Result<Check> {
-    let mut products = sqlx::query(
-        "select products.id, reserved, coalesce(held, 0)::bigint as held from products left join ( \
-             select (item->>'product_id')::uuid as id, sum((item->>'quantity')::bigint) as held \
-             from reservations, json_array_elements(items) as item where status = 'reserved' group by 1 \
-         ) as holds on holds.id = products.id order by products.id",
-    )
-    .fetch(&books.products);
-    let (mut rows, mut findings) = (0, Vec::new());
+    // Two statements that see one moment.
+    let mut moment = books.products.begin_with("begin isolation level repeatable read read only").await?;
+    let (mut rows, mut findings, mut holds) = (0, Vec::new(), HashMap::<Uuid, i64>::new());
+    let mut reservations = sqlx::query(rows::HOLDS).fetch(&mut *moment);
+    while let Some(row) = reservations.try_next().await? {
+        let reservation = rows::reservation(&row)?;
+        match reservation.lines {
+            Ok(lines) => lines.iter().for_each(|(product, (pieces, _))| *holds.entry(*product).or_default() += pieces),
+            Err(why) => findings.push(unreadable(reservation.id, "reservation", &why)),
+        }
+    }
+    drop(reservations);
+    let mut products = sqlx::query("select id, reserved from products order by id").fetch(&mut *moment);
     while let Some(row) = products.try_next().await? {
         rows += 1;
-        let (id, reserved, held): (Uuid, i64, i64) = (row.try_get("id")?, row.try_get("reserved")?, row.try_get("held")?);
+        let (id, reserved): (Uuid, i64) = (row.try_get("id")?, row.try_get("reserved")?);
+        let held = holds.get(&id).copied().unwrap_or_default();
         if reserved != held {
             findings.push(Finding { id: id.to_string(), what: format!("{reserved} are reserved, but reservations hold {held}") });
         }
     }
-    Ok(Check { check: "for each product: reserved = the sum of its reservations", rows, findings })
+    drop(products);
+    moment.rollback().await?;
+    Ok(Check { check: HELD, rows, findings })
+}
+
+fn unreadable(id: Uuid, what: &str, why: &str) -> Finding {
+    Finding { id: id.to_string(), what: format!("the {what} cannot be read: {why}") }
 }
 
 /// Reservations and orders match line by line: two sorted streams, laid side by side.
@@ -129,7 +148,7 @@ pub async fn matched(books: &Books) -> anyhow::Result<Check> {
     }
     drop((orders, reservations));
     let findings = look_again(books, doubtful).await?;
-    Ok(Check { check: "reservations and orders match line by line", rows, findings })
+    Ok(Check { check: MATCHED, rows, findings })
 }
 
 async fn next<T>(
@@ -170,6 +189,7 @@ fn judge(order: Option<&Order>, reservation: Option<&Reservation>) -> Option<Str
             "stock is held for an order that does not exist; to give it back: waybill product release {} --reason TEXT",
             held.id
         )),
+        (Some(Order { id, lines: Err(why), .. }), None) => Some(unreadable(*id, "order", why).what),
         (Some(order), None) if order.status == "confirmed" => Some("the order is confirmed, but holds no stock".to_owned()),
         (Some(_), None) => None,
         (Some(order), Some(reservation)) => match order.status.as_str() {
@@ -177,7 +197,11 @@ fn judge(order: Option<&Order>, reservation: Option<&Reservation>) -> Option<Str
                 "the order is {}, but stock is held for it; to give it back: waybill product release {} --reason TEXT",
                 order.status, order.id
             )),
-            status => lines_differ(&order.lines, &reservation.lines, status == "confirmed"),
+            status => match (&order.lines, &reservation.lines) {
+                (Ok(ordered), Ok(held)) => lines_differ(ordered, held, status == "confirmed"),
+                (Err(why), _) => Some(unreadable(order.id, "order", why).what),
+                (_, Err(why)) => Some(unreadable(reservation.id, "reservation", why).what),
+            },
         },
     }
 }
@@ -202,11 +226,11 @@ mod tests {
     use super::*;
 
     fn order(status: &str, lines: &[(u128, i64, Option<i64>)]) -> Order {
-        Order { id: Uuid::nil(), status: status.to_owned(), lines: of(lines) }
+        Order { id: Uuid::nil(), status: status.to_owned(), lines: Ok(of(lines)) }
     }
 
     fn reservation(lines: &[(u128, i64, Option<i64>)]) -> Reservation {
-        Reservation { id: Uuid::nil(), lines: of(lines) }
+        Reservation { id: Uuid::nil(), lines: Ok(of(lines)) }
     }
 
     fn of(lines: &[(u128, i64, Option<i64>)]) -> Lines {

@@ -16,14 +16,16 @@ pub type Lines = BTreeMap<Uuid, (i64, Option<i64>)>;
 pub struct Order {
     pub id: Uuid,
     pub status: String,
-    pub lines: Lines,
+    /// Or why they cannot be read.
+    pub lines: Result<Lines, String>,
 }
 
 /// A reservation that holds stock for an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     pub id: Uuid,
-    pub lines: Lines,
+    /// Or why they cannot be read.
+    pub lines: Result<Lines, String>,
 }
 
 #[derive(Deserialize)]
@@ -48,23 +50,31 @@ pub const ORDER: &str = "select id, status, items, unit_prices from orders where
 /// Reservations that hold stock for orders.
 pub const RESERVATIONS: &str = "select id, items from reservations where status = 'reserved' and not direct order by id";
 
+/// All reservations that hold stock.
+pub const HOLDS: &str = "select id, items from reservations where status = 'reserved'";
+
 /// One of them.
 pub const RESERVATION: &str = "select id, items from reservations where status = 'reserved' and not direct and id = $1";
 
-/// Reads an order.
+/// Reads an order. One whose lines cannot be read is an order all the same.
 pub fn order(row: &PgRow) -> sqlx::Result<Order> {
-    let Json(items): Json<Vec<Item>> = row.try_get("items")?;
-    let prices: Option<Vec<i64>> = row.try_get("unit_prices")?;
-    let price = |index: usize| prices.as_ref().and_then(|prices| prices.get(index)).copied();
-    let lines = items.iter().enumerate().map(|(index, item)| (item.product_id, (item.quantity, price(index)))).collect();
+    let lines = || {
+        let Json(items): Json<Vec<Item>> = row.try_get("items")?;
+        let prices: Option<Vec<i64>> = row.try_get("unit_prices")?;
+        let price = |index: usize| prices.as_ref().and_then(|prices| prices.get(index)).copied();
+        Ok(items.iter().enumerate().map(|(index, item)| (item.product_id, (item.quantity, price(index)))).collect())
+    };
+    let lines = lines().map_err(|error: sqlx::Error| error.to_string());
     Ok(Order { id: row.try_get("id")?, status: row.try_get("status")?, lines })
 }
 
 /// Reads a reservation.
 pub fn reservation(row: &PgRow) -> sqlx::Result<Reservation> {
-    let Json(items): Json<Vec<Item>> = row.try_get("items")?;
-    let lines = items.iter().map(|item| (item.product_id, (item.quantity, item.unit_price.as_ref().map(|price| price.amount))));
-    Ok(Reservation { id: row.try_get("id")?, lines: lines.collect() })
+    let lines = row.try_get("items").map(|Json(items): Json<Vec<Item>>| {
+        let line = |item: &Item| (item.product_id, (item.quantity, item.unit_price.as_ref().map(|price| price.amount)));
+        items.iter().map(line).collect()
+    });
+    Ok(Reservation { id: row.try_get("id")?, lines: lines.map_err(|error: sqlx::Error| error.to_string()) })
 }
 
 /// One order, now.

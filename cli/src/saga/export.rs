@@ -18,7 +18,8 @@ use crate::progress::Progress;
 
 /// Shown under `waybill saga export --help`.
 pub const EXAMPLES: &str =
-    "A line is {\"saga\":\"order\",\"order\":{...},\"entries\":[...]}, oldest order first, whatever -o says.
+    "A line is {\"saga\":\"order\",\"order\":{...},\"entries\":[...]}, oldest order first, whatever -o says. In place of what the order service
+cannot read stands \"unreadable\", which says why; `saga replay --from` counts and names it.
 
 Exit status: 0 complete, 1 failed or broke off, 2 wrong usage.
 

@@ -92,7 +92,7 @@ fn find(input: Input, order: OrderId) -> anyhow::Result<Transcript<Order>> {
             let line = String::from_utf8_lossy(line);
             match line.contains(&id).then(|| Transcript::<Order>::read(&line)) {
                 Some(Ok(waybill)) if waybill.plan.id == order => found = Some(Ok(waybill)),
-                Some(Err(error @ Unreadable::Entry { .. })) if is_about(&error, order) => found = Some(Err(error)),
+                Some(Err(error)) if is_about(&error, order) => found = Some(Err(error)),
                 Some(Err(_)) => unreadable += 1,
                 _ => {}
             }
@@ -110,5 +110,5 @@ fn find(input: Input, order: OrderId) -> anyhow::Result<Transcript<Order>> {
 }
 
 fn is_about(error: &Unreadable, order: OrderId) -> bool {
-    matches!(error, Unreadable::Entry { id, .. } if *id == order.0)
+    matches!(error, Unreadable::Entry { id, .. } | Unreadable::Unread { id, .. } if *id == order.0)
 }

@@ -40,6 +40,14 @@ pub enum Unreadable {
         /// The kind that was to be read.
         expected: &'static str,
     },
+    /// Whoever was to write it down could not read it.
+    #[error("{id}: it could not be read when it was exported: {why}")]
+    Unread {
+        /// The saga.
+        id: Uuid,
+        /// What stood in the way.
+        why: String,
+    },
     /// An entry says what this build has no word for: a step of a later plan, an answer of a service it does not know.
     #[error("{id}: entry {sequence} cannot be read by this build: {why}")]
     Entry {
@@ -73,6 +81,9 @@ impl<P: Exportable> Transcript<P> {
     /// Reads it again entry by entry, to name the one that stands in the way.
     fn read_slowly(line: &str) -> Result<Self, Unreadable> {
         let malformed = |error: serde_json::Error| Unreadable::Malformed(error.to_string());
+        if let Ok(Unread { plan, unreadable: why }) = serde_json::from_str(line) {
+            return Err(Unreadable::Unread { id: plan.id, why });
+        }
         let kind: Line<String, &RawValue, &RawValue> = serde_json::from_str(line).map_err(malformed)?;
         if kind.saga != P::NAME {
             return Err(Unreadable::OtherSaga { found: kind.saga, expected: P::NAME });
@@ -90,7 +101,7 @@ impl<P: Exportable> Transcript<P> {
             serde_json::from_str(raw.get()).map_err(|error| Unreadable::Entry {
                 id: plan.id(),
                 sequence: sequence(raw).unwrap_or(position),
-                why: error.to_string(),
+                why: unreadable(raw).unwrap_or_else(|| error.to_string()),
             })
         });
         Ok(Self { entries: read.collect::<Result<_, _>>()?, plan })
@@ -117,6 +128,28 @@ impl<P: Plan> Transcript<P> {
     pub fn state(&self) -> Option<&State<P>> {
         self.entries.last().map(|entry| &entry.state)
     }
+}
+
+/// What stands in place of a saga that could not be read.
+#[derive(Deserialize)]
+struct Unread {
+    #[serde(rename = "order")]
+    plan: Identified,
+    unreadable: String,
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    id: Uuid,
+}
+
+/// Why an entry could not be read when it was written down.
+fn unreadable(entry: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Unread {
+        unreadable: String,
+    }
+    serde_json::from_str(entry.get()).ok().map(|Unread { unreadable }| unreadable)
 }
 
 fn sequence(entry: &RawValue) -> Option<u32> {

@@ -17,6 +17,7 @@ mod held;
 pub mod http;
 pub mod indexes;
 pub mod keys;
+pub mod listed;
 pub mod meaning;
 pub mod metrics;
 mod outbox;

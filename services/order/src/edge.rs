@@ -198,7 +198,7 @@ async fn list(State(edge): State<Arc<Edge>>, page: PageQuery, Query(query): Quer
     let (after, count) = (page.after, page.rows());
     let views =
         edge.database.read(|mut db| async move { store::list(&mut db, Filter { user, status }, after, count).await }).await?;
-    page.page(views, |view| view.id.0)
+    page.page(views, |listed| listed.id(|view| view.id.0))
 }
 
 async fn show(State(edge): State<Arc<Edge>>, Id(id): Id<OrderId>) -> Result<Body<View>, Problem> {

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use events::OrderId;
 use events::order::Status;
 use futures_util::{StreamExt as _, stream};
+use saga::Exportable as _;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -26,7 +27,8 @@ const ENTRIES: i64 = 500;
 /// Bytes of one long history read at once.
 const BYTES: i64 = 1 << 20;
 
-/// An export under way. A line is `{"saga":"order","order":{...},"entries":[...]}`; see [`saga::Transcript`].
+/// An export under way. A line is `{"saga":"order","order":{...},"entries":[...]}`; see [`saga::Transcript`]. In place of its
+/// entries, or of one of them, `unreadable` says why they are not there.
 pub struct Export {
     database: Database,
     since: Option<DateTime<Utc>>,
@@ -77,14 +79,17 @@ impl Export {
                 .read(|mut db| async move { store::oldest_first(&mut db, since, status, after, rows as i64).await })
                 .await?;
             self.left = if found.len() < rows { 0 } else { self.left - rows };
-            self.after = found.last().map(|exported| exported.order.id.0);
+            self.after = found.last().map(|exported| exported.id.0);
             self.orders = found.into();
         }
         match self.orders.front() {
             None => Ok(None),
             Some(first) if i64::from(first.entries) > ENTRIES => {
-                let order = self.orders.pop_front().expect("the front").order;
-                self.go_on(order.id, 0, head(&order)?).await.map(Some)
+                let Exported { id, order, .. } = self.orders.pop_front().expect("the front");
+                match order {
+                    Ok(order) => self.go_on(id, 0, head(&order)?).await.map(Some),
+                    Err(why) => Ok(Some(unreadable(id, &why).into())),
+                }
             }
             Some(_) => self.several().await.map(Some),
         }
@@ -99,13 +104,20 @@ impl Export {
                 self.orders.push_front(next);
                 break;
             }
-            orders.push(next.order);
+            orders.push(next);
         }
-        let ids = &orders.iter().map(|order| order.id.0).collect::<Vec<Uuid>>();
-        let histories = self.database.read(|mut db| async move { store::history(&mut db, ids).await }).await?;
+        let ids = &orders.iter().filter(|next| next.order.is_ok()).map(|next| next.id.0).collect::<Vec<Uuid>>();
+        let histories = self.database.read(|mut db| async move { store::history_served(&mut db, ids).await }).await?;
         let mut histories = histories.into_iter().peekable();
         let mut piece = Vec::new();
-        for order in &orders {
+        for Exported { id, order, .. } in &orders {
+            let order = match order {
+                Ok(order) => order,
+                Err(why) => {
+                    piece.append(&mut unreadable(*id, why));
+                    continue;
+                }
+            };
             piece.append(&mut head(order)?);
             let mut first = true;
             while let Some((_, entry)) = histories.next_if(|(id, _)| *id == order.id) {
@@ -136,6 +148,13 @@ const TAIL: &[u8] = b"]}\n";
 fn head(order: &Order) -> sqlx::Result<Vec<u8>> {
     let order = serde_json::to_string(order).map_err(|error| sqlx::Error::Encode(error.into()))?;
     Ok(format!(r#"{{"saga":"order","order":{order},"entries":["#).into_bytes())
+}
+
+/// The line of an order that cannot be read: the others are exported all the same, and whoever reads them is told of this one.
+fn unreadable(id: OrderId, why: &str) -> Vec<u8> {
+    tracing::error!(order = %id, why, "an order cannot be read; its export says so");
+    let line = serde_json::json!({ "saga": Order::NAME, "order": { "id": id }, "unreadable": why });
+    format!("{line}\n").into_bytes()
 }
 
 fn push(piece: &mut Vec<u8>, entry: &RawValue, first: bool) {

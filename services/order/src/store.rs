@@ -34,6 +34,7 @@ use std::collections::{HashMap, HashSet};
 use crate::saga::Order;
 use chassis::Outgoing;
 use chassis::database::execute;
+use chassis::listed::{Listed, named};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Money, OrderId, UserId};
@@ -45,7 +46,7 @@ use uuid::Uuid;
 use crate::recent::Kept;
 use crate::view::{Row, View};
 
-pub use history::{HistoryPage, HistoryRow, Served, history, history_page};
+pub use history::{HistoryPage, HistoryRow, Served, history, history_page, history_served};
 use history::{entries_of, with_entries};
 pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};
 use rows::readable;
@@ -243,7 +244,9 @@ pub async fn due(
 
 /// One order.
 pub async fn get(db: &mut PgConnection, id: OrderId) -> sqlx::Result<Option<View>> {
-    sqlx::query_as(concat!("select ", view_columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await
+    let found =
+        sqlx::query_as(concat!("select ", view_columns!(), " from orders where id = $1")).bind(id.0).fetch_optional(db).await;
+    found.map_err(|error| named("order", id, error))
 }
 
 /// Where an order stands: the sequence of its last entry, and its status.
@@ -269,7 +272,7 @@ pub struct Filter {
 }
 
 /// A page, newest first.
-pub async fn list(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<View>> {
+pub async fn list(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Listed<View>>> {
     // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
     sqlx::query_as(concat!(
         "select ",

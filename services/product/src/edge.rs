@@ -103,7 +103,7 @@ fn created(product: Product) -> impl IntoResponse {
 async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
     let products = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
-    page.page(products, |product| product.id.0)
+    page.page(products, |listed| listed.id(|product| product.id.0))
 }
 
 async fn show(State(edge): State<Edge>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chassis::Outgoing;
 use chassis::database::execute;
+use chassis::listed::{Listed, named};
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
@@ -171,16 +172,18 @@ pub async fn standing(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTree
     let rows =
         sqlx::query("select id, status, items, reason from reservations where id = any($1)").bind(ids).fetch_all(db).await?;
     let standing = |row: &PgRow| {
-        let Json(held): Json<Vec<Held>> = row.try_get("items")?;
+        let id = ReservationId(row.try_get("id")?);
+        let held =
+            || row.try_get("items").map(|Json(held): Json<Vec<Held>>| held).map_err(|error| named("reservation", id, error));
         let standing = match row.try_get("status")? {
-            "reserved" => Standing::Reserved(held),
+            "reserved" => Standing::Reserved(held()?),
             "refused" => {
-                let Json(reason): Json<Reason> = row.try_get("reason")?;
+                let Json(reason): Json<Reason> = row.try_get("reason").map_err(|error| named("reservation", id, error))?;
                 Standing::Refused(reason)
             }
-            _ => Standing::Released(held),
+            _ => Standing::Released(held()?),
         };
-        Ok((ReservationId(row.try_get("id")?), standing))
+        Ok((id, standing))
     };
     rows.iter().map(standing).collect()
 }
@@ -256,17 +259,17 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
 
 /// One product.
 pub async fn get(db: &mut PgConnection, id: ProductId) -> sqlx::Result<Option<Product>> {
-    let row: Option<Stored> =
+    let row: sqlx::Result<Option<Stored>> =
         sqlx::query_as("select id, name, description, price, currency, stock, reserved, created_at from products where id = $1")
             .bind(id.0)
             .fetch_optional(db)
-            .await?;
-    Ok(row.map(|row| row.0))
+            .await;
+    Ok(row.map_err(|error| named("product", id, error))?.map(|row| row.0))
 }
 
 /// A page, newest first.
-pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Product>> {
-    let rows: Vec<Stored> = sqlx::query_as(
+pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Listed<Product>>> {
+    let rows: Vec<Listed<Stored>> = sqlx::query_as(
         "select id, name, description, price, currency, stock, reserved, created_at from products \
          where $1::uuid is null or id < $1 order by id desc limit $2",
     )
@@ -274,5 +277,5 @@ pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx
     .bind(rows)
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    Ok(rows.into_iter().map(|row| row.map(|stored| stored.0)).collect())
 }

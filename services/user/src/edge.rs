@@ -76,7 +76,7 @@ fn created(user: User) -> impl IntoResponse {
 async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
     let users = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
-    page.page(users, |user| user.id.0)
+    page.page(users, |listed| listed.id(|user| user.id.0))
 }
 
 async fn show(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chassis::listed::Listed;
 use events::UserId;
 use events::user::User;
 use serde_json::Value;
@@ -122,13 +123,13 @@ pub async fn get(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<User>
 }
 
 /// A page, newest first.
-pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<User>> {
-    let rows: Vec<Stored> = sqlx::query_as(
+pub async fn list(db: &mut PgConnection, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Listed<User>>> {
+    let rows: Vec<Listed<Stored>> = sqlx::query_as(
         "select id, email, name, active, created_at from users where $1::uuid is null or id < $1 order by id desc limit $2",
     )
     .bind(after)
     .bind(rows)
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| row.0).collect())
+    Ok(rows.into_iter().map(|row| row.map(|stored| stored.0)).collect())
 }

@@ -52,5 +52,6 @@ mod shape;
 mod smoke;
 mod topology;
 mod trickle;
+mod unreadable;
 mod up;
 mod words;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use events::OrderId;
 use saga::{Effect, Entry, Input, State, Verdict};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use std::collections::BTreeMap;
@@ -66,6 +66,19 @@ pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, ent
 
 /// The waybills of orders, each whole and in order. For few, and where the whole is needed: nothing bounds their length.
 pub async fn history(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
+    histories(db, ids, entry).await
+}
+
+/// The same to be shown: an entry that cannot be read says so.
+pub async fn history_served(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
+    histories(db, ids, served).await
+}
+
+async fn histories(
+    db: &mut PgConnection,
+    ids: &[Uuid],
+    entry: impl Fn(&PgRow) -> sqlx::Result<Served>,
+) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
     let rows = sqlx::query(
         "select order_id, sequence, at, entry from order_history where order_id = any($1) order by order_id, sequence",
     )
@@ -95,10 +108,10 @@ pub struct HistoryPage {
 pub async fn history_page(db: &mut PgConnection, id: OrderId, after: u32, entries: i64, bytes: i64) -> sqlx::Result<HistoryPage> {
     // The length of a stored text is known without reading it.
     let rows = sqlx::query(
-        "select sequence, at, entry, found from (\
-             select sequence, at, entry, count(*) over () as found, \
+        "select order_id, sequence, at, entry, found from (\
+             select order_id, sequence, at, entry, count(*) over () as found, \
                     sum(octet_length(entry)) over (order by sequence) - octet_length(entry) as before \
-             from (select sequence, at, entry from order_history where order_id = $1 and sequence > $2 order by sequence limit $3 + 1) \
+             from (select order_id, sequence, at, entry from order_history where order_id = $1 and sequence > $2 order by sequence limit $3 + 1) \
                   as next) as counted \
          where before < $4 order by sequence limit $3",
     )
@@ -109,7 +122,7 @@ pub async fn history_page(db: &mut PgConnection, id: OrderId, after: u32, entrie
     .fetch_all(db)
     .await?;
     let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
-    let entries = rows.iter().map(entry).collect::<sqlx::Result<Vec<_>>>()?;
+    let entries = rows.iter().map(served).collect::<sqlx::Result<Vec<_>>>()?;
     Ok(HistoryPage { more: found > entries.len() as i64, entries })
 }
 
@@ -123,4 +136,20 @@ fn entry(row: &PgRow) -> sqlx::Result<Served> {
     let entry: &str = row.try_get("entry")?;
     let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
     Ok(Served { sequence, json: whole_entry(sequence, row.try_get("at")?, entry)? })
+}
+
+/// An entry as it is shown, and one that cannot be read as such: the others are served.
+fn served(row: &PgRow) -> sqlx::Result<Served> {
+    #[derive(Serialize)]
+    struct Unreadable {
+        sequence: u32,
+        time: String,
+        unreadable: String,
+    }
+    entry(row).or_else(|error| {
+        let (id, sequence) = (OrderId(row.try_get("order_id")?), row.try_get::<i32, _>("sequence")?.unsigned_abs());
+        tracing::error!(order = %id, entry = sequence, %error, "a history entry cannot be read; it is shown as such");
+        let unreadable = Unreadable { sequence, time: entry_time(row.try_get("at")?), unreadable: error.to_string() };
+        Ok(Served { sequence, json: to_raw_value(&unreadable).map_err(|error| corrupt(error.to_string()))? })
+    })
 }

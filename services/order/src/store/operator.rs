@@ -135,14 +135,17 @@ fn delta(age: Duration) -> TimeDelta {
 
 /// An order to be exported.
 pub struct Exported {
-    pub order: Order,
+    pub id: OrderId,
+    /// What was asked for, or why that cannot be read.
+    pub order: Result<Order, String>,
     /// How many entries its history has.
     pub entries: u32,
 }
 
 impl FromRow<'_, PgRow> for Exported {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { order: super::rows::order(row)?, entries: row.try_get::<i32, _>("sequence")?.unsigned_abs() })
+        let (id, order) = (OrderId(row.try_get("id")?), super::rows::order(row).map_err(|error| error.to_string()));
+        Ok(Self { id, order, entries: row.try_get::<i32, _>("sequence")?.unsigned_abs() })
     }
 }
 
