@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use chassis::settings::hidden;
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Format, Output, pairs, write_out};
+use crate::problem::root_cause;
 use crate::system::{http_url, shown};
 
 /// Examples for `--help`.
@@ -46,8 +47,7 @@ impl Args {
         // No proxy: what is asked about is a neighbour.
         let client = Client::builder().timeout(PATIENCE).no_proxy().build()?;
         let asked = shown(url.as_str());
-        let response =
-            client.get(url).send().await.map_err(|error| error.without_url()).with_context(|| format!("cannot ask {asked}"))?;
+        let response = client.get(url).send().await.map_err(|error| anyhow!("cannot ask {asked}: {}", root_cause(&error)))?;
         let status = response.status();
         let answer: Readiness =
             response.json().await.with_context(|| format!("{asked} answers {status}; is it one of our services?"))?;

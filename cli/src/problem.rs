@@ -68,7 +68,7 @@ impl Failure {
 }
 
 /// The innermost cause: "connection refused" says more than "error sending request".
-fn root_cause(error: &reqwest::Error) -> String {
+pub fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "timed out".to_owned();
     }
