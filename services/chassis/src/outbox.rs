@@ -10,6 +10,7 @@ mod note;
 mod relay;
 mod rows;
 mod seen;
+mod settle;
 mod unheard;
 mod watch;
 mod wire;
