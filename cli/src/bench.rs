@@ -37,6 +37,7 @@ use self::result::{Context, Line, Run};
 use self::run::Bench;
 use self::target::{Target, Where};
 use self::workload::{Load, Workload};
+use crate::args::Usage;
 use crate::audit::{Books, Check};
 use crate::client::Gateway;
 use crate::confirm;
@@ -177,19 +178,20 @@ impl Args {
         workload: &Workload,
         gateway: &dyn Fn() -> anyhow::Result<reqwest::Url>,
     ) -> anyhow::Result<(Vec<Run>, Context, Option<Vec<Check>>)> {
+        let leaves = format!(
+            "It will keep {} users, {} products and every order of {} s of load: they cannot be taken away again.",
+            self.users,
+            workload.products.len(),
+            (self.warmup + self.seconds).as_secs_f64().ceil() * self.modes().len() as f64
+        );
         if !self.place.up {
-            self.confirm.check()?;
+            self.confirm.check().map_err(|Usage(why)| Usage(format!("{why}. {leaves}")))?;
         }
         let target = self.place.target(gateway).await?;
         if !self.place.up {
             let doors: Vec<&str> = target.doors.iter().map(reqwest::Url::as_str).collect();
             announce("running system", &doors);
-            tell(&format!(
-                "It will keep {} users, {} products and every order of {} s of load: they cannot be taken away again.",
-                self.users,
-                workload.products.len(),
-                (self.warmup + self.seconds).as_secs_f64().ceil() * self.modes().len() as f64
-            ));
+            tell(&leaves);
             anyhow::ensure!(self.confirm.ask("Measure it?")?, "not measured");
         }
         let measured = tokio::select! {

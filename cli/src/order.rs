@@ -22,6 +22,7 @@ use crate::client::{self, Gateway, key_header};
 use crate::output::Output;
 use crate::problem::Failure;
 use crate::retry::surely;
+use crate::usage::number;
 use crate::{complete, list};
 
 /// Shown under `waybill order --help`.
@@ -84,7 +85,7 @@ Examples:
         #[arg(value_name = "ORDER", add = ArgValueCandidates::new(complete::orders))]
         id: OrderId,
         /// Wait until it is cancelled, at most so many seconds.
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30", value_parser = up_to_a_day())]
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30", value_parser = up_to_a_day, allow_hyphen_values = true)]
         wait: Option<u64>,
     },
 }
@@ -99,7 +100,7 @@ pub struct Submit {
     #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item, add = ArgValueCandidates::new(complete::items))]
     items: Vec<Line>,
     /// How many seconds to wait for the outcome.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to_a_day())]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to_a_day, allow_hyphen_values = true)]
     wait: u64,
     /// Do not wait for the outcome.
     #[arg(long, conflicts_with = "wait")]
@@ -196,8 +197,8 @@ async fn until(
     Ok(order)
 }
 
-fn up_to_a_day() -> impl clap::builder::TypedValueParser<Value = u64> {
-    clap::value_parser!(u64).range(0..=86_400)
+fn up_to_a_day(text: &str) -> Result<u64, String> {
+    number::<u64, 0, 86_400>(text)
 }
 
 fn item(text: &str) -> Result<Line, String> {

@@ -27,7 +27,7 @@ pub struct Filter {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Only those buried at least so long ago: 90s, 10m, 2h, 1d.
-    #[arg(long, value_name = "AGE", value_parser = age::parse)]
+    #[arg(long, value_name = "AGE", value_parser = age::parse, allow_hyphen_values = true)]
     older_than: Option<Duration>,
 }
 

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_parser = steps())]
     step: Option<String>,
     /// Only those placed at least so long ago: 90s, 10m, 2h, 1d.
-    #[arg(long, value_name = "AGE", value_parser = age::parse)]
+    #[arg(long, value_name = "AGE", value_parser = age::parse, allow_hyphen_values = true)]
     older_than: Option<Duration>,
     /// Only this user's.
     #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]

@@ -40,6 +40,9 @@ const BATCH_BYTES: usize = FETCH_AHEAD * BATCH_MAX_BYTES;
 /// Messages without a single good event that are read while a batch is gathered: the good ones among them wait no longer.
 const BAD_A_TURN: usize = 64;
 
+/// How soon messages come again that met an outage of the database.
+const AFTER_OUTAGE: Duration = Duration::from_secs(1);
+
 /// A vanished consumer or a silent broker shows after two missed heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(20);
@@ -206,8 +209,10 @@ impl<H: Handler> Loop<H> {
                     error = format!("{:#}", failure.error()),
                     "the database is in trouble; trying again"
                 );
+                // An outage is no message's fault: they come again as soon as it may be over. Each turn that fails takes few, and is
+                // followed by a rest.
                 for received in batch {
-                    settle(&received.delivery, again(received.origin.deliveries())).await;
+                    settle(&received.delivery, AckKind::Nak(Some(AFTER_OUTAGE))).await;
                 }
                 aside.into_iter().for_each(|aside| self.set_aside(aside, hands));
                 return false;

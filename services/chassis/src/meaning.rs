@@ -93,6 +93,12 @@ impl Meaning {
         error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map_or(Self::Own, Self::of)
     }
 
+    /// Whether the database takes no writes, for now: a standby, or one whose operator said so.
+    pub fn is_read_only(error: &anyhow::Error) -> bool {
+        let database = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error());
+        database.and_then(|error| error.code()).is_some_and(|code| code == "25006")
+    }
+
     fn of_state(code: &str) -> Self {
         TABLE.iter().find(|(class, _)| code.starts_with(class)).map_or(Self::Own, |(_, meaning)| *meaning)
     }

@@ -29,6 +29,7 @@ pub use server::{listen, serve};
 pub use url::{Id, Query, parse_id};
 
 use crate::group_commit::Overloaded;
+use crate::meaning::Meaning;
 use crate::unit_of_work::Failure;
 use crate::unsure::Unsure;
 
@@ -45,6 +46,9 @@ impl From<Failure> for Problem {
                 "the database broke off; the request may have been carried out or not; \
                  repeating it with the same Idempotency-Key, if it bore one, is safe",
             ),
+            Failure::Outage(error) if Meaning::is_read_only(&error) => {
+                Self::unavailable("the database is read-only; nothing was done, try again shortly")
+            }
             Failure::Outage(_) => Self::unavailable("the database does not answer; nothing was done, try again shortly"),
             Failure::Busy(_) => {
                 Self::unavailable("somebody else is at work on this for too long; nothing was changed, try again shortly")
