@@ -4,6 +4,7 @@
 //! batch and is stored beside the loop ([`Graveyard`]).
 
 mod aside;
+mod failures;
 mod received;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use self::aside::{Aside, SetAside};
+use self::failures::Failures;
 use self::received::{Received, Verdict};
 pub(crate) use self::received::{again, settle};
 use crate::broker::Broker;
@@ -83,6 +85,7 @@ type Deliveries = SelectAll<BoxStream<'static, Next>>;
 struct Hands<T> {
     aside: SetAside<T>,
     graveyard: Graveyard,
+    failures: Failures,
     failed: Seldom,
 }
 
@@ -91,7 +94,12 @@ impl<H: Handler> Loop<H> {
     pub async fn run(self, shutdown: CancellationToken) {
         let (graveyard, burying) = Graveyard::open(self.broker.clone(), self.settings.dead_letters_per_second);
         let burying = tokio::spawn(burying);
-        let mut hands = Hands { aside: SetAside::new(self.settings.aside_max), graveyard, failed: Seldom::default() };
+        let mut hands = Hands {
+            aside: SetAside::new(self.settings.aside_max),
+            graveyard,
+            failures: Failures::default(),
+            failed: Seldom::default(),
+        };
         let mut wait = Duration::from_millis(50);
         while !shutdown.is_cancelled() {
             match self.open().await {
@@ -221,7 +229,7 @@ impl<H: Handler> Loop<H> {
         let mut judged = Vec::with_capacity(batch.len());
         let mut held_up = Vec::new();
         for mut received in batch {
-            let (verdict, mut busy) = received.judge(results.by_ref().take(received.events.len()).collect());
+            let (verdict, mut busy) = received.judge(results.by_ref().take(received.events.len()).collect(), &mut hands.failures);
             while let Some(place) = busy.pop() {
                 held_up.push(Aside::new(received.events.swap_remove(place).1));
             }

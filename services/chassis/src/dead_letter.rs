@@ -92,6 +92,11 @@ impl Origin {
         self.consumer.stream
     }
 
+    /// What tells its message from others.
+    pub(crate) fn message(&self) -> (&'static str, u64) {
+        (self.consumer.stream, self.sequence)
+    }
+
     /// How often this message was delivered; a message that was redriven counts from one again.
     pub(crate) fn deliveries(&self) -> i64 {
         self.deliveries

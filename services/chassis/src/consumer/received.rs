@@ -5,11 +5,9 @@ use bytes::Bytes;
 use envelope::{BATCH_MAX_EVENTS, split_batch};
 
 use super::Source;
+use super::failures::Failures;
 use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};
 use crate::unit_of_work::Failure;
-
-/// Deliveries after which an event that fails alone is a dead letter.
-const MAX_DELIVERIES: i64 = 3;
 
 /// Events of a message that are read before it is taken as bad as a whole, where not one of them is good. Nobody of ours sends such a message,
 /// and everybody waits while it is read.
@@ -77,22 +75,26 @@ impl<T> Received<T> {
 
     /// Judges a message by what became of its events, in their order. An event that fails for good joins the message's dead letter; the
     /// indices of those that are held up are returned.
-    pub(super) fn judge<A>(&mut self, results: Vec<Result<A, Failure>>) -> (Verdict, Vec<usize>) {
+    pub(super) fn judge<A>(&mut self, results: Vec<Result<A, Failure>>, failures: &mut Failures) -> (Verdict, Vec<usize>) {
         let (mut failed, mut busy) = (Vec::new(), Vec::new());
+        let message = self.origin.message();
+        let is_last = failures.is_last(message);
         for (place, result) in results.into_iter().enumerate() {
             let index = self.events[place].0;
             match result {
                 Ok(_) => {}
                 Err(Failure::Busy(_)) => busy.push(place),
-                Err(Failure::Item(error) | Failure::Conflict(error)) if self.origin.deliveries() >= MAX_DELIVERIES => {
-                    failed.push((index, error))
-                }
+                Err(Failure::Item(error) | Failure::Conflict(error)) if is_last => failed.push((index, error)),
                 Err(failure) => {
+                    if !matches!(failure, Failure::Outage(_)) {
+                        failures.add(message);
+                    }
                     tracing::warn!(message = %self.origin, index, error = format!("{:#}", failure.error()), "failed; trying again");
                     return (Verdict::Again, Vec::new());
                 }
             }
         }
+        failures.forget(message);
         for (index, error) in failed {
             let payload = part(&self.delivery.payload, index);
             self.bad(Kind::Failed, BadEvent { index, payload }, || format!("the handler failed: {error:#}"));
