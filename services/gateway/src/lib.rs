@@ -42,8 +42,9 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     edge.http_timeout = edge.http_timeout.max(settings.upstream.answer_timeout + EDGE_SLACK);
     // Notes, not checks: a gateway whose services are down still serves the routes of the others, so it is ready.
     let (health, upstreams) = (Health::default(), upstreams(&settings));
+    let every = settings.upstream.watch_every;
     let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
-    let watching = watching.map(|upstream| watch(upstream, health.clone(), shutdown.clone())).map(tokio::spawn);
+    let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
     let watching: Vec<_> = watching.collect();
     http::serve(listener, "gateway", Api::new(routes(upstreams), QUERIES), health, &edge, shutdown).await;
     watching.iter().for_each(tokio::task::JoinHandle::abort);
@@ -81,20 +82,17 @@ fn routes(upstreams: [(&'static str, Arc<Upstream>); 3]) -> Router {
     })
 }
 
-/// How often each service is asked whether it is there.
-const WATCH_EVERY: Duration = Duration::from_secs(2);
-
 /// A service that does not say so within this time hangs: /livez has a place of its own and waits for nothing.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Notes in `/readyz` whether a service answers.
-async fn watch(upstream: Arc<Upstream>, health: Health, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
+async fn watch(upstream: Arc<Upstream>, every: Duration, health: Health, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = shutdown.cancelled() => return,
+        }
         let alive = upstream.is_alive(ALIVE_WITHIN).await;
         health.note(upstream.name(), if alive { "answers" } else { "does not answer" }.to_owned());
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-            () = shutdown.cancelled() => {}
-        }
     }
 }

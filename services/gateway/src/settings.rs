@@ -49,6 +49,10 @@ pub struct UpstreamSettings {
     #[arg(long, env = "WAYBILL_GATEWAY_ANSWER_TIMEOUT", default_value = "35", value_parser = seconds)]
     pub answer_timeout: Duration,
 
+    /// Seconds between two looks whether each service answers, for the notes in /readyz.
+    #[arg(long, env = "WAYBILL_GATEWAY_WATCH_EVERY", default_value = "2", value_parser = seconds)]
+    pub watch_every: Duration,
+
     /// Requests that fail to reach a service, one after the other, before the gateway stops trying and answers 503 at once.
     /// An answer of any status is not a failure. Few, as a service that answers nobody is down; not one, as a connection may
     /// always break.

@@ -37,6 +37,8 @@ async fn cuttable(system: &System) -> Cuttable {
         "--order-url",
         &orders,
         "--answer-timeout=3",
+        // Its look would take the cut that is meant for a request.
+        "--watch-every=3600",
     ]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let door = system.door_at(listener.local_addr().unwrap().port());
