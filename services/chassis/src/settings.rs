@@ -170,7 +170,7 @@ pub struct BatchSettings {
 
     /// Messages that may wait to be read before `/readyz` notes it: more than queue up in ordinary operation, where each holds a batch. How
     /// many there are is always in the metric `waybill_consumer_pending`.
-    #[arg(long, env = "WAYBILL_BACKLOG_NOTED", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "WAYBILL_BACKLOG_NOTED", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub backlog_noted: u64,
 }
 

@@ -20,7 +20,7 @@ fn services() -> [(&'static str, Command); 4] {
 }
 
 /// Below, at and above what a number, a time or a text may be.
-const EXTREMES: [&str; 22] = [
+const EXTREMES: [&str; 24] = [
     "",
     " ",
     "-1",
@@ -43,6 +43,8 @@ const EXTREMES: [&str; 22] = [
     "1e308",
     "NaN",
     "inf",
+    "127.0.0.1",
+    "0.0.0.0/0",
 ];
 
 /// The flags with values, but for what says where something is.
