@@ -93,10 +93,13 @@ macro_rules! vocabulary {
 /// Declares an enum of several vocabularies: what may come from several sides. It reads and writes as they do, each event by its type.
 ///
 /// ```
-/// # #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-/// # pub struct Booked {}
-/// # mod flight { envelope::vocabulary! { pub enum Reply { "trip.flight.booked.v1" => Booked(super::Booked), } } }
-/// # mod hotel { envelope::vocabulary! { pub enum Reply { "trip.hotel.booked.v1" => Booked(super::Booked), } } }
+/// # mod said {
+/// #     #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// #     pub struct Booked {}
+/// #     pub mod flight { envelope::vocabulary! { pub enum Reply { "trip.flight.booked.v1" => Booked(super::Booked), } } }
+/// #     pub mod hotel { envelope::vocabulary! { pub enum Reply { "trip.hotel.booked.v1" => Booked(super::Booked), } } }
+/// # }
+/// # use said::{flight, hotel};
 /// envelope::vocabularies! {
 ///     /// What the participants reply.
 ///     pub enum Reply {
