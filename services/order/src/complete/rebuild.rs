@@ -29,6 +29,10 @@ const AT_ONCE: u32 = 50;
 /// How often how far it has come is written down: a page may take long.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long rows may still be in the outbox although the broker has acknowledged them: several times what their deletion waits for.
+const PUBLISHED_ROWS_GO: Duration = Duration::from_millis(1_500);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 /// An event of a history.
 struct Told {
     order: Uuid,
@@ -159,13 +163,7 @@ impl Watch {
                 Err(error) => return Err(error.into()),
             }
         }
-        // What is still in the outbox is on its way. Asked after the histories and before the stream: what is neither there nor here is lost.
-        let notes: Vec<Vec<u8>> = told.iter().map(|told| told.note.clone()).collect();
-        let pending = move |mut db: Reader| {
-            let notes = notes.clone();
-            async move { complete::in_outbox(&mut db, notes).await }
-        };
-        let pending: HashSet<Vec<u8>> = self.database.read(pending).await?.into_iter().collect();
+        let pending = self.on_their_way(&told).await?;
         told.retain(|told| !pending.contains(&told.note));
         let checked = told.len();
         let mut missing = Vec::new();
@@ -189,6 +187,26 @@ impl Watch {
             }
         }
         Ok(Found { checked: checked as i64, missing: count as i64, unreadable })
+    }
+
+    /// The notes of events that are still in the outbox. Asked after the histories and before the stream: what is neither there nor here is
+    /// lost. A row goes some time after the broker has acknowledged it, and what it told of may be lost with the broker that did: what is here
+    /// is asked for again, and only what stays for longer than a row is kept that is published is on its way.
+    async fn on_their_way(&self, told: &[Told]) -> anyhow::Result<HashSet<Vec<u8>>> {
+        let mut notes: Vec<Vec<u8>> = told.iter().map(|told| told.note.clone()).collect();
+        let until = Instant::now() + PUBLISHED_ROWS_GO;
+        loop {
+            let asked = notes.clone();
+            let pending = move |mut db: Reader| {
+                let asked = asked.clone();
+                async move { complete::in_outbox(&mut db, asked).await }
+            };
+            notes = self.database.read(pending).await?;
+            if notes.is_empty() || Instant::now() >= until {
+                return Ok(notes.into_iter().collect());
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// The events an order's history told since a moment, as they were told then, marked.
