@@ -121,14 +121,13 @@ impl<P: Plan> Timers<P> {
         seed: u64,
         timing: &Timing<P>,
     ) {
-        let was: BTreeMap<P::Step, (Direction, u32)> =
-            before.outstanding().map(|(step, direction, attempt)| (step, (direction, attempt))).collect();
         let timer = |(step, direction, attempt)| {
             let known = self.0.get(&step).copied();
-            let same = was.get(&step).is_some_and(|(way, _)| *way == direction);
-            if let Some(known) = known.filter(|_| was.get(&step) == Some(&(direction, attempt))) {
+            let was = before.outstanding().find(|(was, ..)| *was == step);
+            if let Some(known) = known.filter(|_| was == Some((step, direction, attempt))) {
                 return Some((step, known));
             }
+            let same = was.is_some_and(|(_, way, _)| way == direction);
             let policy = timing.policy(state.plan_version(), step)?;
             let since = known.filter(|_| same).map_or(now, |known| known.since);
             let again = now + delta(policy.delay(attempt, seed));

@@ -6,7 +6,8 @@ use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Client, FairLimit, Permit};
+use crate::client::Client;
+use crate::fair_limit::{FairLimit, Permit};
 use crate::metrics;
 use crate::settings::{BatchSettings, HttpSettings};
 use crate::unit_of_work::{Busy, Failure, Handler, UnitOfWork};

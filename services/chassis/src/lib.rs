@@ -6,11 +6,13 @@
 //! ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
 
 pub mod broker;
+mod client;
 pub mod clock;
 pub mod consumer;
 pub mod database;
 mod dead_letter;
 pub mod environment;
+mod fair_limit;
 mod group_commit;
 pub mod health;
 mod held;
@@ -33,7 +35,9 @@ pub mod unpublished;
 mod unsure;
 mod writers;
 
+pub use client::{Client, Networks};
 pub use consumer::Source;
+pub use fair_limit::{FairLimit, Permit};
 pub use group_commit::{GroupCommit, Overloaded};
 pub use outbox::{Note, Recall, Unrecallable};
 pub use outgoing::{Outgoing, Packet, Saying, Statement};

@@ -10,8 +10,8 @@ use clap::Args;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 
+use crate::client::Networks;
 use crate::database;
-use crate::http::Networks;
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
 pub(crate) const LONGEST: f64 = 315_360_000.0;
@@ -172,6 +172,19 @@ pub struct BatchSettings {
     /// many there are is always in the metric `waybill_consumer_pending`.
     #[arg(long, env = "WAYBILL_BACKLOG_NOTED", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub backlog_noted: u64,
+}
+
+#[cfg(test)]
+impl HttpSettings {
+    /// The settings that these flags make, for tests.
+    pub(crate) fn of_flags(flags: &[&str]) -> Self {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            http: HttpSettings,
+        }
+        <Command as clap::Parser>::parse_from([&["test"], flags].concat()).http
+    }
 }
 
 /// Text that never shows in a log: an address that may hold a password.

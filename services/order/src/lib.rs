@@ -26,7 +26,7 @@ mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::saga::RetryPolicy;
+use ::saga::RetryOverride;
 use anyhow::ensure;
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
@@ -188,8 +188,14 @@ impl Timing {
         Ok(())
     }
 
-    pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        RetryPolicy { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline }
+    /// As the engine takes it.
+    pub(crate) fn of_saga(&self) -> ::saga::Timing<saga::Order> {
+        let all = RetryOverride {
+            first_retry: Some(self.retry_first),
+            max_retry: Some(self.retry_max),
+            deadline: Some(self.step_deadline),
+        };
+        ::saga::Timing { all, ..::saga::Timing::of_plan(self.order_deadline) }
     }
 }
 

@@ -1,47 +1,31 @@
-//! When an order is due again, and what the clock says of it then. Pure: `now` is a reading of the steady clock, as all times here are.
+//! When an order is due again, and what the clock says of it then: the engine's timers, kept in two columns of the order's row. Pure: `now` is a
+//! reading of the steady clock, as all times here are.
 
-use crate::saga::{Order, Step};
-use chrono::{DateTime, TimeDelta, Utc};
-use saga::{Direction, Input, State};
+use chrono::{DateTime, Utc};
+use saga::{Input, State, Timer, Timers};
 
 use crate::Timing;
+use crate::saga::Order;
 use crate::view::Row;
 
-/// Winds the timer of an order that has moved on from `before`. It is due when the first of its unanswered commands is to be sent again; what
-/// has a deadline is due then at the latest. A compensation has none: it cannot be given up.
+/// Sets the timer of an order that has moved on from `before`.
 pub fn wind(row: &mut Row, before: &State<Order>, now: DateTime<Utc>, timing: &Timing) {
-    let mut next: Option<DateTime<Utc>> = None;
-    let (mut begins, mut can_expire) = (false, false);
-    for (step, direction, attempt) in row.state.outstanding() {
-        let again = now + delta(timing.retry_policy().delay(attempt, seed(&row.order)));
-        next = Some(next.map_or(again, |next| next.min(again)));
-        begins |= !before.outstanding().any(|(was, way, _)| (was, way) == (step, direction));
-        can_expire |= direction == Direction::Execute;
-    }
-    // Whoever waits for nobody has no time since when.
-    row.waiting_since = next.map(|_| row.waiting_since.filter(|_| !begins).unwrap_or(now));
-    row.due_at = next.zip(row.waiting_since).map(|(next, since)| match can_expire {
-        true => next.min(since + delta(timing.step_deadline)).min(row.began_at + delta(timing.order_deadline)),
-        false => next,
-    });
+    let mut timers = timers(row, before);
+    timers.set(before, &row.state, now, row.began_at, seed(&row.order), &timing.of_saga());
+    (row.waiting_since, row.due_at) = (timers.waiting_since(), timers.due_at());
 }
 
 /// What the clock says of each unanswered command of an order; nothing, if it is not due.
 pub fn inputs(row: &Row, now: DateTime<Utc>, timing: &Timing) -> Vec<Input<Order>> {
-    if row.due_at.is_none_or(|due| due > now) {
-        return Vec::new();
+    timers(row, &row.state).inputs(&row.state, now, row.began_at, &timing.of_saga())
+}
+
+/// An order waits for one answer at a time, so one pair of columns is enough.
+fn timers(row: &Row, state: &State<Order>) -> Timers<Order> {
+    match (row.waiting_since, row.due_at) {
+        (Some(since), Some(due)) => Timers::same(state, Timer { since, due }),
+        _ => Timers::none(),
     }
-    let expired = row.waiting_since.is_some_and(|since| since + delta(timing.step_deadline) <= now);
-    let overdue = row.began_at + delta(timing.order_deadline) <= now;
-    let outstanding: Vec<(Step, Direction, u32)> = row.state.outstanding().collect();
-    if overdue && !row.state.is_final() && outstanding.iter().any(|(_, direction, _)| *direction == Direction::Execute) {
-        return vec![Input::Overdue];
-    }
-    let input = |(step, direction, _)| match direction {
-        Direction::Execute if expired => Input::Expired(step),
-        _ => Input::Due(step),
-    };
-    outstanding.into_iter().map(input).collect()
 }
 
 /// Sagas that began together must not all come back together.
@@ -49,15 +33,11 @@ fn seed(order: &Order) -> u64 {
     order.id.0.as_u128() as u64
 }
 
-/// A setting of more than a hundred years is as good as none.
-fn delta(duration: std::time::Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX).min(TimeDelta::days(36_500))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use chrono::TimeDelta;
     use clap::Parser as _;
     use events::product::Line;
     use events::{OrderId, ProductId, Quantity, TraceParent, UserId};
@@ -66,6 +46,7 @@ mod tests {
 
     use super::*;
     use crate::Settings;
+    use crate::saga::Step;
 
     const RETRY: i64 = 5;
     const STEP: i64 = 300;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::events_rebuild::confirmed;
 use events::OrderId;
 use serde_json::{Value, json};
 use tests::{Said, Service, System, eventually};
@@ -16,11 +17,7 @@ async fn watched() -> System {
 
 /// So many more confirmed orders, and a checkpoint that knows of their events.
 async fn orders(system: &System, count: usize) -> Vec<OrderId> {
-    let (user, product) = (system.create_user(true).await, system.create_product(1_000, 100).await);
-    let orders = system.submit_many(count, user, &[(product, 1)]).await;
-    for order in &orders {
-        assert_eq!(system.wait_final(*order).await["status"], "confirmed");
-    }
+    let orders = confirmed(system, count).await;
     known(system).await;
     orders
 }

@@ -20,7 +20,8 @@ async fn system(rate: u32) -> System {
     System::builder().impatient().never_giving_up().order(settings).start().await
 }
 
-async fn confirmed(system: &System, count: usize) -> Vec<OrderId> {
+/// So many confirmed orders.
+pub async fn confirmed(system: &System, count: usize) -> Vec<OrderId> {
     let (user, product) = (system.create_user(true).await, system.create_product(1_000, 100).await);
     let orders = system.submit_many(count, user, &[(product, 1)]).await;
     for order in &orders {

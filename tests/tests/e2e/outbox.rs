@@ -15,8 +15,7 @@ use uuid::Uuid;
 const SOON: Duration = Duration::from_secs(20);
 
 /// Puts a row into an outbox, as if a task that died had committed it an hour ago.
-async fn put(db: &PgPool, subjects: &[&str], headers: Value, payloads: &[Vec<u8>], notes: &[u8]) -> Uuid {
-    let row = Uuid::now_v7();
+pub async fn put(db: &PgPool, row: Uuid, subjects: &[&str], headers: Value, payloads: &[Vec<u8>], notes: &[u8]) {
     sqlx::query(
         "insert into outbox (id, created_at, subjects, headers, payloads, notes) values ($1, now() - interval '1 hour', $2, $3, $4, $5)",
     )
@@ -28,6 +27,12 @@ async fn put(db: &PgPool, subjects: &[&str], headers: Value, payloads: &[Vec<u8>
     .execute(db)
     .await
     .unwrap();
+}
+
+/// The same, with an id of its own.
+async fn put_new(db: &PgPool, subjects: &[&str], headers: Value, payloads: &[Vec<u8>], notes: &[u8]) -> Uuid {
+    let row = Uuid::now_v7();
+    put(db, row, subjects, headers, payloads, notes).await;
     row
 }
 
@@ -68,11 +73,11 @@ async fn a_message_the_broker_never_takes_stops_no_other() {
     let subjects = [format!("events.user.updated.{large}"), format!("events.user.updated.{fine}")];
     let headers = json!([{ "Content-Type": "application/json", "ce-id": "large" }, { "Content-Type": "application/json" }]);
     let payloads = [vec![b'x'; 2 << 20], b"{}".to_vec()];
-    let too_large = put(&system.user_db, &[&subjects[0], &subjects[1]], headers, &payloads, &[]).await;
+    let too_large = put_new(&system.user_db, &[&subjects[0], &subjects[1]], headers, &payloads, &[]).await;
     let nobody = Uuid::now_v7();
     let notes = [known.0, nobody].map(|order| [order.as_bytes().as_slice(), &1_u32.to_be_bytes()].concat()).concat();
-    let unknown = put(&system.order_db, &[], json!([]), &[], &notes).await;
-    let malformed = put(&system.order_db, &[], json!([]), &[], b"seven b").await;
+    let unknown = put_new(&system.order_db, &[], json!([]), &[], &notes).await;
+    let malformed = put_new(&system.order_db, &[], json!([]), &[], b"seven b").await;
     system.stack.nats.kill().unwrap();
     let behind = system.submit_many(12, user, &[(product, 1)]).await;
     system.stack.nats.restart().await.unwrap();
@@ -106,7 +111,7 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
     let refused = async |payload: &str| {
         // This stream takes no messages with a time to live.
         let headers = json!([{ "Content-Type": "application/json", "Nats-TTL": "60s" }]);
-        put(&system.user_db, &[&subject], headers, &[payload.into()], &[]).await
+        put_new(&system.user_db, &[&subject], headers, &[payload.into()], &[]).await
     };
     let row = refused("{\"n\":1}").await;
     let noted = eventually(SOON, || async {
@@ -129,7 +134,7 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
     let config = Config { subjects: vec!["events.user.nothing".to_owned()], ..stream.cached_info().config.clone() };
     system.jetstream().update_stream(config.clone()).await.unwrap();
     let waits =
-        put(&system.user_db, &[&subject], json!([{ "Content-Type": "application/json" }]), &[b"{\"n\":2}".into()], &[]).await;
+        put_new(&system.user_db, &[&subject], json!([{ "Content-Type": "application/json" }]), &[b"{\"n\":2}".into()], &[]).await;
     let others = system.create_product(1, 100).await;
     // A row that the broker refuses keeps no service from being ready; one that nobody publishes does.
     eventually(SOON, || async {

@@ -3,6 +3,7 @@
 use std::slice;
 use std::time::Duration;
 
+use crate::outbox;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tests::{Service, System, eventually};
@@ -10,20 +11,12 @@ use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Puts a row into an outbox, as if a task that died had committed it an hour ago.
+/// Puts a row into an outbox whose messages each hold its own id.
 async fn put(db: &PgPool, subjects: &[String], headers: Value, notes: &[u8]) -> Uuid {
     let row = Uuid::now_v7();
-    sqlx::query(
-        "insert into outbox (id, created_at, subjects, headers, payloads, notes) values ($1, now() - interval '1 hour', $2, $3, $4, $5)",
-    )
-    .bind(row)
-    .bind(subjects)
-    .bind(headers)
-    .bind(subjects.iter().map(|_| row.to_string().into_bytes()).collect::<Vec<_>>())
-    .bind(notes)
-    .execute(db)
-    .await
-    .unwrap();
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let payloads = vec![row.to_string().into_bytes(); subjects.len()];
+    outbox::put(db, row, &subjects, headers, &payloads, notes).await;
     row
 }
 

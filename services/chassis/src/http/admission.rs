@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::http::{Client, FairLimit, Permit};
+use crate::client::Client;
+use crate::fair_limit::{FairLimit, Permit};
 use crate::settings::HttpSettings;
 
 /// Connections beyond the ordinary ones, for health and metrics: an orchestrator that cannot ask a busy service would restart it. Each serves
@@ -66,16 +67,9 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        http: HttpSettings,
-    }
 
     fn admission(flags: &[&str]) -> Admission {
-        Admission::new(&Command::parse_from([&["test"], flags].concat()).http)
+        Admission::new(&HttpSettings::of_flags(flags))
     }
 
     #[test]

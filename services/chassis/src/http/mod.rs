@@ -1,9 +1,7 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
 mod admission;
-mod client;
 mod connection;
-mod fair_limit;
 #[cfg(test)]
 mod fuzz;
 mod head;
@@ -17,8 +15,6 @@ mod server;
 mod url;
 mod watched;
 
-pub use client::{Client, Networks};
-pub use fair_limit::{FairLimit, Permit};
 pub use headers::{IdempotencyKey, prefer_wait, trace};
 pub use json::{Checks, Json, Object};
 pub use page::{Page, PageQuery, number};
@@ -28,6 +24,7 @@ pub use receive::BODY_MAX;
 pub use server::{listen, serve};
 pub use url::{Id, Query, parse_id};
 
+pub use crate::client::Client;
 use crate::group_commit::Overloaded;
 use crate::meaning::Meaning;
 use crate::unit_of_work::Failure;

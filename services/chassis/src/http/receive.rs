@@ -13,7 +13,9 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::{Client, FairLimit, Permit, Problem};
+use crate::client::Client;
+use crate::fair_limit::{FairLimit, Permit};
+use crate::http::Problem;
 use crate::settings::HttpSettings;
 
 /// The longest body, in bytes: room for 200 lines several times over.

@@ -20,10 +20,12 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use hyper::body::{Frame, SizeHint};
 
+use crate::client::{Client, Networks};
+use crate::fair_limit::{FairLimit, Permit};
+use crate::http::Problem;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
-use crate::http::{Client, FairLimit, Networks, Permit, Problem};
 use crate::metrics;
 use crate::settings::HttpSettings;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::http::Client;
+use crate::client::Client;
 use crate::settings::HttpSettings;
 
 /// A bounded room, so many places in all. Each client gets at most its share of what the others leave, so there is always something left for
@@ -44,7 +44,7 @@ impl FairLimit {
     }
 
     /// A room of which one client gets so many places, if a number is given.
-    pub(super) fn with_number(total: usize, number: Option<usize>, settings: &HttpSettings) -> Self {
+    pub(crate) fn with_number(total: usize, number: Option<usize>, settings: &HttpSettings) -> Self {
         let Some(at_most) = number else { return Self::new(total, settings) };
         Self(Arc::new(Limit { total, share: 100, at_most, held: Mutex::default() }))
     }
@@ -121,18 +121,11 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::http::HeaderMap;
-    use clap::Parser;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        http: HttpSettings,
-    }
-
     fn settings(flags: &[&str]) -> HttpSettings {
-        Command::parse_from([&["test"], flags].concat()).http
+        HttpSettings::of_flags(flags)
     }
 
     fn direct(number: u8) -> Client {

@@ -1,4 +1,4 @@
-//! Who asks: the address that counts for the shares of [`FairLimit`](super::FairLimit).
+//! Who asks: the address that counts for the shares of [`FairLimit`](crate::FairLimit).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -45,7 +45,7 @@ impl Client {
     }
 
     /// From the connection's address to the client's.
-    pub(super) fn path(&self) -> &[IpAddr] {
+    pub(crate) fn path(&self) -> &[IpAddr] {
         &self.path[..self.length]
     }
 }
