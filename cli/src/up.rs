@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::doors::{Doors, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
-use crate::note::{FILE, Note, Own};
+use crate::note::{FILE, Note, Own, Writer};
 use crate::output::{tell, write_line};
 use crate::system::shown;
 
@@ -101,8 +101,8 @@ impl Args {
         chassis::telemetry::init("warn")?;
         // What can be wrong with the settings is found out before anything is started.
         let settings = Settings::from_environment()?;
-        let doors = if self.infra_only { None } else { Some(Doors::open(&self)?) };
-        doors::servers(&self)?;
+        let doors = if self.infra_only { None } else { Some(Doors::open(&self).map_err(running_here)?) };
+        doors::servers(&self).map_err(running_here)?;
         let note = Own::take()?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -324,6 +324,16 @@ impl Args {
             ("WAYBILL_ORDER_URL", self.url(self.order_port)),
             ("WAYBILL_GATEWAY", self.url(self.gateway_port)),
         ]
+    }
+}
+
+/// Why it cannot start, and that another one runs in this folder, if one does: most often that is the reason.
+fn running_here(error: anyhow::Error) -> anyhow::Error {
+    match Note::read() {
+        Ok(Some(note)) if matches!(note.writer, Writer::Running(_)) => {
+            anyhow::anyhow!("{error:#}. A `waybill up`{} runs in this folder already", note.by())
+        }
+        _ => error,
     }
 }
 

@@ -140,7 +140,8 @@ async fn what_is_killed_runs_again_and_two_in_one_folder_leave_each_other_alone(
     let note = place.note();
     let (code, _, stderr) = said(place.up(place.ports, &["--ephemeral"])).await;
     let taken = format!("port {} is taken by process {pid}; --gateway-port or WAYBILL_GATEWAY_PORT moves it", place.ports[0]);
-    assert!(code == Some(1) && stderr.contains(&taken), "{stderr}");
+    let already = format!("A `waybill up` (process {pid}) runs in this folder already");
+    assert!(code == Some(1) && stderr.contains(&taken) && stderr.contains(&already), "{stderr}");
     let others: [u16; 5] = std::array::from_fn(|_| Port::FREE.pick().expect("a free port"));
     let (code, _, stderr) = said(place.up(others, &[])).await;
     let in_use = format!("is in use by process {pid}");
