@@ -79,7 +79,11 @@ impl<P: Plan> Timers<P> {
 
     /// One and the same timer for each outstanding command.
     pub fn same(state: &State<P>, timer: Timer) -> Self {
-        Self(state.outstanding().map(|(step, ..)| (step, timer)).collect())
+        let mut timers = BTreeMap::new();
+        for (step, ..) in state.outstanding() {
+            timers.insert(step, timer);
+        }
+        Self(timers)
     }
 
     /// How many there are.
@@ -137,7 +141,12 @@ impl<P: Plan> Timers<P> {
             };
             Some((step, Timer { since, due }))
         };
-        self.0 = state.outstanding().filter_map(timer).collect();
+        // One after the other: collecting would gather the few of them in a vector first.
+        let mut timers = BTreeMap::new();
+        for (step, timer) in state.outstanding().filter_map(timer) {
+            timers.insert(step, timer);
+        }
+        self.0 = timers;
     }
 
     /// What the clock says of each outstanding command; nothing of those that are not due.

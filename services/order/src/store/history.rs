@@ -1,6 +1,7 @@
 //! Histories: their entries as they are appended, and read back whole or by pages.
 
 use crate::saga::{Order, Step};
+use anyhow::Context as _;
 use chassis::Statement;
 use chrono::{DateTime, Utc};
 use events::OrderId;
@@ -27,9 +28,11 @@ pub struct HistoryRow {
 impl HistoryRow {
     /// The entry of an order's history.
     pub fn new(order_id: OrderId, entry: &Entry<Order>) -> anyhow::Result<Self> {
-        /// What is stored of an [`Entry`].
+        /// An [`Entry`] as it is read back.
         #[derive(Serialize)]
-        struct Stored<'a> {
+        struct Whole<'a> {
+            sequence: u32,
+            time: &'a str,
             message: &'a Input<Order>,
             decision: Verdict,
             sent: &'a [Effect<Order>],
@@ -38,17 +41,24 @@ impl HistoryRow {
             state: &'a State<Order>,
         }
         let Entry { sequence, time, input, verdict, sent, attempts, state } = entry;
-        let stored = serde_json::to_string(&Stored { message: input, decision: *verdict, sent, attempts, state })?;
-        let whole = whole_entry(*sequence, *time, &stored)?;
-        Ok(Self { order_id, sequence: *sequence, stored, whole })
+        let (sequence, time) = (*sequence, entry_time(*time));
+        let whole = Whole { sequence, time: &time, message: input, decision: *verdict, sent, attempts, state };
+        // Written once, and never read here: it is many times longer than what it begins with.
+        let whole = to_raw_value(&whole)?;
+        let rest = whole.get().strip_prefix(&beginning(sequence, &time)).context("an entry begins with its sequence and time")?;
+        Ok(Self { order_id, sequence, stored: format!("{{{rest}"), whole })
     }
 }
 
 /// An entry with its sequence and time in front.
 fn whole_entry(sequence: u32, at: DateTime<Utc>, stored: &str) -> sqlx::Result<Box<RawValue>> {
     let rest = stored.strip_prefix('{').ok_or_else(|| corrupt("a history entry is no object".to_owned()))?;
-    RawValue::from_string(format!(r#"{{"sequence":{sequence},"time":"{}",{rest}"#, entry_time(at)))
-        .map_err(|error| corrupt(error.to_string()))
+    RawValue::from_string(beginning(sequence, &entry_time(at)) + rest).map_err(|error| corrupt(error.to_string()))
+}
+
+/// How an entry begins; the rest is stored.
+fn beginning(sequence: u32, time: &str) -> String {
+    format!(r#"{{"sequence":{sequence},"time":"{time}","#)
 }
 
 fn entry_time(at: DateTime<Utc>) -> String {
@@ -56,11 +66,11 @@ fn entry_time(at: DateTime<Utc>) -> String {
 }
 
 /// Binds entries after the outbox row.
-pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement<'a> {
+pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &'a [HistoryRow]) -> Statement<'a> {
     statement
         .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.stored.clone()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|entry| entry.stored.as_str()).collect::<Vec<_>>())
         .bind(now)
 }
 
