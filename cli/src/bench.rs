@@ -189,8 +189,8 @@ impl Args {
         }
         let target = self.place.target(gateway).await?;
         if !self.place.up {
-            let doors: Vec<&str> = target.doors.iter().map(reqwest::Url::as_str).collect();
-            announce("running system", &doors);
+            let endpoints: Vec<&str> = target.endpoints.iter().map(reqwest::Url::as_str).collect();
+            announce("running system", &endpoints);
             tell(&leaves);
             anyhow::ensure!(self.confirm.ask("Measure it?")?, "not measured");
         }
@@ -291,9 +291,13 @@ fn verdict(audit: Option<&[Check]>) -> ExitCode {
     }
     for check in &wrong {
         let first = check.findings.first().map(|finding| format!("{}: {}", finding.id, finding.what)).unwrap_or_default();
-        tell(&plain(format!("  {} times not so: {}; first {first}", check.findings.len(), check.check)));
+        tell(&plain(format!("  {} of \"{}\"; first: {first}", violations(check.findings.len()), check.check)));
     }
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn violations(number: usize) -> String {
+    if number == 1 { "1 violation".to_owned() } else { format!("{number} violations") }
 }
 
 /// Each client has a connection, and the usual limit is 1,024. The services inherit ours.

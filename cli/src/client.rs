@@ -23,7 +23,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Says which request is which: the same key again gives the first answer again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The one door of the system.
+/// A client of the gateway, or of one service.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     http: Client,

@@ -35,7 +35,7 @@ pub struct Args {
 struct Readiness {
     ready: bool,
     checks: BTreeMap<String, String>,
-    /// What is worth knowing and keeps nobody from working.
+    /// Informational; does not affect readiness.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     notes: BTreeMap<String, String>,
 }

@@ -1,6 +1,6 @@
 //! `waybill up`: the whole system for a person at a desk. Broker, databases, topology and all services, until it is interrupted.
 
-mod doors;
+mod ports;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::doors::{Doors, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
+use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
 use crate::note::{FILE, Note, Own, Writer};
 use crate::output::{tell, write_line};
 use crate::system::shown;
@@ -101,8 +101,8 @@ impl Args {
         chassis::telemetry::init("warn")?;
         // What can be wrong with the settings is found out before anything is started.
         let settings = Settings::from_environment()?;
-        let doors = if self.infra_only { None } else { Some(Doors::open(&self).map_err(running_here)?) };
-        doors::servers(&self).map_err(running_here)?;
+        let listeners = if self.infra_only { None } else { Some(Listeners::open(&self).map_err(running_here)?) };
+        ports::servers(&self).map_err(running_here)?;
         let note = Own::take()?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -114,7 +114,7 @@ impl Args {
             stack = Stack::start(self.stack_options()) => stack.map_err(|error| self.explain(error))?,
             () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         };
-        let result = self.on(&stack, note, doors, settings, &shutdown).await;
+        let result = self.on(&stack, note, listeners, settings, &shutdown).await;
         signalled.abort();
         tell("Stopping.");
         stack.stop().await?;
@@ -148,7 +148,7 @@ impl Args {
         &self,
         stack: &Stack,
         mut note: Option<Own>,
-        doors: Option<Doors>,
+        listeners: Option<Listeners>,
         settings: Settings,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -181,11 +181,11 @@ impl Args {
             topology::keep(broker.jetstream(), &TOPOLOGY, &topology, &stop).await;
             Ok(())
         });
-        match doors {
+        match listeners {
             // The socket costs a third less than the port.
-            Some(doors) => {
+            Some(listeners) => {
                 let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
-                self.start_services(&mut tasks, doors, settings, &nats_url, databases, shutdown)?;
+                self.start_services(&mut tasks, listeners, settings, &nats_url, databases, shutdown)?;
             }
             None => environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?,
         }
@@ -204,7 +204,7 @@ impl Args {
     fn start_services(
         &self,
         tasks: &mut JoinSet<anyhow::Result<()>>,
-        doors: Doors,
+        listeners: Listeners,
         settings: Settings,
         nats_url: &str,
         databases: [String; 3],
@@ -214,20 +214,20 @@ impl Args {
         let [user_url, product_url, order_url] = databases;
         user.database_url = user_url.into();
         user.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(user::serve(doors.user, user, shutdown.clone()));
+        tasks.spawn(user::serve(listeners.user, user, shutdown.clone()));
 
         product.database_url = product_url.into();
         product.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(product::serve(doors.product, product, shutdown.clone()));
+        tasks.spawn(product::serve(listeners.product, product, shutdown.clone()));
 
         order.database_url = order_url.into();
         order.parts.broker.nats_url = nats_url.to_owned().into();
-        tasks.spawn(order::serve(doors.order, order, shutdown.clone()));
+        tasks.spawn(order::serve(listeners.order, order, shutdown.clone()));
 
         gateway.user_url = self.url(self.user_port).parse().map_err(anyhow::Error::msg)?;
         gateway.product_url = self.url(self.product_port).parse().map_err(anyhow::Error::msg)?;
         gateway.order_url = self.url(self.order_port).parse().map_err(anyhow::Error::msg)?;
-        tasks.spawn(gateway::serve(doors.gateway, gateway, shutdown.clone()));
+        tasks.spawn(gateway::serve(listeners.gateway, gateway, shutdown.clone()));
         Ok(())
     }
 

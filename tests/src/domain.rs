@@ -26,11 +26,11 @@ pub fn order_body(user: UserId, items: &[(ProductId, i64)]) -> Value {
 impl System {
     /// Creates a user nobody else is.
     pub async fn create_user(&self, active: bool) -> UserId {
-        let door = self.door(Service::User);
+        let client = self.client(Service::User);
         let body = json!({ "email": format!("{}@example.com", Uuid::now_v7()), "name": "Ada Lovelace" });
-        let user = id(&door.post("/users", &body).await.expect(201));
+        let user = id(&client.post("/users", &body).await.expect(201));
         if !active {
-            door.patch(&format!("/users/{user}"), &json!({ "active": false })).await.expect(200);
+            client.patch(&format!("/users/{user}"), &json!({ "active": false })).await.expect(200);
         }
         UserId(user)
     }
@@ -44,12 +44,12 @@ impl System {
     pub async fn create_product_in(&self, currency: &str, stock: i64, price: i64) -> ProductId {
         let body =
             json!({ "name": "A thing", "description": "", "price": { "amount": price, "currency": currency }, "stock": stock });
-        ProductId(id(&self.door(Service::Product).post("/products", &body).await.expect(201)))
+        ProductId(id(&self.client(Service::Product).post("/products", &body).await.expect(201)))
     }
 
     /// Places an order, which must be taken.
     pub async fn submit(&self, user: UserId, items: &[(ProductId, i64)]) -> OrderId {
-        OrderId(id(&self.door(Service::Order).post("/orders", &order_body(user, items)).await.expect(202)))
+        OrderId(id(&self.client(Service::Order).post("/orders", &order_body(user, items)).await.expect(202)))
     }
 
     /// Places so many of the same order at once, each of which must be taken.
@@ -59,36 +59,36 @@ impl System {
 
     /// Places an order with an idempotency key; any status, or no answer.
     pub async fn try_submit(&self, user: UserId, items: &[(ProductId, i64)], key: &str) -> reqwest::Result<Answer> {
-        let request = self.door(Service::Order).request(Method::POST, "/orders").header("idempotency-key", key);
+        let request = self.client(Service::Order).request(Method::POST, "/orders").header("idempotency-key", key);
         Answer::try_of(request.json(&order_body(user, items))).await
     }
 
     /// Asks for an order to be cancelled.
     pub async fn cancel(&self, order: OrderId) -> Answer {
-        self.door(Service::Order).post(&format!("/orders/{order}/cancel"), &json!({})).await
+        self.client(Service::Order).post(&format!("/orders/{order}/cancel"), &json!({})).await
     }
 
     /// An order as its customer sees it.
     pub async fn order(&self, order: OrderId) -> Value {
-        self.door(Service::Order).get(&format!("/orders/{order}")).await.expect(200)
+        self.client(Service::Order).get(&format!("/orders/{order}")).await.expect(200)
     }
 
     /// An order's history: its items.
     pub async fn history(&self, order: OrderId) -> Vec<Value> {
-        let history = self.door(Service::Order).get(&format!("/orders/{order}/history")).await.expect(200);
+        let history = self.client(Service::Order).get(&format!("/orders/{order}/history")).await.expect(200);
         history["items"].as_array().expect("items").clone()
     }
 
     /// How many inputs changed nothing, for this reason: counted since the order service's process began.
     pub async fn ignored(&self, reason: &str) -> u64 {
-        let metrics = self.door(Service::Order).get("/metrics").await.text;
+        let metrics = self.client(Service::Order).get("/metrics").await.text;
         let series = format!("waybill_inputs_ignored_total{{reason=\"{reason}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse().ok()).unwrap_or(0)
     }
 
     /// A product as everyone sees it.
     pub async fn product(&self, product: ProductId) -> Value {
-        self.door(Service::Product).get(&format!("/products/{product}")).await.expect(200)
+        self.client(Service::Product).get(&format!("/products/{product}")).await.expect(200)
     }
 
     /// How many pieces of a product are available, and how many are held.
@@ -118,9 +118,9 @@ impl System {
     }
 
     async fn wait_for(&self, order: OrderId, there: impl Fn(&Value) -> bool) -> Value {
-        let door = self.door(Service::Order);
+        let client = self.client(Service::Order);
         eventually(FINAL_WITHIN, || async {
-            let answer = Answer::try_of(door.request(Method::GET, &format!("/orders/{order}"))).await;
+            let answer = Answer::try_of(client.request(Method::GET, &format!("/orders/{order}"))).await;
             match answer {
                 Ok(answer) if answer.status == 200 && there(&answer.json()) => Ok(answer.json()),
                 Ok(answer) => Err(answer.text),

@@ -1,30 +1,30 @@
-//! A client's view: a door to knock at, and the answer.
+//! A client's view: requests to one address, and their answers.
 
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
-/// Where requests go: a service or the gateway, with or without `/v1`.
+/// Sends requests to one address: a service or the gateway, with or without `/v1`.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Client {
     /// `http://127.0.0.1:8083/v1`.
     pub base: String,
-    client: Client,
+    http: reqwest::Client,
 }
 
-impl Door {
-    pub(crate) fn new(base: String, client: Client) -> Self {
-        Self { base, client }
+impl Client {
+    pub(crate) fn new(base: String, http: reqwest::Client) -> Self {
+        Self { base, http }
     }
 
-    /// The same door with a prefix.
+    /// The same address with a prefix.
     pub fn under(&self, prefix: &str) -> Self {
-        Self { base: format!("{}{prefix}", self.base), client: self.client.clone() }
+        Self { base: format!("{}{prefix}", self.base), http: self.http.clone() }
     }
 
     /// A request to be added to, for [`answer`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
+        self.http.request(method, format!("{}{path}", self.base))
     }
 
     /// GET.

@@ -10,42 +10,14 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Answer, Door};
-use crate::{Settings, eventually};
+use crate::http::{Answer, Client};
+use crate::{Service, Settings, eventually};
 
 /// How long a service may take to be ready, on a machine that is busy with other tests.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a service may take to stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
-
-/// The four services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
-    #[allow(missing_docs)]
-    User,
-    #[allow(missing_docs)]
-    Product,
-    #[allow(missing_docs)]
-    Order,
-    #[allow(missing_docs)]
-    Gateway,
-}
-
-impl Service {
-    /// All of them, in the order they are started.
-    pub const ALL: [Self; 4] = [Self::User, Self::Product, Self::Order, Self::Gateway];
-
-    /// `user`, `product`, ...
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Product => "product",
-            Self::Order => "order",
-            Self::Gateway => "gateway",
-        }
-    }
-}
 
 /// A service on a port that stays its own across restarts.
 #[derive(Debug)]
@@ -55,7 +27,7 @@ pub struct Instance {
     /// Its port on 127.0.0.1.
     pub port: u16,
     settings: Arc<Settings>,
-    door: Door,
+    client: Client,
     running: Mutex<Option<Running>>,
     surroundings: Mutex<Surroundings>,
 }
@@ -76,9 +48,9 @@ enum Running {
 }
 
 impl Instance {
-    pub(crate) fn new(service: Service, port: u16, settings: Arc<Settings>, client: reqwest::Client) -> Self {
-        let door = Door::new(format!("http://127.0.0.1:{port}"), client);
-        Self { service, port, settings, door, running: Mutex::new(None), surroundings: Mutex::default() }
+    pub(crate) fn new(service: Service, port: u16, settings: Arc<Settings>, http: reqwest::Client) -> Self {
+        let client = Client::new(format!("http://127.0.0.1:{port}"), http);
+        Self { service, port, settings, client, running: Mutex::new(None), surroundings: Mutex::default() }
     }
 
     /// What it is to find around it from the next [`Self::launch_binary`] on.
@@ -87,8 +59,8 @@ impl Instance {
     }
 
     /// Requests to this very instance.
-    pub fn door(&self) -> Door {
-        self.door.clone()
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Starts it as a task. Does not wait until it is ready.
@@ -144,7 +116,7 @@ impl Instance {
             if ended && let Some(Running::Task { task, .. }) = self.take() {
                 panic!("the {} service ended while it was starting: {:?}", self.service.name(), task.await);
             }
-            match Answer::try_of(self.door.request(reqwest::Method::GET, "/readyz")).await {
+            match Answer::try_of(self.client.request(reqwest::Method::GET, "/readyz")).await {
                 Ok(answer) if answer.status == 200 => Ok(()),
                 Ok(answer) => Err(answer.text),
                 Err(error) => Err(format!("{error:?}")),

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # async fn test() {
-//! use tests::{Service, System};
+//! use testkit::{Service, System};
 //!
 //! let system = System::builder().impatient().start().await;
 //! let (user, product) = (system.create_user(true).await, system.create_product(10, 1999).await);
@@ -26,19 +26,21 @@ mod domain;
 mod eventually;
 mod http;
 mod instance;
+pub mod messages;
 mod proxy;
+mod service;
 mod settings;
 mod streams;
 mod system;
 mod trickle;
-pub mod words;
 
 pub use audit::Audit;
 pub use domain::{id, order_body};
 pub use eventually::eventually;
-pub use http::{Answer, Door, answer};
-pub use instance::{Instance, Service, Surroundings, program};
+pub use http::{Answer, Client, answer};
+pub use instance::{Instance, Surroundings, program};
 pub use proxy::{Lane, Line, Proxy};
+pub use service::Service;
 pub use settings::Settings;
 pub use streams::Said;
 pub use system::{Builder, Links, System};

@@ -15,7 +15,7 @@ use stack::{Port, Stack};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Door;
+use crate::http::Client;
 use crate::{Instance, Proxy, Service, Settings};
 
 /// What to start, and how.
@@ -115,7 +115,7 @@ pub struct System {
     topology: Topology,
     links: Option<[Links; 3]>,
     settings: Arc<Settings>,
-    client: reqwest::Client,
+    http: reqwest::Client,
     broker: Broker,
     /// The user service's database.
     pub user_db: PgPool,
@@ -189,9 +189,9 @@ impl System {
         settings.gateway.order_url = url(ports[2])?;
         let settings = Arc::new(settings);
         // A test that hangs should say where: longer than anything a service may take, shorter than a runner's patience.
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(45)).no_proxy().build()?;
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(45)).no_proxy().build()?;
         let instance =
-            |service: Service| Arc::new(Instance::new(service, ports[service as usize], settings.clone(), client.clone()));
+            |service: Service| Arc::new(Instance::new(service, ports[service as usize], settings.clone(), http.clone()));
         let system = Self {
             instances: Service::ALL.map(instance),
             seconds: Mutex::default(),
@@ -201,7 +201,7 @@ impl System {
             product_db,
             order_db,
             settings,
-            client,
+            http,
             broker,
             stack,
         };
@@ -222,18 +222,18 @@ impl System {
     }
 
     /// Requests to the first instance of a service.
-    pub fn door(&self, service: Service) -> Door {
-        self.instance(service).door()
+    pub fn client(&self, service: Service) -> Client {
+        self.instance(service).client()
     }
 
     /// Requests to a server that a test started by itself, on this port of 127.0.0.1.
-    pub fn door_at(&self, port: u16) -> Door {
-        Door::new(format!("http://127.0.0.1:{port}"), self.client.clone())
+    pub fn client_at(&self, port: u16) -> Client {
+        Client::new(format!("http://127.0.0.1:{port}"), self.http.clone())
     }
 
     /// Every way to a service: its own port and the gateway, with and without `/v1`.
-    pub fn doors(&self, service: Service) -> [Door; 4] {
-        let (own, gateway) = (self.door(service), self.door(Service::Gateway));
+    pub fn clients(&self, service: Service) -> [Client; 4] {
+        let (own, gateway) = (self.client(service), self.client(Service::Gateway));
         [own.under("/v1"), gateway.under("/v1"), own, gateway]
     }
 
@@ -270,7 +270,7 @@ impl System {
     /// Another instance of a service on a port of its own, not started yet.
     pub fn another(&self, service: Service) -> Arc<Instance> {
         let port = Port::FREE.pick().expect("a free port");
-        let instance = Arc::new(Instance::new(service, port, self.settings.clone(), self.client.clone()));
+        let instance = Arc::new(Instance::new(service, port, self.settings.clone(), self.http.clone()));
         self.seconds.lock().expect("never poisoned").push(instance.clone());
         instance
     }

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Answer, Audit, Door, eventually, id, order_body};
+use crate::{Answer, Audit, Client, eventually, id, order_body};
 
 /// Clients that order one thing after another.
 const CLIENTS: usize = 4;
@@ -44,14 +44,14 @@ pub struct Tally {
 
 impl Trickle {
     /// Begins to order one piece after another.
-    pub fn begin(door: Door, user: UserId, product: ProductId) -> Self {
-        Self::resting(REST, door, user, product)
+    pub fn begin(api: Client, user: UserId, product: ProductId) -> Self {
+        Self::resting(REST, api, user, product)
     }
 
     /// The same with longer rests between requests.
-    pub fn resting(rest: Duration, door: Door, user: UserId, product: ProductId) -> Self {
+    pub fn resting(rest: Duration, api: Client, user: UserId, product: ProductId) -> Self {
         let (stop, count) = (CancellationToken::new(), Arc::new(Count::default()));
-        let client = || tokio::spawn(client(rest, door.clone(), user, product, stop.clone(), count.clone()));
+        let client = || tokio::spawn(client(rest, api.clone(), user, product, stop.clone(), count.clone()));
         Self { clients: (0..CLIENTS).map(|_| client()).collect(), stop, count }
     }
 
@@ -113,7 +113,7 @@ impl Tally {
 /// Orders until told to stop. What it has begun it brings to an end.
 async fn client(
     rest: Duration,
-    door: Door,
+    api: Client,
     user: UserId,
     product: ProductId,
     stop: CancellationToken,
@@ -124,7 +124,7 @@ async fn client(
     while !stop.is_cancelled() {
         let key = Uuid::now_v7().to_string();
         loop {
-            let request = door.request(Method::POST, "/orders").header("idempotency-key", &key).json(&body).timeout(PATIENCE);
+            let request = api.request(Method::POST, "/orders").header("idempotency-key", &key).json(&body).timeout(PATIENCE);
             match Answer::try_of(request).await {
                 Ok(answer) if answer.status == 202 => {
                     orders.push(OrderId(id(&answer.json())));

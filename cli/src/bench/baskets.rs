@@ -44,17 +44,17 @@ pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Wo
             }
         }
     }
-    let (mut shelf, mut left_out) = (Shelf { known, ..Shelf::default() }, 0);
+    let (mut catalog, mut left_out) = (Catalog { known, ..Catalog::default() }, 0);
     let mut lines = std::pin::pin!(Lines::<Line>::open(baskets)?.into_stream());
     while let Some(entry) = lines.try_next().await? {
         match entry.parsed.ok().filter(is_acceptable) {
-            Some(line) if shelf.workload.baskets.len() < MOST => shelf.put(&line),
+            Some(line) if catalog.workload.baskets.len() < MOST => catalog.add(&line),
             Some(_) => break,
             None => left_out += 1,
         }
     }
-    anyhow::ensure!(!shelf.workload.baskets.is_empty(), "{} holds no basket", baskets.display());
-    Ok((shelf.workload, left_out))
+    anyhow::ensure!(!catalog.workload.baskets.is_empty(), "{} holds no basket", baskets.display());
+    Ok((catalog.workload, left_out))
 }
 
 fn is_acceptable(line: &Line) -> bool {
@@ -68,14 +68,14 @@ fn is_acceptable(line: &Line) -> bool {
 
 /// The products that occur, each at its place.
 #[derive(Debug, Default)]
-struct Shelf {
+struct Catalog {
     known: HashMap<i64, Product>,
     places: HashMap<i64, usize>,
     workload: Workload,
 }
 
-impl Shelf {
-    fn put(&mut self, line: &Line) {
+impl Catalog {
+    fn add(&mut self, line: &Line) {
         let basket: Basket = line.lines.iter().map(|(product, quantity)| (self.place(*product), *quantity)).collect();
         self.workload.baskets.push(basket);
     }

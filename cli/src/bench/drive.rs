@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::finals::Awaited;
-use super::http::{Connection, Door};
+use super::http::{Connection, Endpoint};
 use super::schedule::Schedule;
 use super::tally::Tally;
 use super::workload::Load;
@@ -26,7 +26,7 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Drive {
     /// Where orders are posted, in turn.
-    pub doors: Vec<Arc<Door>>,
+    pub endpoints: Vec<Arc<Endpoint>>,
     /// The orders.
     pub load: Arc<Load>,
     /// The counts.
@@ -51,7 +51,7 @@ impl Drive {
     async fn closed(self, clients: usize) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         for number in 0..clients {
-            let connection = Connection::new(self.doors[number % self.doors.len()].clone());
+            let connection = Connection::new(self.endpoints[number % self.endpoints.len()].clone());
             tasks.spawn(self.clone().client(connection));
         }
         while let Some(ended) = tasks.join_next().await {
@@ -96,7 +96,7 @@ impl Drive {
             };
             let (drive, pool) = (self.clone(), pool.clone());
             tasks.spawn(async move {
-                let mut connection = pool.take(|| Connection::new(drive.doors[number % drive.doors.len()].clone()));
+                let mut connection = pool.take(|| Connection::new(drive.endpoints[number % drive.endpoints.len()].clone()));
                 // From when it was due: a late start is part of what a customer waits.
                 match connection.place(drive.load.next()).await {
                     Ok(order) => drive.awaited.expect(order, due, None),

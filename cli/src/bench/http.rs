@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where orders are posted.
 #[derive(Debug)]
-pub struct Door {
+pub struct Endpoint {
     /// Host and port.
     address: String,
     host: HeaderValue,
@@ -31,8 +31,8 @@ pub struct Door {
     prefix: String,
 }
 
-impl Door {
-    /// The door at `http://host:port`.
+impl Endpoint {
+    /// The endpoint at `http://host:port`.
     pub fn new(url: &reqwest::Url) -> anyhow::Result<Self> {
         anyhow::ensure!(url.scheme() == "http", "{url} is not of the form http://host:port");
         let host = url.host_str().with_context(|| format!("{url} names no host"))?;
@@ -82,14 +82,14 @@ impl Trouble {
 /// A connection that is made when it is first needed, and again when it is lost.
 #[derive(Debug)]
 pub struct Connection {
-    door: Arc<Door>,
+    endpoint: Arc<Endpoint>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
     /// Does not connect yet.
-    pub fn new(door: Arc<Door>) -> Self {
-        Self { door, sender: None }
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint, sender: None }
     }
 
     /// Whether the server has closed it meanwhile.
@@ -101,8 +101,8 @@ impl Connection {
     pub async fn place(&mut self, order: Bytes) -> Result<Uuid, Trouble> {
         let request = Request::builder()
             .method(Method::POST)
-            .uri(self.door.orders.clone())
-            .header(HOST, self.door.host.clone())
+            .uri(self.endpoint.orders.clone())
+            .header(HOST, self.endpoint.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Full::new(order))
             .expect("made of parts that are right");
@@ -116,8 +116,8 @@ impl Connection {
     /// The status of an order, as the server knows it.
     pub async fn status(&mut self, order: Uuid) -> Result<String, Trouble> {
         let request = Request::builder()
-            .uri(format!("{}/orders/{order}", self.door.prefix))
-            .header(HOST, self.door.host.clone())
+            .uri(format!("{}/orders/{order}", self.endpoint.prefix))
+            .header(HOST, self.endpoint.host.clone())
             .body(Full::default())
             .expect("made of parts that are right");
         let answer = self.ask(request).await?;
@@ -131,12 +131,12 @@ impl Connection {
     async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Trouble> {
         let answer = tokio::time::timeout(PATIENCE, async {
             if self.is_stale() {
-                self.sender = Some(connect(&self.door).await?);
+                self.sender = Some(connect(&self.endpoint).await?);
             }
             let sender = self.sender.as_mut().expect("connected just now");
             // A connection the server closed this very moment took nothing: one more try on a new one.
             if sender.ready().await.is_err() {
-                *sender = connect(&self.door).await?;
+                *sender = connect(&self.endpoint).await?;
             }
             let response = sender.send_request(request).await.map_err(|_| Trouble::ConnectionLost)?;
             let (head, body) = response.into_parts();
@@ -164,8 +164,8 @@ struct Answer {
     body: Bytes,
 }
 
-async fn connect(door: &Door) -> Result<SendRequest<Full<Bytes>>, Trouble> {
-    let stream = TcpStream::connect(&door.address).await.map_err(|_| Trouble::Connect)?;
+async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, Trouble> {
+    let stream = TcpStream::connect(&endpoint.address).await.map_err(|_| Trouble::Connect)?;
     let _ = stream.set_nodelay(true);
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Trouble::Connect)?;
     tokio::spawn(connection);
@@ -178,12 +178,12 @@ mod tests {
 
     #[test]
     fn a_door_is_an_address_and_what_stands_before_the_path() {
-        let door = |url: &str| Door::new(&url.parse().unwrap());
-        let plain = door("http://127.0.0.1:8083").unwrap();
+        let endpoint = |url: &str| Endpoint::new(&url.parse().unwrap());
+        let plain = endpoint("http://127.0.0.1:8083").unwrap();
         assert_eq!((plain.address.as_str(), plain.orders.path()), ("127.0.0.1:8083", "/orders"));
-        let behind = door("http://shop.internal/api/").unwrap();
+        let behind = endpoint("http://shop.internal/api/").unwrap();
         assert_eq!((behind.address.as_str(), behind.orders.path()), ("shop.internal:80", "/api/orders"));
-        assert!(door("https://shop.internal").is_err());
+        assert!(endpoint("https://shop.internal").is_err());
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn machine(context: &Context) -> String {
         ("kernel", machine.kernel.clone()),
         ("waybill", context.commit.map_or_else(|| version.clone(), |commit| format!("{version} ({commit})"))),
         ("load", load),
-        ("door", if context.via_gateway { "the gateway".to_owned() } else { "the order service".to_owned() }),
+        ("orders go to", if context.via_gateway { "the gateway".to_owned() } else { "the order service".to_owned() }),
     ];
     pairs.extend(context.instances.map(|instances| ("instances", format!("{instances} of each service"))));
     pairs.extend(context.sync.as_ref().map(|sync| ("broker to disk", sync.clone())));

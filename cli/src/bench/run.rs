@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Args;
 use super::drive::{Drive, Mode};
 use super::finals::{Awaited, FinalEvents, connect};
-use super::http::{Connection, Door};
+use super::http::{Connection, Endpoint};
 use super::live::Live;
 use super::meter::{Meter, per_order};
 use super::result::Run;
@@ -27,7 +27,7 @@ pub struct Bench {
     pub broker: Client,
     /// CPU and memory of the system.
     pub meter: Arc<Meter>,
-    doors: Vec<Arc<Door>>,
+    endpoints: Vec<Arc<Endpoint>>,
     load: Arc<Load>,
     warmup: Duration,
     seconds: Duration,
@@ -41,7 +41,7 @@ impl Bench {
         Ok(Self {
             broker: connect(&target.nats_url).await?,
             meter: Arc::new(Meter::new(target.processes.clone())),
-            doors: target.doors.iter().map(|url| Door::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?,
+            endpoints: target.endpoints.iter().map(|url| Endpoint::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?,
             load: Arc::new(load),
             warmup: args.warmup,
             seconds: args.seconds,
@@ -59,7 +59,7 @@ impl Bench {
         let final_events = FinalEvents::listen(&self.broker, &awaited).await?;
         let watcher = AbortOnDropHandle::new(tokio::spawn(watch(tally.clone(), self.meter.clone(), begin)));
         let drive = Drive {
-            doors: self.doors.clone(),
+            endpoints: self.endpoints.clone(),
             load: self.load.clone(),
             tally: tally.clone(),
             awaited: awaited.clone(),
@@ -84,7 +84,7 @@ impl Bench {
 
     /// Asks for each order that was not heard of. Each is an error, of the kind that says whether the order or only its event is missing.
     async fn look_up(&self, awaited: &Awaited, tally: &Tally) {
-        let mut connection = Connection::new(self.doors[0].clone());
+        let mut connection = Connection::new(self.endpoints[0].clone());
         for order in awaited.give_up() {
             let kind = match connection.status(order).await.as_deref() {
                 Ok("confirmed" | "rejected" | "cancelled") => "event not seen".to_owned(),

@@ -79,7 +79,7 @@ impl std::fmt::Display for SyncInterval {
 #[derive(Debug)]
 pub struct Target {
     /// Where orders are posted.
-    pub doors: Vec<Url>,
+    pub endpoints: Vec<Url>,
     /// Where users are made.
     pub user: Url,
     /// Where products are made.
@@ -109,7 +109,7 @@ impl Where {
         .await?;
         let first = |part| fleet.urls(part).swap_remove(0);
         Ok(Target {
-            doors: fleet.urls(if self.via_gateway { Part::Gateway } else { Part::Order }),
+            endpoints: fleet.urls(if self.via_gateway { Part::Gateway } else { Part::Order }),
             user: first(Part::User),
             product: first(Part::Product),
             nats_url: fleet.stack.nats.url().to_owned(),
@@ -133,8 +133,8 @@ impl Where {
         addresses.extend([(Part::User, user.clone()), (Part::Product, product.clone()), (Part::Gateway, gateway.clone())]);
         addresses.extend(nats_url.split(',').filter_map(|url| Some((Part::Nats, url.trim().parse().ok()?))));
         addresses.extend(databases.iter().flatten().filter_map(|url| Some((Part::Postgres, url.parse().ok()?))));
-        let doors = if self.via_gateway { vec![gateway.clone()] } else { orders };
-        Ok(Target { doors, user, product, nats_url, databases, processes: listeners::find(&addresses), fleet: None })
+        let endpoints = if self.via_gateway { vec![gateway.clone()] } else { orders };
+        Ok(Target { endpoints, user, product, nats_url, databases, processes: listeners::find(&addresses), fleet: None })
     }
 }
 

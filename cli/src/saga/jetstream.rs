@@ -85,7 +85,7 @@ async fn from_streams(broker: &Broker, placed: (Stored, Event), back: Option<(St
     let snapshot = snapshot(&event);
     let items = snapshot.items.iter().map(|item| Line { product_id: item.product_id, quantity: item.quantity }).collect();
     let order = Order { id: snapshot.order_id, user_id: snapshot.user_id, items };
-    let mut gaps = vec!["the order has not ended: timers, cancellations and operators' hands are not on the broker".to_owned()];
+    let mut gaps = vec!["the saga is still open: timers, cancellations and operator actions are not stored in NATS".to_owned()];
     let mut answers: Vec<(DateTime<Utc>, Reply)> = Vec::new();
     let since = placed.time - BEFORE;
     answers.extend(replies(broker, USER_REPLIES_CONSUMER.stream, &order, since, Reply::User, &mut gaps).await?);

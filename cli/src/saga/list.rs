@@ -29,7 +29,7 @@ pub struct Args {
     /// Only those that have waited too long.
     #[arg(long)]
     stuck: bool,
-    /// Only those whose order stands so, in flight or not.
+    /// Only orders with this status, in flight or not.
     #[arg(long, value_parser = statuses())]
     status: Option<Status>,
     /// Only those that wait for an answer to this step.

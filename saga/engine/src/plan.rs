@@ -63,7 +63,7 @@ pub struct RetryPolicy {
     /// The longest wait between repetitions.
     pub max_retry: Duration,
     /// How long a step may go unanswered before it is given up and compensated. Compensations and steps after the pivot are never
-    /// given up: they are past this deadline only visibly.
+    /// given up: for these, missing the deadline is only reported.
     pub deadline: Duration,
 }
 

@@ -5,114 +5,118 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use chassis::{Conflict, Handled, Handler, Outgoing, Saying};
 use chrono::Utc;
 use events::event_subject;
-use events::product::{Command, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
+use events::product::{self, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
 use events::streams::PRODUCT_REPLIES;
-use events::{CloudEvent, Description, Money, Name, OrderId, ProductId, ReservationId, StockLevel};
+use events::{CloudEvent, OrderId, ProductId, ReservationId, StockLevel};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::keyed::{Keyed, Once};
-use crate::shelf::{Ask, Shelf, Standing, Stock};
-use crate::store::Change;
-use crate::{SOURCE, store};
+use crate::SOURCE;
+use crate::inventory::{Command, Inventory, ReservationState, Stock};
+use crate::keyed::Once;
+use crate::requests::{Delta, DirectCommand, NewProduct};
+use crate::store::{self, Change};
 
 /// Does what orders ask: the products of the whole batch locked once, each order decided in turn, stock written back once a product.
 pub struct Commands;
 
 impl Handler for Commands {
-    type Item = CloudEvent<Command>;
+    type Item = CloudEvent<product::Command>;
     type Answer = ();
     const NAME: &'static str = "hold_stock";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
-        let asks: Vec<(ReservationId, Ask)> = batch.iter().map(|event| ask(&event.message)).collect();
-        let (change, standings) = settle(tx, &asks).await?;
+        let commands: Vec<(ReservationId, Command)> = batch.iter().map(|event| command(&event.message)).collect();
+        let (change, states) = settle(tx, &commands).await?;
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        for ((event, (id, ask)), standing) in batch.iter().zip(&asks).zip(standings) {
-            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), ask, standing)))?;
+        for ((event, (id, command)), state) in batch.iter().zip(&commands).zip(states) {
+            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), command, state)))?;
         }
         store::write(tx, &mut outgoing, false, &change).await?;
         Ok(Handled { answers: vec![(); batch.len()], outgoing })
     }
 
     fn rows(&self, event: &Self::Item) -> Vec<Uuid> {
-        rows(&ask(&event.message))
+        rows(&command(&event.message))
     }
 
     async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
-        held(db, &batch.iter().map(|event| ask(&event.message)).collect::<Vec<_>>()).await
+        held(db, &batch.iter().map(|event| command(&event.message)).collect::<Vec<_>>()).await
     }
 }
 
 /// What a command asks, and about which reservation: the order's own.
-pub fn ask(command: &Command) -> (ReservationId, Ask) {
+pub fn command(event: &product::Command) -> (ReservationId, Command) {
     match command {
-        Command::Reserve(reserve) => (reserve.order_id.into(), Ask::Reserve(reserve.items.clone())),
-        Command::Release(release) => (release.order_id.into(), Ask::Release),
+        product::Command::Reserve(reserve) => (reserve.order_id.into(), Command::Reserve(reserve.items.clone())),
+        product::Command::Release(release) => (release.order_id.into(), Command::Release),
     }
 }
 
 /// What an order is answered.
-pub fn reply(order_id: OrderId, ask: &Ask, standing: Standing) -> Reply {
-    match standing {
-        Standing::Reserved(held) => {
+pub fn reply(order_id: OrderId, command: &Command, state: ReservationState) -> Reply {
+    match state {
+        ReservationState::Reserved(held) => {
             let priced = held.iter().map(|line| PricedLine { product_id: line.product_id, unit_price: line.unit_price });
             Reserved { order_id, items: priced.collect() }.into()
         }
-        Standing::Refused(reason) if matches!(ask, Ask::Reserve(_)) => Refused { order_id, reason }.into(),
+        ReservationState::Refused(reason) if matches!(command, Command::Reserve(_)) => Refused { order_id, reason }.into(),
         // Also where a release meets a refusal: its saga waits for the word that nothing is held, and for no other.
-        Standing::Refused(_) | Standing::Released(_) => Released { order_id }.into(),
+        ReservationState::Refused(_) | ReservationState::Released(_) => Released { order_id }.into(),
     }
 }
 
 /// Decides a batch of commands on locked stock. Returns what changes, and what stands after each.
-pub(crate) async fn settle(tx: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<(Change, Vec<Standing>)> {
-    let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
+pub(crate) async fn settle(
+    tx: &mut PgConnection,
+    commands: &[(ReservationId, Command)],
+) -> anyhow::Result<(Change, Vec<ReservationState>)> {
+    let ids: Vec<Uuid> = commands.iter().map(|(id, _)| id.0).collect::<BTreeSet<_>>().into_iter().collect();
     let mut products: BTreeSet<Uuid> = BTreeSet::new();
-    for (_, ask) in asks {
-        if let Ask::Reserve(lines) = ask {
+    for (_, command) in commands {
+        if let Command::Reserve(lines) = command {
             products.extend(lines.iter().map(|line| line.product_id.0));
         }
     }
     // What a release gives back is known only from its reservation.
-    if asks.iter().any(|(_, ask)| *ask == Ask::Release) {
-        products.extend(held_products(store::standing(&mut *tx, &ids).await?.values()));
+    if commands.iter().any(|(_, command)| *command == Command::Release) {
+        products.extend(held_products(store::reservation_states(&mut *tx, &ids).await?.values()));
     }
     let products: Vec<Uuid> = products.into_iter().collect();
     let locked = store::lock_stock(tx, &products).await?;
     // Read after the locks: whoever decided about these products before us has committed, and is seen.
-    let before = store::standing(&mut *tx, &ids).await?;
+    let before = store::reservation_states(&mut *tx, &ids).await?;
     if held_products(before.values()).any(|product| products.binary_search(&product).is_err()) {
         return Err(Conflict.into());
     }
-    let mut shelf = Shelf { products: locked.clone(), standing: before.clone() };
-    let standings = asks.iter().map(|(id, ask)| shelf.decide(*id, ask)).collect();
-    Ok((change(&locked, &before, shelf), standings))
+    let mut inventory = Inventory { products: locked.clone(), reservations: before.clone() };
+    let states = commands.iter().map(|(id, command)| inventory.decide(*id, command)).collect();
+    Ok((change(&locked, &before, inventory), states))
 }
 
 /// The rows a command is known to need: what a release gives back is known only from its reservation.
-fn rows((id, ask): &(ReservationId, Ask)) -> Vec<Uuid> {
-    match ask {
-        Ask::Reserve(lines) => lines.iter().map(|line| line.product_id.0).collect(),
-        Ask::Release => vec![id.0],
+fn rows((id, command): &(ReservationId, Command)) -> Vec<Uuid> {
+    match command {
+        Command::Reserve(lines) => lines.iter().map(|line| line.product_id.0).collect(),
+        Command::Release => vec![id.0],
     }
 }
 
 /// Of each command the rows that somebody else holds.
-pub(crate) async fn held(db: &mut PgConnection, asks: &[(ReservationId, Ask)]) -> anyhow::Result<Vec<Vec<Uuid>>> {
-    let ids: Vec<Uuid> = asks.iter().map(|(id, _)| id.0).collect();
-    let standing = store::standing(&mut *db, &ids).await?;
-    let products = |(id, ask): &(ReservationId, Ask)| match ask {
-        Ask::Release => held_products(standing.get(id)).collect(),
-        Ask::Reserve(_) => rows(&(*id, ask.clone())),
+pub(crate) async fn held(db: &mut PgConnection, commands: &[(ReservationId, Command)]) -> anyhow::Result<Vec<Vec<Uuid>>> {
+    let ids: Vec<Uuid> = commands.iter().map(|(id, _)| id.0).collect();
+    let states = store::reservation_states(&mut *db, &ids).await?;
+    let products = |(id, command): &(ReservationId, Command)| match command {
+        Command::Release => held_products(states.get(id)).collect(),
+        Command::Reserve(_) => rows(&(*id, command.clone())),
     };
-    let needed: Vec<Vec<Uuid>> = asks.iter().map(products).collect();
+    let needed: Vec<Vec<Uuid>> = commands.iter().map(products).collect();
     let locked = store::held(db, &needed.concat(), &ids).await?;
-    let held = asks.iter().zip(needed).map(|((id, ask), products)| {
+    let held = commands.iter().zip(needed).map(|((id, command), products)| {
         let mut held: Vec<Uuid> = products.into_iter().filter(|product| locked.contains(product)).collect();
         // By its own id the release is known again.
-        if *ask == Ask::Release && (!held.is_empty() || locked.contains(&id.0)) {
+        if *command == Command::Release && (!held.is_empty() || locked.contains(&id.0)) {
             held.push(id.0);
         }
         held
@@ -120,10 +124,10 @@ pub(crate) async fn held(db: &mut PgConnection, asks: &[(ReservationId, Ask)]) -
     Ok(held.collect())
 }
 
-fn held_products<'a>(standing: impl IntoIterator<Item = &'a Standing>) -> impl Iterator<Item = Uuid> {
-    standing.into_iter().flat_map(|standing| {
-        match standing {
-            Standing::Reserved(held) => held.as_slice(),
+fn held_products<'a>(states: impl IntoIterator<Item = &'a ReservationState>) -> impl Iterator<Item = Uuid> {
+    states.into_iter().flat_map(|state| {
+        match state {
+            ReservationState::Reserved(held) => held.as_slice(),
             _ => &[],
         }
         .iter()
@@ -132,39 +136,35 @@ fn held_products<'a>(standing: impl IntoIterator<Item = &'a Standing>) -> impl I
 }
 
 /// What a batch changes: the stock, each product once, however many orders are about it, and what stands for orders.
-fn change(locked: &BTreeMap<ProductId, Stock>, before: &BTreeMap<ReservationId, Standing>, shelf: Shelf) -> Change {
-    let stock = shelf.products.into_iter().filter(|(id, stock)| locked[id] != *stock).collect();
-    let (known, new): (Vec<_>, Vec<_>) = shelf.standing.into_iter().partition(|(id, _)| before.contains_key(id));
-    let released = known.into_iter().filter(|(id, standing)| before[id] != *standing).map(|(id, _)| id).collect();
+fn change(
+    locked: &BTreeMap<ProductId, Stock>,
+    before: &BTreeMap<ReservationId, ReservationState>,
+    inventory: Inventory,
+) -> Change {
+    let stock = inventory.products.into_iter().filter(|(id, stock)| locked[id] != *stock).collect();
+    let (known, new): (Vec<_>, Vec<_>) = inventory.reservations.into_iter().partition(|(id, _)| before.contains_key(id));
+    let released = known.into_iter().filter(|(id, state)| before[id] != *state).map(|(id, _)| id).collect();
     Change { stock, new, released }
 }
 
 /// Holds stock for a caller without an order.
 pub struct Direct;
 
-/// What a caller asks, without an order.
-#[derive(Clone, Debug)]
-pub struct DirectAsk {
-    pub id: ReservationId,
-    pub ask: Ask,
-    pub keyed: Option<Keyed>,
-}
-
 /// What a caller is answered, of what was done.
-pub fn direct_answer(id: ReservationId, standing: &Standing) -> Option<Value> {
-    match standing {
-        Standing::Reserved(_) => Some(json!({ "status": "reserved", "reservation_id": id })),
-        Standing::Released(_) => Some(json!({ "status": "released" })),
-        Standing::Refused(_) => None,
+pub fn direct_answer(id: ReservationId, state: &ReservationState) -> Option<Value> {
+    match state {
+        ReservationState::Reserved(_) => Some(json!({ "status": "reserved", "reservation_id": id })),
+        ReservationState::Released(_) => Some(json!({ "status": "released" })),
+        ReservationState::Refused(_) => None,
     }
 }
 
 impl Handler for Direct {
-    type Item = DirectAsk;
-    type Answer = Once<Standing>;
+    type Item = DirectCommand;
+    type Answer = Once<ReservationState>;
     const NAME: &'static str = "hold_stock_directly";
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&DirectAsk]) -> anyhow::Result<Handled<Once<Standing>>> {
+    async fn handle(&self, tx: &mut PgConnection, batch: &[&DirectCommand]) -> anyhow::Result<Handled<Once<ReservationState>>> {
         let mut answers = Vec::with_capacity(batch.len());
         for item in batch {
             answers.push(match &item.keyed {
@@ -172,52 +172,34 @@ impl Handler for Direct {
                 None => None,
             });
         }
-        let new: Vec<&DirectAsk> =
+        let new: Vec<&DirectCommand> =
             batch.iter().zip(&answers).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
-        let asks: Vec<(ReservationId, Ask)> = new.iter().map(|item| (item.id, item.ask.clone())).collect();
-        let (change, standings) = settle(tx, &asks).await?;
+        let commands: Vec<(ReservationId, Command)> = new.iter().map(|item| (item.id, item.command.clone())).collect();
+        let (change, states) = settle(tx, &commands).await?;
         // A refusal uses up no key: asked again, there may be stock.
-        for (item, standing) in new.iter().zip(&standings) {
-            if let (Some(keyed), Some(answer)) = (&item.keyed, direct_answer(item.id, standing)) {
+        for (item, state) in new.iter().zip(&states) {
+            if let (Some(keyed), Some(answer)) = (&item.keyed, direct_answer(item.id, state)) {
                 keyed.keep(tx, &answer).await?;
             }
         }
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         store::write(tx, &mut outgoing, true, &change).await?;
-        let mut standings = standings.into_iter().map(Once::Now);
-        let answers = answers.into_iter().filter_map(|earlier| earlier.or_else(|| standings.next())).collect();
+        let mut states = states.into_iter().map(Once::Now);
+        let answers = answers.into_iter().filter_map(|earlier| earlier.or_else(|| states.next())).collect();
         Ok(Handled { answers, outgoing })
     }
 
     fn rows(&self, item: &Self::Item) -> Vec<Uuid> {
-        rows(&(item.id, item.ask.clone()))
+        rows(&(item.id, item.command.clone()))
     }
 
     async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
-        held(db, &batch.iter().map(|item| (item.id, item.ask.clone())).collect::<Vec<_>>()).await
+        held(db, &batch.iter().map(|item| (item.id, item.command.clone())).collect::<Vec<_>>()).await
     }
 }
 
 /// Creates products.
 pub struct Create;
-
-/// A product to be.
-#[derive(Clone, Debug)]
-pub struct NewProduct {
-    pub id: ProductId,
-    pub name: Name,
-    pub description: Description,
-    pub price: Money,
-    pub stock: StockLevel,
-    pub key: Option<String>,
-}
-
-impl NewProduct {
-    /// What was asked for, to tell a repetition from another request with the same key.
-    pub fn request(&self) -> Value {
-        json!({ "name": self.name, "description": self.description, "price": self.price, "stock": self.stock })
-    }
-}
 
 /// What became of it.
 #[derive(Clone, Debug)]
@@ -260,14 +242,6 @@ impl Handler for Create {
 
 /// Counts deliveries and losses.
 pub struct ChangeStock;
-
-/// A delivery, or a loss.
-#[derive(Clone, Debug)]
-pub struct Delta {
-    pub product: ProductId,
-    pub delta: i64,
-    pub keyed: Option<Keyed>,
-}
 
 /// What became of a change of stock.
 #[derive(Clone, Debug)]

@@ -4,18 +4,8 @@ use chassis::Conflict;
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::requests::Keyed;
 use crate::store;
-
-/// A request that bears a key.
-#[derive(Clone, Debug)]
-pub struct Keyed {
-    /// What is asked: a key belongs to one kind of request.
-    pub kind: &'static str,
-    /// The client's key.
-    pub key: String,
-    /// What is asked for, to tell a repetition from another request with the same key.
-    pub request: Value,
-}
 
 /// What became of a request that may bear a key.
 #[derive(Clone, Debug)]

@@ -1,15 +1,16 @@
 //! The product service: what there is, what it costs, and who holds it.
 //!
-//! [`shelf`] decides, purely; `store` reads and writes; `handler` puts the two together for a batch.
+//! [`inventory`] decides, purely; `store` reads and writes; `handler` puts the two together for a batch.
 
-mod edge;
 mod handler;
+pub mod inventory;
 mod keyed;
 mod orphan;
-pub mod shelf;
+mod requests;
+mod routes;
 mod store;
 
-pub use handler::{ask, reply};
+pub use handler::{command, reply};
 
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     .await?;
     service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
     service.spawn(keys::expire(service.database(), settings.keys, store::EXPIRE_KEYS, service.shutdown()));
-    let edge = edge::Edge {
+    let app = routes::AppState {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),
         stocking: Arc::new(handler::ChangeStock),
@@ -91,5 +92,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(edge::router(edge.clone()).merge(orphan::router(edge)), edge::QUERIES)).await
+    service.run(http::Api::new(routes::router(app), routes::QUERIES)).await
 }

@@ -13,10 +13,8 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::handler::NewProduct;
-use crate::keyed::Keyed;
-use crate::orphan::Orphan;
-use crate::shelf::{Held, Standing, Stock};
+use crate::inventory::{Held, ReservationState, Stock};
+use crate::requests::{Keyed, NewProduct, Orphan};
 
 /// A row of the table.
 struct Stored(Product);
@@ -168,24 +166,24 @@ pub async fn held(db: &mut PgConnection, products: &[Uuid], reservations: &[Uuid
 }
 
 /// What stands about reservations.
-pub async fn standing(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, Standing>> {
+pub async fn reservation_states(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeMap<ReservationId, ReservationState>> {
     let rows =
         sqlx::query("select id, status, items, reason from reservations where id = any($1)").bind(ids).fetch_all(db).await?;
-    let standing = |row: &PgRow| {
+    let state = |row: &PgRow| {
         let id = ReservationId(row.try_get("id")?);
         let held =
             || row.try_get("items").map(|Json(held): Json<Vec<Held>>| held).map_err(|error| named("reservation", id, error));
-        let standing = match row.try_get("status")? {
-            "reserved" => Standing::Reserved(held()?),
+        let state = match row.try_get("status")? {
+            "reserved" => ReservationState::Reserved(held()?),
             "refused" => {
                 let Json(reason): Json<Reason> = row.try_get("reason").map_err(|error| named("reservation", id, error))?;
-                Standing::Refused(reason)
+                ReservationState::Refused(reason)
             }
-            _ => Standing::Released(held()?),
+            _ => ReservationState::Released(held()?),
         };
-        Ok((id, standing))
+        Ok((id, state))
     };
-    rows.iter().map(standing).collect()
+    rows.iter().map(state).collect()
 }
 
 /// Whether a reservation was made over HTTP, without an order; `None` where there is none.
@@ -212,7 +210,7 @@ pub struct Change {
     /// The stock of products, as it is now.
     pub stock: Vec<(ProductId, Stock)>,
     /// What stands, and stood not before.
-    pub new: Vec<(ReservationId, Standing)>,
+    pub new: Vec<(ReservationId, ReservationState)>,
     /// Reservations that stood, and are released.
     pub released: Vec<ReservationId>,
 }
@@ -221,11 +219,11 @@ pub struct Change {
 pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool, change: &Change) -> anyhow::Result<()> {
     let Change { stock, new, released } = change;
     let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-    for (_, standing) in new {
-        let (status, held, reason) = match standing {
-            Standing::Reserved(held) => ("reserved", held.as_slice(), None),
-            Standing::Refused(reason) => ("refused", [].as_slice(), Some(Json(reason.clone()))),
-            Standing::Released(held) => ("released", held.as_slice(), None),
+    for (_, state) in new {
+        let (status, held, reason) = match state {
+            ReservationState::Reserved(held) => ("reserved", held.as_slice(), None),
+            ReservationState::Refused(reason) => ("refused", [].as_slice(), Some(Json(reason.clone()))),
+            ReservationState::Released(held) => ("released", held.as_slice(), None),
         };
         statuses.push(status);
         items.push(serde_json::to_string(held)?);

@@ -7,11 +7,12 @@ use chrono::Utc;
 use events::event_subject;
 use events::streams::USER_REPLIES;
 use events::user::{Command, Created, Event, Refused, Reply, Updated, User, Validated};
-use events::{CloudEvent, Email, Name, Reason, ReasonCode, UserId};
+use events::{CloudEvent, Reason, ReasonCode, UserId};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::requests::{Change, NewUser};
 use crate::{SOURCE, store};
 
 /// Answers whether users may order: one query for the whole batch.
@@ -54,22 +55,6 @@ fn user_of(event: &CloudEvent<Command>) -> UserId {
 
 /// Creates users.
 pub struct Create;
-
-/// A user to be.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    pub id: UserId,
-    pub email: Email,
-    pub name: Name,
-    pub key: Option<String>,
-}
-
-impl NewUser {
-    /// What was asked for, to tell a repetition from another request with the same key.
-    pub fn request(&self) -> Value {
-        json!({ "email": self.email, "name": self.name })
-    }
-}
 
 /// What became of it.
 #[derive(Clone, Debug)]
@@ -115,14 +100,6 @@ impl Handler for Create {
 
 /// Changes users.
 pub struct Update;
-
-/// A change; what is `None` stays.
-#[derive(Clone, Debug)]
-pub struct Change {
-    pub id: UserId,
-    pub name: Option<Name>,
-    pub active: Option<bool>,
-}
 
 impl Handler for Update {
     type Item = Change;

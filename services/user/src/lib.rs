@@ -1,8 +1,9 @@
 //! The user service: who there is, and who may order.
 
-mod edge;
 mod handler;
 mod keys;
+mod requests;
+mod routes;
 mod store;
 
 pub use handler::judge;
@@ -74,11 +75,11 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     .await?;
     service.consume(vec![Source::new(USER_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Validate));
     service.spawn(keys::fill(service.database(), service.shutdown()));
-    let edge = edge::Edge {
+    let app = routes::AppState {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),
         updating: Arc::new(handler::Update),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(edge::router(edge), edge::QUERIES)).await
+    service.run(http::Api::new(routes::router(app), routes::QUERIES)).await
 }

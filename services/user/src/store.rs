@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, Row};
 use uuid::Uuid;
 
-use crate::handler::{Change, NewUser};
+use crate::requests::{Change, NewUser};
 
 /// A row of the table.
 pub struct Stored(pub User);

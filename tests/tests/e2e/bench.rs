@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tests::eventually;
+use testkit::eventually;
 use tokio::process::{Child, Command};
 
 /// On a machine that is busy with other tests.

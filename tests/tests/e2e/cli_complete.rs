@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use tokio::process::Command;
 
 use crate::cli_saga::{binary, command, two, waybill};
@@ -75,7 +75,7 @@ async fn a_shell_completes_the_ids_and_numbers_of_the_system_that_runs() {
     // An address that was typed counts, as it does for the command.
     let mut elsewhere = bash(&system);
     elsewhere.env("WAYBILL_ORDER_URL", "http://127.0.0.1:1");
-    let order_url = system.door(Service::Order).base;
+    let order_url = system.client(Service::Order).base;
     let offered = offered(elsewhere, &["saga", "show", "--order-url", &order_url, "0"]).await;
     assert!(offered.contains(&confirmed), "{offered:?}");
 }

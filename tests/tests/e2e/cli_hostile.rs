@@ -4,7 +4,7 @@
 use async_nats::HeaderMap;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Service, System};
+use testkit::{Service, System};
 use uuid::Uuid;
 
 use crate::cli_saga::{two, waybill};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use events::OrderId;
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use uuid::Uuid;
@@ -45,9 +45,9 @@ pub fn command(system: &System, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).kill_on_drop(true);
     command
-        .env("WAYBILL_ORDER_URL", system.door(Service::Order).base)
-        .env("WAYBILL_PRODUCT_URL", system.door(Service::Product).base)
-        .env("WAYBILL_GATEWAY", system.door(Service::Gateway).base)
+        .env("WAYBILL_ORDER_URL", system.client(Service::Order).base)
+        .env("WAYBILL_PRODUCT_URL", system.client(Service::Product).base)
+        .env("WAYBILL_GATEWAY", system.client(Service::Gateway).base)
         .env("ORDER_DATABASE_URL", system.settings().order.database_url.expose())
         .env("PRODUCT_DATABASE_URL", system.settings().product.database_url.expose())
         .env("NATS_URL", system.stack.nats.url())
@@ -136,7 +136,7 @@ async fn a_stuck_saga_is_found_followed_and_put_right_by_hand() {
 
     let folded = waybill(&system, &["saga", "replay", &id, "--from", "nats", "-o", "json"]).await.json(0);
     assert_eq!(folded["entries"].as_array().unwrap().len(), 2);
-    assert!(folded["gaps"][0].as_str().unwrap().contains("has not ended"), "{folded}");
+    assert!(folded["gaps"][0].as_str().unwrap().contains("still open"), "{folded}");
 
     let hand =
         |word: &'static str| ["saga", word, &id, "--reason", "the shelf is gone", "--yes", "-o", "json"].map(str::to_owned);
@@ -318,16 +318,17 @@ async fn stock_held_for_an_order_nobody_placed_is_found_and_given_back_with_a_na
         waybill(&system, &["product", "release", id, "--reason", "a restored backup", "--yes", "-o", "json"]).await.expect(status)
     };
     release(&order.to_string(), 1).await;
-    let door = system.door(Service::Product);
+    let client = system.client(Service::Product);
     let direct = json!({ "product_id": product, "quantity": 1 });
-    let direct = door.post("/products/reserve", &direct).await.expect(200)["reservation_id"].as_str().expect("an id").to_owned();
+    let direct =
+        client.post("/products/reserve", &direct).await.expect(200)["reservation_id"].as_str().expect("an id").to_owned();
     let body = json!({ "by": "ann", "reason": "a restored backup" });
-    door.post(&format!("/reservations/{direct}/release"), &body).await.problem(409, "operator-refused");
+    client.post(&format!("/reservations/{direct}/release"), &body).await.problem(409, "operator-refused");
     let unknown = uuid::Uuid::now_v7();
-    door.post(&format!("/reservations/{unknown}/release"), &body).await.problem(404, "not-found");
+    client.post(&format!("/reservations/{unknown}/release"), &body).await.problem(404, "not-found");
     let unsigned = json!({ "by": "", "reason": "" });
-    assert_eq!(door.post(&format!("/reservations/{nobodys}/release"), &unsigned).await.invalid(), ["/by", "/reason"]);
-    let gateway = system.door(Service::Gateway);
+    assert_eq!(client.post(&format!("/reservations/{nobodys}/release"), &unsigned).await.invalid(), ["/by", "/reason"]);
+    let gateway = system.client(Service::Gateway);
     gateway.post(&format!("/reservations/{nobodys}/release"), &body).await.problem(404, "not-found");
     assert_eq!(system.stock(product).await, (5, 5), "nothing was given back");
 

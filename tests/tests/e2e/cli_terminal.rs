@@ -7,7 +7,7 @@ use std::process::Stdio;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::cli_saga::{command, waybill};
@@ -60,7 +60,7 @@ async fn fits(system: &System, args: &[&str], code: i32, part: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_line_is_wider_than_the_terminal_and_in_a_pipe_nothing_is_cut() {
     let system = System::new().await;
-    let gateway = system.door(Service::Gateway);
+    let gateway = system.client(Service::Gateway);
     let user = json!({ "email": format!("{}@example.com", "long".repeat(20)), "name": LONG });
     let user = gateway.post("/users", &user).await.expect(201)["id"].as_str().expect("an id").to_owned();
     let product =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tests::{Service, System, eventually, order_body};
+use testkit::{Service, System, eventually, order_body};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -24,10 +24,10 @@ async fn a_conflict_that_stays_is_told_apart_from_an_outage_and_fails_nobody_els
     let (good, bad) = (system.create_user(true).await, system.create_user(true).await);
     let product = system.create_product(1_000, 100).await;
     refuse(&system, bad, "orders_idempotency_key").await;
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     let place = |user| {
-        let (door, body) = (door.clone(), order_body(user, &[(product, 1)]));
-        async move { door.post("/orders", &body).await }
+        let (client, body) = (client.clone(), order_body(user, &[(product, 1)]));
+        async move { client.post("/orders", &body).await }
     };
     let (refused, placed) = tokio::join!(join_all((0..4).map(|_| place(bad))), async {
         let mut placed = Vec::new();
@@ -46,7 +46,7 @@ async fn a_conflict_that_stays_is_told_apart_from_an_outage_and_fails_nobody_els
     placed.iter().for_each(|answer| drop(answer.expect(202)));
     let alone = place(bad).await.problem(503, "unavailable");
     assert!(alone["detail"].as_str().unwrap().contains("others change the same at the same moment"), "{alone:#}");
-    let ready = door.get("/readyz").await.expect(200);
+    let ready = client.get("/readyz").await.expect(200);
     assert_eq!(ready["checks"]["database"], json!("ok"));
 
     // A row that nobody else can have been about to make is no race: it is this order's own failure.

@@ -6,7 +6,7 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use chassis::topology::{self, TopologySettings};
 use events::streams::{PRODUCT_COMMANDS_CONSUMER as CONSUMER, RESERVE, TOPOLOGY};
 use serde_json::json;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
 use crate::cli_saga::waybill;
 
@@ -86,7 +86,7 @@ async fn a_consumer_made_anew_begins_where_sagas_can_still_be_waiting_and_no_ord
         let changes = topology::ensure(system.jetstream(), &TOPOLOGY, &settings).await.expect("it looks");
         assert_eq!(changes, topology::Changes::default());
     }
-    let ready = system.door(Service::Product).get("/readyz").await;
+    let ready = system.client(Service::Product).get("/readyz").await;
     assert!(ready.status == 200 && !ready.text.contains("deliver_policy"), "{}", ready.text);
     system.audit().await;
 }
@@ -109,16 +109,16 @@ async fn a_backlog_and_a_pause_are_said_with_what_ends_them() {
         "the consumer product of PRODUCT_COMMANDS is paused until 2",
         "; `nats consumer resume PRODUCT_COMMANDS product` ends that",
     );
-    let door = system.door(Service::Product);
+    let client = system.client(Service::Product);
     let note = eventually(PATIENCE, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         let note = ready.json()["notes"][CONSUMER.stream].as_str().unwrap_or_default().to_owned();
         let said = note.starts_with(paused) && note.contains(ends) && note.contains(" messages wait to be read");
         if ready.status == 200 && said { Ok(note) } else { Err(ready.text) }
     })
     .await;
     assert!(!note.contains("provision"), "{note}");
-    let metrics = door.get("/metrics").await.text;
+    let metrics = client.get("/metrics").await.text;
     let line = |line: &&str| line.starts_with("waybill_consumer_pending{") && line.contains("stream=\"PRODUCT_COMMANDS\"");
     let gauge = metrics.lines().find(line).expect("the gauge");
     assert!(gauge.rsplit(' ').next().and_then(|value| value.parse::<u64>().ok()) >= Some(OLD), "{gauge}");
@@ -132,7 +132,7 @@ async fn a_backlog_and_a_pause_are_said_with_what_ends_them() {
     stream.resume_consumer(CONSUMER.name).await.expect("resumed");
     assert_eq!(system.wait_final(order).await["status"], "confirmed");
     eventually(PATIENCE, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         if ready.json()["notes"][CONSUMER.stream].is_null() { Ok(()) } else { Err(ready.text) }
     })
     .await;

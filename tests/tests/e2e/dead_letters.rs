@@ -5,7 +5,7 @@ use std::time::Duration;
 use events::Consumer;
 use events::streams::CONSUMERS;
 use serde_json::{Value, json};
-use tests::{Said, System, eventually};
+use testkit::{Said, System, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -232,7 +232,7 @@ async fn a_flood_of_bad_messages_delays_no_order_and_is_counted() {
     let letters = system.said("DEAD_LETTERS").await;
     // Of each of two kinds 25 that are saved up, and 5 a second.
     assert!((50..2 * (25 + 5 * 60)).contains(&letters.len()), "{} letters", letters.len());
-    let metrics = system.door(tests::Service::Product).get("/metrics").await.text;
+    let metrics = system.client(testkit::Service::Product).get("/metrics").await.text;
     let let_go: f64 = metrics
         .lines()
         .filter(|line| line.starts_with("waybill_dead_letters_let_go_total") && line.contains("PRODUCT_COMMANDS"))

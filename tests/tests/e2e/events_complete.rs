@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::events_rebuild::confirmed;
 use events::OrderId;
 use serde_json::{Value, json};
-use tests::{Said, Service, System, eventually};
+use testkit::{Said, Service, System, eventually};
 
 const SOON: Duration = Duration::from_secs(25);
 
@@ -92,17 +92,17 @@ async fn what_is_wiped_purged_or_deleted_comes_again_from_the_histories() {
 
     // By hand: a look that changes nothing.
     known(&system).await;
-    let door = system.door(Service::Order);
-    let begun = door.post("/events/rebuild", &json!({ "by": "ann", "dry_run": true })).await.expect(200);
+    let client = system.client(Service::Order);
+    let begun = client.post("/events/rebuild", &json!({ "by": "ann", "dry_run": true })).await.expect(200);
     assert_eq!((&begun["asked_by"], &begun["dry_run"]), (&json!("ann"), &json!(true)));
     let ended: Value = eventually(SOON, || async {
-        let rebuild = door.get("/events/rebuild").await.expect(200);
+        let rebuild = client.get("/events/rebuild").await.expect(200);
         if rebuild["ended_at"].is_null() { Err(rebuild) } else { Ok(rebuild) }
     })
     .await;
     assert_eq!((&ended["id"], &ended["checked"], &ended["missing"]), (&begun["id"], &json!(50), &json!(0)));
     assert_eq!(system.said("ORDER_EVENTS").await.len(), 50);
-    let note = door.get("/readyz").await.json()["notes"]["events"].as_str().unwrap_or_default().to_owned();
+    let note = client.get("/readyz").await.json()["notes"]["events"].as_str().unwrap_or_default().to_owned();
     assert!(note.starts_with("complete"), "{note}");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::OrderId;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ async fn look_away(system: &System) {
 }
 
 async fn note(system: &System) -> String {
-    system.door(Service::Order).get("/readyz").await.json()["notes"]["events"].as_str().unwrap_or_default().to_owned()
+    system.client(Service::Order).get("/readyz").await.json()["notes"]["events"].as_str().unwrap_or_default().to_owned()
 }
 
 async fn look_again(system: &System) {
@@ -165,7 +165,7 @@ async fn rebuild(system: &System, args: &[&str]) -> (Value, String) {
     let own = std::env::current_exe().expect("a test is a file");
     let program = own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill");
     let mut command = Command::new(program);
-    command.args(["events", "rebuild", "-o", "json"]).args(args).env("WAYBILL_ORDER_URL", system.door(Service::Order).base);
+    command.args(["events", "rebuild", "-o", "json"]).args(args).env("WAYBILL_ORDER_URL", system.client(Service::Order).base);
     let output = command.env("USER", "ann").kill_on_drop(true).output().await.expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -199,7 +199,7 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     assert_eq!(told(&system).await.len(), 38, "a look changes nothing");
     let watched = async {
         eventually(SOON, || async {
-            let metrics = system.door(Service::Order).get("/metrics").await.text;
+            let metrics = system.client(Service::Order).get("/metrics").await.text;
             let note = note(&system).await;
             let shows =
                 metrics.contains("waybill_events_rebuild_under_way 1") && metrics.contains("waybill_events_rebuild_orders_left ");
@@ -220,7 +220,7 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     assert!(told.values().all(|counts| counts.0 == 1), "{told:?}");
     let (nothing, _) = rebuild(&system, &["--yes", "--since", "1s"]).await;
     assert_eq!((&nothing["checked"], &nothing["missing"]), (&json!(0), &json!(0)));
-    assert!(system.door(Service::Order).get("/metrics").await.text.contains("waybill_events_rebuild_under_way 0"));
+    assert!(system.client(Service::Order).get("/metrics").await.text.contains("waybill_events_rebuild_under_way 0"));
 
     // Whoever only looks needs no name, and learns which orders cannot be read.
     let broken = confirmed(&system, 1).await[0];
@@ -232,6 +232,6 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&found["unreadable"], &found["unreadable_orders"]), (&json!(1), &json!([broken])), "{found:#}");
     assert_eq!((&found["asked_by"], &found["dry_run"]), (&Value::Null, &json!(true)));
-    let door = system.door(Service::Order);
-    assert_eq!(door.post("/events/rebuild", &json!({ "dry_run": false })).await.invalid(), ["/by"]);
+    let client = system.client(Service::Order);
+    assert_eq!(client.post("/events/rebuild", &json!({ "dry_run": false })).await.invalid(), ["/by"]);
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Parser;
 use reqwest::Method;
 use serde_json::json;
-use tests::{Answer, Door, Proxy, Service, System, answer, eventually, order_body};
+use testkit::{Answer, Client, Proxy, Service, System, answer, eventually, order_body};
 use tokio_util::sync::CancellationToken;
 
 /// A gateway whose lines to the product and the order service can be cut.
 struct Cuttable {
-    door: Door,
+    client: Client,
     product: Proxy,
     order: Proxy,
     stop: CancellationToken,
@@ -41,14 +41,14 @@ async fn cuttable(system: &System) -> Cuttable {
         "--watch-every=3600",
     ]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let door = system.door_at(listener.local_addr().unwrap().port());
+    let client = system.client_at(listener.local_addr().unwrap().port());
     let stop = CancellationToken::new();
     tokio::spawn(gateway::serve(listener, settings, stop.clone()));
-    Cuttable { door, product, order, stop }
+    Cuttable { client, product, order, stop }
 }
 
-async fn post(door: &Door, path: &str, key: Option<&str>, body: &serde_json::Value) -> Answer {
-    let mut request = door.request(Method::POST, path).json(body);
+async fn post(client: &Client, path: &str, key: Option<&str>, body: &serde_json::Value) -> Answer {
+    let mut request = client.request(Method::POST, path).json(body);
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
@@ -73,57 +73,57 @@ async fn a_delivery_whose_answer_is_lost_is_counted_once() {
 
     // With a key the gateway asks again by itself.
     gateway.product.cut_at_next_reply();
-    let again = post(&gateway.door, &stock, Some("delivery-1"), &delta).await;
+    let again = post(&gateway.client, &stock, Some("delivery-1"), &delta).await;
     assert_eq!((again.expect(200)["stock"].clone(), again.header("idempotency-replayed")), (json!(7), "true"));
     assert_eq!(gateway.product.cuts(), 1);
     // Without one the client is told what may be.
     gateway.product.cut_at_next_reply();
-    assert!(!perhaps(&post(&gateway.door, &stock, None, &delta).await).contains("safe"));
+    assert!(!perhaps(&post(&gateway.client, &stock, None, &delta).await).contains("safe"));
     assert_eq!((gateway.product.cuts(), system.stock(product).await), (2, (14, 0)), "it was carried out");
     // Repeated by the client, days later as it were, to the service itself.
-    let repeated = post(&system.door(Service::Product), &stock, Some("delivery-1"), &delta).await;
+    let repeated = post(&system.client(Service::Product), &stock, Some("delivery-1"), &delta).await;
     assert_eq!((repeated.expect(200)["stock"].clone(), repeated.header("idempotency-replayed")), (json!(7), "true"));
 
     let hold = json!({ "product_id": product, "quantity": 2 });
     gateway.product.cut_at_next_reply();
-    let held = post(&gateway.door, "/products/reserve", Some("hold-1"), &hold).await;
+    let held = post(&gateway.client, "/products/reserve", Some("hold-1"), &hold).await;
     let id = held.expect(200)["reservation_id"].as_str().unwrap().to_owned();
     assert_eq!((held.header("idempotency-replayed"), system.stock(product).await), ("true", (12, 2)));
     let release = format!("/products/reservations/{id}/release");
     gateway.product.cut_at_next_reply();
-    let released = post(&gateway.door, &release, Some("release-1"), &json!({})).await;
+    let released = post(&gateway.client, &release, Some("release-1"), &json!({})).await;
     assert_eq!((released.expect(200), released.header("idempotency-replayed")), (json!({ "status": "released" }), "true"));
     assert_eq!((gateway.product.cuts(), system.stock(product).await), (4, (14, 0)));
 
     let body = order_body(user, &[(product, 1)]);
     gateway.order.cut_at_next_reply();
-    let placed = post(&gateway.door, "/orders", Some("order-1"), &body).await;
+    let placed = post(&gateway.client, "/orders", Some("order-1"), &body).await;
     assert_eq!(placed.header("idempotency-replayed"), "true");
     let id: events::OrderId = placed.expect(202)["id"].as_str().unwrap().parse().unwrap();
     system.wait_final(id).await;
     let cancel = format!("/orders/{id}/cancel");
     gateway.order.cut_at_next_reply();
-    let cancelled = post(&gateway.door, &cancel, Some("cancel-1"), &json!({})).await;
+    let cancelled = post(&gateway.client, &cancel, Some("cancel-1"), &json!({})).await;
     cancelled.expect(202);
     assert_eq!(cancelled.header("idempotency-replayed"), "true");
     eventually(Duration::from_secs(20), || async {
-        let order = system.door(Service::Order).get(&format!("/orders/{id}")).await.expect(200);
+        let order = system.client(Service::Order).get(&format!("/orders/{id}")).await.expect(200);
         if order["status"] == "cancelled" { Ok(()) } else { Err(order) }
     })
     .await;
     // Final by now; the same request is answered as it was.
-    let again = post(&gateway.door, &cancel, Some("cancel-1"), &json!({})).await;
+    let again = post(&gateway.client, &cancel, Some("cancel-1"), &json!({})).await;
     assert_eq!((again.expect(202)["status"].clone(), again.header("idempotency-replayed")), (json!("cancelled"), "true"));
-    post(&gateway.door, &cancel, Some("cancel-2"), &json!({})).await.problem(409, "too-late-to-cancel");
-    post(&gateway.door, &cancel, None, &json!({})).await.problem(409, "too-late-to-cancel");
+    post(&gateway.client, &cancel, Some("cancel-2"), &json!({})).await.problem(409, "too-late-to-cancel");
+    post(&gateway.client, &cancel, None, &json!({})).await.problem(409, "too-late-to-cancel");
     let other = system.submit(user, &[(product, 1)]).await;
-    let elsewhere = post(&gateway.door, &format!("/orders/{other}/cancel"), Some("cancel-1"), &json!({})).await;
+    let elsewhere = post(&gateway.client, &format!("/orders/{other}/cancel"), Some("cancel-1"), &json!({})).await;
     elsewhere.problem(422, "idempotency-key-reused");
-    post(&gateway.door, &cancel, Some(&"x".repeat(201)), &json!({})).await.problem(400, "malformed");
+    post(&gateway.client, &cancel, Some(&"x".repeat(201)), &json!({})).await.problem(400, "malformed");
     assert_eq!(gateway.order.cuts(), 2);
 
     let operator = format!("/sagas/{id}/retry");
-    let refused = post(&system.door(Service::Order), &operator, Some("k"), &json!({ "by": "me", "reason": "x" })).await;
+    let refused = post(&system.client(Service::Order), &operator, Some("k"), &json!({ "by": "me", "reason": "x" })).await;
     assert!(refused.problem(400, "malformed")["detail"].as_str().unwrap().contains("`Idempotency-Key`"));
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.cancelled, audit.confirmed), (2, 1, 1));
@@ -133,7 +133,7 @@ async fn a_delivery_whose_answer_is_lost_is_counted_once() {
 async fn a_commit_whose_answer_is_lost_is_said_to_be_perhaps_done() {
     let system = System::builder().linked().start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(0, 100).await);
-    let (orders, products) = (system.door(Service::Order), system.door(Service::Product));
+    let (orders, products) = (system.client(Service::Order), system.client(Service::Product));
     let body = order_body(user, &[(product, 1)]);
     let count = async |which: &'static str| -> i64 { sqlx::query_scalar(which).fetch_one(&system.order_db).await.unwrap() };
     let (mut rounds, mut unsure, mut committed) = (0, 0, 0);

@@ -5,16 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use events::streams::{CONSUMERS, STREAMS};
 use events::{ProductId, UserId};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
-use crate::trickle::Trickle;
+use testkit::Trickle;
 
 const SOON: Duration = Duration::from_secs(20);
 
 async fn busy() -> (System, UserId, ProductId, Trickle) {
     let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     trickle.more(20).await;
     (system, user, product, trickle)
 }

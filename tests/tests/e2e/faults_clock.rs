@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use uuid::Uuid;
 
-use crate::words::kind;
+use testkit::messages::kind;
 
 const SOON: Duration = Duration::from_secs(20);
 const HOUR: i64 = 3_600;
@@ -67,8 +67,8 @@ async fn orders_that_wait_are_asked_for_again_and_not_given_up_when_the_clock_of
         // Orders placed since, too; and those who waited before are asked for no later than without it.
         orders.push(system.submit(user, &[(product, 1)]).await);
         asked_again(&system, orders.len()).await;
-        for door in [system.door(Service::Order), second.door()] {
-            let saga = door.get(&format!("/sagas/{}", orders[0])).await.expect(200);
+        for client in [system.client(Service::Order), second.client()] {
+            let saga = client.get(&format!("/sagas/{}", orders[0])).await.expect(200);
             assert_eq!((&saga["status"], &saga["stuck"]), (&"pending".into(), &false.into()), "{saga:#}");
             // Shown as the time of day, as it is now.
             for time in ["waiting_since", "due_at"] {

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use chassis::database::{Database, Reader};
-use tests::{Service, System};
+use testkit::{Service, System};
 
-use crate::trickle::Trickle;
+use testkit::Trickle;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_crashes_under_load_keeps_one_order_for_each_key() {
@@ -17,7 +17,7 @@ async fn a_database_that_crashes_under_load_keeps_one_order_for_each_key() {
         .start()
         .await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     trickle.more(40).await;
     let before = system.stack.postgres.pid();
     system.stack.postgres.kill().expect("killed");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use events::OrderId;
 use futures_util::future::join_all;
 use serde_json::json;
-use tests::{Service, System, eventually, order_body};
+use testkit::{Service, System, eventually, order_body};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -78,9 +78,9 @@ async fn a_client_that_hangs_up_leaves_all_or_nothing_and_harms_nobody() {
         }
     }))
     .await;
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     eventually(Duration::from_secs(10), || async {
-        let page = door.get("/orders?status=cancelled&limit=100").await.expect(200);
+        let page = client.get("/orders?status=cancelled&limit=100").await.expect(200);
         if page["items"].as_array().is_some_and(|items| !items.is_empty()) { Ok(()) } else { Err(page) }
     })
     .await;
@@ -136,7 +136,7 @@ async fn slow_clients_by_the_thousand_are_let_go_and_the_others_served() {
     for order in orders {
         assert_eq!(system.wait_final(order).await["status"], "confirmed");
     }
-    let place = system.door(Service::Order).post("/orders", &order_body(user, &[(product, 1)])).await;
+    let place = system.client(Service::Order).post("/orders", &order_body(user, &[(product, 1)])).await;
     assert_eq!(place.expect(202)["status"], json!("pending"));
     assert_eq!(system.audit().await.confirmed, 51);
 }

@@ -12,10 +12,10 @@ use events::OrderId;
 use events::streams::CONSUMERS;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tests::{Answer, Lane, Line, Service, System, eventually};
+use testkit::{Answer, Lane, Line, Service, System, eventually};
 use uuid::Uuid;
 
-use crate::trickle::Trickle;
+use testkit::Trickle;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -83,7 +83,7 @@ async fn lose_what_gathers(system: &System, consumer: &Consumer) -> u64 {
 async fn what_is_lost_again_and_again_under_way_is_said_until_it_is_heard() {
     let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     let mut lost = 0;
     for _ in 0..3 {
         for consumer in &CONSUMERS {
@@ -177,7 +177,7 @@ async fn carried(system: &System, orders: i64) {
 async fn lines_that_are_cut_before_a_reply_or_swallow_it_leave_one_order_a_key() {
     let system = System::builder().impatient().never_giving_up().linked().start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     trickle.more(10).await;
     for service in [Service::User, Service::Product, Service::Order] {
         for (what, line) in ["database", "broker"].into_iter().zip(system.links(service).both()) {
@@ -213,7 +213,7 @@ async fn a_line_that_swallows_everything_is_noticed_in_time_and_used_again_when_
     const DETECTED_WITHIN: Duration = Duration::from_secs(15);
     let system = System::builder().impatient().never_giving_up().linked().start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     trickle.more(10).await;
     // Both at once: each is another service's, and neither keeps orders from being taken.
     let lines =
@@ -222,7 +222,7 @@ async fn a_line_that_swallows_everything_is_noticed_in_time_and_used_again_when_
         line.set(Line::BLACK_HOLE);
     }
     for (service, _) in &lines {
-        let request = || system.door(*service).request(reqwest::Method::GET, "/readyz");
+        let request = || system.client(*service).request(reqwest::Method::GET, "/readyz");
         eventually(DETECTED_WITHIN, || async {
             match Answer::try_of(request()).await {
                 Ok(answer) if answer.status == 200 => Err(format!("the {} service is ready", service.name())),

@@ -9,11 +9,11 @@ use std::time::Duration;
 use events::{OrderId, ProductId, UserId};
 use reqwest::Method;
 use sqlx::PgPool;
-use tests::{Answer, Service, System, eventually};
+use testkit::{Answer, Service, System, eventually};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::trickle::Trickle;
+use testkit::Trickle;
 
 /// Clients that read everything there is to read, one thing after the other.
 struct Readers {
@@ -26,8 +26,8 @@ impl Readers {
     /// Begins. Answers other than 200, or 503 with Retry-After where `may_fail`, are kept.
     fn begin(system: &System, user: UserId, product: ProductId, order: OrderId, may_fail: bool) -> Self {
         let (stop, rounds) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
-        let (users, products) = (system.door(Service::User), system.door(Service::Product));
-        let orders = system.door(Service::Order);
+        let (users, products) = (system.client(Service::User), system.client(Service::Product));
+        let orders = system.client(Service::Order);
         let requests = vec![
             (users.clone(), "/users".to_owned()),
             (users, format!("/users/{user}")),
@@ -46,8 +46,8 @@ impl Readers {
         let task = tokio::spawn(async move {
             let mut odd = Vec::new();
             while !until.is_cancelled() {
-                for (door, path) in &requests {
-                    let answer = Answer::try_of(door.request(Method::GET, path)).await;
+                for (client, path) in &requests {
+                    let answer = Answer::try_of(client.request(Method::GET, path)).await;
                     let fine = answer.as_ref().is_ok_and(|answer| {
                         answer.status == 200 || may_fail && answer.status == 503 && answer.header("retry-after") == "1"
                     });
@@ -94,7 +94,7 @@ async fn a_rolling_migration_under_load_fails_no_request() {
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     let first = system.submit(user, &[(product, 1)]).await;
     system.wait_status(first, "confirmed").await;
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     let readers = Readers::begin(&system, user, product, first, false);
     trickle.more(20).await;
     readers.a_round().await;
@@ -118,10 +118,10 @@ async fn a_rolling_migration_under_load_fails_no_request() {
         readers.a_round().await;
     }
     // Writes of one row each, whose answers are of those types too.
-    let renamed = system.door(Service::User).patch(&format!("/users/{user}"), &serde_json::json!({ "name": "Countess" })).await;
+    let renamed = system.client(Service::User).patch(&format!("/users/{user}"), &serde_json::json!({ "name": "Countess" })).await;
     assert_eq!(renamed.expect(200)["name"], "Countess");
     let stock = serde_json::json!({ "delta": 5 });
-    system.door(Service::Product).post(&format!("/products/{product}/stock"), &stock).await.expect(200);
+    system.client(Service::Product).post(&format!("/products/{product}/stock"), &stock).await.expect(200);
     system.create_user(true).await;
     system.create_product(1, 1).await;
 
@@ -153,7 +153,7 @@ async fn an_outage_of_any_kind_is_never_a_500_and_never_a_dead_letter() {
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     let first = system.submit(user, &[(product, 1)]).await;
     system.wait_status(first, "confirmed").await;
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     let readers = Readers::begin(&system, user, product, first, true);
     trickle.more(20).await;
     let places = [
@@ -185,7 +185,7 @@ async fn a_failover_to_a_read_only_server_heals_by_itself() {
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     let first = system.submit(user, &[(product, 1)]).await;
     system.wait_status(first, "confirmed").await;
-    let trickle = Trickle::begin(system.door(Service::Order), user, product);
+    let trickle = Trickle::begin(system.client(Service::Order), user, product);
     let readers = Readers::begin(&system, user, product, first, true);
     trickle.more(20).await;
 
@@ -200,7 +200,7 @@ async fn a_failover_to_a_read_only_server_heals_by_itself() {
     trickle.a_failure().await;
     for service in [Service::User, Service::Product, Service::Order] {
         eventually(Duration::from_secs(20), || async {
-            let ready = system.door(service).get("/readyz").await;
+            let ready = system.client(service).get("/readyz").await;
             if ready.status == 503 && ready.text.contains("is read-only") { Ok(()) } else { Err(ready.text) }
         })
         .await;
@@ -231,9 +231,9 @@ async fn an_order_that_was_placed_is_answered_so_though_it_cannot_be_read() {
     let product = system.create_product(5, 100).await;
     // The table is away for those who read; those who insert have it under its name again when they need it.
     run(&system.order_db, "create schema hidden").await;
-    let door = system.door(Service::Order);
-    let body = tests::order_body(user, &[(product, 1)]);
-    let request = door.request(Method::POST, "/orders").header("prefer", "wait=4").json(&body);
+    let client = system.client(Service::Order);
+    let body = testkit::order_body(user, &[(product, 1)]);
+    let request = client.request(Method::POST, "/orders").header("prefer", "wait=4").json(&body);
     let waiting = tokio::spawn(Answer::try_of(request));
     eventually(Duration::from_secs(10), || async {
         let placed: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&system.order_db).await.expect("a count");
@@ -241,10 +241,10 @@ async fn an_order_that_was_placed_is_answered_so_though_it_cannot_be_read() {
     })
     .await;
     run(&system.order_db, "alter table orders set schema hidden").await;
-    assert_eq!(door.get("/orders").await.status, 503, "it can be read");
+    assert_eq!(client.get("/orders").await.status, 503, "it can be read");
     let answer = waiting.await.expect("no panic").expect("an answer");
     let order = answer.expect(202);
     assert_eq!((&order["status"], &order["user_id"]), (&"pending".into(), &user.to_string().into()), "{order:#}");
     run(&system.order_db, "alter table hidden.orders set schema public").await;
-    assert_eq!(door.get(&format!("/orders/{}", tests::id(&order))).await.expect(200)["status"], "pending");
+    assert_eq!(client.get(&format!("/orders/{}", testkit::id(&order))).await.expect(200)["status"], "pending");
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use reqwest::Method;
-use tests::{Answer, Service, System, eventually};
+use testkit::{Answer, Service, System, eventually};
 
-use crate::trickle::Trickle;
+use testkit::Trickle;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -31,7 +31,7 @@ async fn end_every_process(how: End) {
     let mut pids: BTreeSet<u32> = Service::ALL.iter().filter_map(|service| system.instance(*service).pid()).collect();
     assert_eq!(pids.len(), 4, "four processes");
 
-    let trickle = Trickle::begin(system.door(Service::Gateway), user, product);
+    let trickle = Trickle::begin(system.client(Service::Gateway), user, product);
     trickle.more(20).await;
     for service in Service::ALL {
         end(service).await;
@@ -77,16 +77,16 @@ async fn orders_are_taken_while_those_who_are_asked_are_away() {
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::User).await;
     system.stop(Service::Product).await;
-    let gateway = system.door(Service::Gateway);
+    let gateway = system.client(Service::Gateway);
     for path in [format!("/users/{user}"), format!("/products/{product}")] {
         let answer = gateway.get(&path).await;
         assert_eq!(answer.status, 503, "{answer:#?}");
         assert!(!answer.header("retry-after").is_empty(), "{answer:#?}");
     }
-    let body = tests::order_body(user, &[(product, 1)]);
+    let body = testkit::order_body(user, &[(product, 1)]);
     let mut orders = Vec::new();
     for _ in 0..7 {
-        orders.push(events::OrderId(tests::id(&gateway.post("/orders", &body).await.expect(202))));
+        orders.push(events::OrderId(testkit::id(&gateway.post("/orders", &body).await.expect(202))));
     }
     for order in &orders {
         assert_eq!(system.order(*order).await["status"], "pending");
@@ -117,7 +117,7 @@ async fn services_start_in_any_order_before_there_is_a_broker_or_a_database() {
         system.instance(service).launch();
     }
     let status = async |service: Service, path: &str| {
-        Answer::try_of(system.door(service).request(Method::GET, path)).await.map_or(0, |answer| answer.status)
+        Answer::try_of(system.client(service).request(Method::GET, path)).await.map_or(0, |answer| answer.status)
     };
     for service in Service::ALL {
         eventually(SOON, || async { if status(service, "/livez").await == 200 { Ok(()) } else { Err(service) } }).await;
@@ -142,7 +142,7 @@ async fn services_start_in_any_order_before_there_is_a_broker_or_a_database() {
 async fn what_a_killed_process_left_unsaid_is_said_after_it() {
     // No command is repeated: only what was written beside the orders can be said.
     let patience = Duration::from_secs(300);
-    let settings = |settings: &mut tests::Settings| {
+    let settings = |settings: &mut testkit::Settings| {
         settings.order.timing.retry_first = patience;
         settings.order.timing.retry_max = patience;
         settings.order.timing.step_deadline = patience;

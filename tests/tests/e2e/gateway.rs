@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Service, System, eventually, order_body};
+use testkit::{Service, System, eventually, order_body};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_down_costs_only_its_own_routes() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
-    let door = system.door(Service::Gateway);
+    let client = system.client(Service::Gateway);
     let routes = [
         (Service::User, format!("/users/{user}")),
         (Service::Product, format!("/products/{product}")),
@@ -19,7 +19,7 @@ async fn a_service_that_is_down_costs_only_its_own_routes() {
         system.stop(*down).await;
         for (service, path) in &routes {
             for path in [path.clone(), format!("/v1{path}")] {
-                let answer = door.get(&path).await;
+                let answer = client.get(&path).await;
                 if service == down {
                     let problem = answer.problem(503, "unavailable");
                     assert!(problem["detail"].as_str().unwrap().contains(service.name()), "{problem:#}");
@@ -29,12 +29,12 @@ async fn a_service_that_is_down_costs_only_its_own_routes() {
                 }
             }
         }
-        assert_eq!(door.get("/readyz").await.status, 200, "the gateway serves the others");
+        assert_eq!(client.get("/readyz").await.status, 200, "the gateway serves the others");
         system.start(*down).await;
         // A breaker may have opened: it lets one through a second.
         let path = &routes.iter().find(|(service, _)| service == down).unwrap().1;
         eventually(Duration::from_secs(5), || async {
-            let answer = door.get(path).await;
+            let answer = client.get(path).await;
             if answer.status == 200 { Ok(()) } else { Err(answer) }
         })
         .await;
@@ -47,7 +47,7 @@ async fn an_answer_through_the_gateway_is_the_services_own() {
     let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
     let order = system.submit(user, &[(product, 1)]).await;
     system.wait_final(order).await;
-    let gateway = system.door(Service::Gateway);
+    let gateway = system.client(Service::Gateway);
     for (service, path) in [
         (Service::User, format!("/users/{user}")),
         (Service::User, "/users?limit=1".to_owned()),
@@ -57,7 +57,7 @@ async fn an_answer_through_the_gateway_is_the_services_own() {
         (Service::Order, "/orders?status=lost".to_owned()),
         (Service::Order, "/orders/7".to_owned()),
     ] {
-        let (own, through) = (system.door(service).get(&path).await, gateway.get(&path).await);
+        let (own, through) = (system.client(service).get(&path).await, gateway.get(&path).await);
         assert_eq!((own.status, &own.text), (through.status, &through.text));
         assert_eq!(own.header("content-type"), through.header("content-type"));
     }
@@ -74,28 +74,28 @@ async fn a_service_that_hangs_is_named_in_readyz_and_its_clients_wait_no_longer_
     let answer_timeout = Duration::from_secs(3);
     let system = System::builder().settings(|settings| settings.gateway.upstream.answer_timeout = answer_timeout).start().await;
     system.spawn_binary(Service::Order).await;
-    let (door, order) = (system.door(Service::Gateway), system.instance(Service::Order));
+    let (client, order) = (system.client(Service::Gateway), system.instance(Service::Order));
     let noted = |what: &'static str| {
-        let door = &door;
+        let client = &client;
         eventually(Duration::from_secs(20), move || async move {
-            let ready = door.get("/readyz").await.expect(200);
+            let ready = client.get("/readyz").await.expect(200);
             if ready["notes"]["order"] == what { Ok(ready) } else { Err(ready) }
         })
     };
     noted("answers").await;
     order.signal(rustix::process::Signal::STOP);
-    let problem = door.get("/orders").await.problem(504, "timed-out");
+    let problem = client.get("/orders").await.problem(504, "timed-out");
     assert!(problem["detail"].as_str().unwrap().contains("the order service took too long to answer"), "{problem:#}");
     let ready = noted("does not answer").await;
     assert_eq!(
         (&ready["ready"], &ready["notes"]["user"], &ready["notes"]["product"]),
         (&json!(true), &json!("answers"), &json!("answers"))
     );
-    door.get("/users").await.expect(200);
+    client.get("/users").await.expect(200);
     order.signal(rustix::process::Signal::CONT);
     noted("answers").await;
     eventually(Duration::from_secs(10), || async {
-        let answer = door.get("/orders").await;
+        let answer = client.get("/orders").await;
         if answer.status == 200 { Ok(()) } else { Err(answer) }
     })
     .await;

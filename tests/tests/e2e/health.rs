@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Door, Service, System, eventually, order_body};
+use testkit::{Answer, Client, Service, System, eventually, order_body};
 use uuid::Uuid;
 
 use crate::shape::fields;
@@ -28,12 +28,12 @@ fn checks(service: Service) -> Vec<&'static str> {
 async fn every_service_says_who_it_is_and_what_it_needs() {
     let system = System::new().await;
     for service in Service::ALL {
-        let door = system.door(service);
+        let client = system.client(service);
         for path in ["/health", "/livez"] {
-            let alive = door.get(path).await.expect(200);
+            let alive = client.get(path).await.expect(200);
             assert_eq!((&alive["status"], &alive["service"]), (&json!("ok"), &json!(service.name())));
         }
-        let ready = door.get("/readyz").await.expect(200);
+        let ready = client.get("/readyz").await.expect(200);
         assert_eq!(ready["ready"], true);
         fields(&ready["checks"], &checks(service));
         for (_, state) in ready["checks"].as_object().unwrap() {
@@ -42,9 +42,9 @@ async fn every_service_says_who_it_is_and_what_it_needs() {
     }
 }
 
-async fn not_ready(door: &Door, check: &str) -> Value {
+async fn not_ready(client: &Client, check: &str) -> Value {
     eventually(Duration::from_secs(15), || async {
-        let answer = door.get("/readyz").await;
+        let answer = client.get("/readyz").await;
         let ready = answer.json();
         let failing = ready["checks"][check].as_str().is_some_and(|state| state != "ok");
         if answer.status == 503 && ready["ready"] == false && failing { Ok(ready) } else { Err(ready) }
@@ -52,9 +52,9 @@ async fn not_ready(door: &Door, check: &str) -> Value {
     .await
 }
 
-async fn ready(door: &Door) {
+async fn ready(client: &Client) {
     eventually(Duration::from_secs(20), || async {
-        let answer = door.get("/readyz").await;
+        let answer = client.get("/readyz").await;
         if answer.status == 200 { Ok(()) } else { Err(answer.text) }
     })
     .await;
@@ -69,40 +69,40 @@ async fn a_service_is_alive_without_its_dependencies_and_ready_with_them() {
     }
     system.stack.nats.kill().unwrap();
     system.stack.postgres.kill().unwrap();
-    let doors = [Service::User, Service::Product, Service::Order].map(|service| system.door(service));
-    for (service, door) in [Service::User, Service::Product, Service::Order].into_iter().zip(&doors) {
+    let clients = [Service::User, Service::Product, Service::Order].map(|service| system.client(service));
+    for (service, client) in [Service::User, Service::Product, Service::Order].into_iter().zip(&clients) {
         system.instance(service).launch();
         eventually(Duration::from_secs(10), || async {
-            Answer::try_of(door.request(Method::GET, "/livez")).await.map(|answer| assert_eq!(answer.status, 200))
+            Answer::try_of(client.request(Method::GET, "/livez")).await.map(|answer| assert_eq!(answer.status, 200))
         })
         .await;
         for check in checks(service) {
-            not_ready(door, check).await;
+            not_ready(client, check).await;
         }
     }
     // Nothing can be written, and the client is told to come again.
-    let refused = doors[2].post("/orders", &order_body(user, &[(product, 1)])).await;
+    let refused = clients[2].post("/orders", &order_body(user, &[(product, 1)])).await;
     refused.problem(503, "unavailable");
     assert!(refused.header("retry-after").parse::<u32>().is_ok(), "{refused:#?}");
-    let refused = system.door(Service::Gateway).get(&format!("/users/{user}")).await;
+    let refused = system.client(Service::Gateway).get(&format!("/users/{user}")).await;
     refused.problem(503, "unavailable");
 
     system.stack.postgres.restart().await.unwrap();
-    for door in &doors {
+    for client in &clients {
         eventually(Duration::from_secs(20), || async {
-            let state = door.get("/readyz").await.json()["checks"].clone();
+            let state = client.get("/readyz").await.json()["checks"].clone();
             if state["database"] == "ok" && state["migrations"] == "ok" { Ok(()) } else { Err(state) }
         })
         .await;
-        not_ready(door, "broker").await;
+        not_ready(client, "broker").await;
     }
     // Without the broker orders are taken all the same: the database holds the facts.
     let order = system.submit(user, &[(product, 1)]).await;
     assert_eq!(system.order(order).await["status"], "pending");
 
     system.stack.nats.restart().await.unwrap();
-    for door in &doors {
-        ready(door).await;
+    for client in &clients {
+        ready(client).await;
     }
     let order = system.wait_final(order).await;
     assert_eq!(order["status"], "confirmed", "{:#}", order["reason"]);
@@ -112,20 +112,20 @@ async fn a_service_is_alive_without_its_dependencies_and_ready_with_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_loses_a_dependency_says_so_until_it_is_back() {
     let system = System::builder().impatient().stack(durable).start().await;
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     system.stack.nats.kill().unwrap();
-    not_ready(&door, "broker").await;
-    assert_eq!(door.get("/livez").await.status, 200);
+    not_ready(&client, "broker").await;
+    assert_eq!(client.get("/livez").await.status, 200);
     system.stack.nats.restart().await.unwrap();
-    ready(&door).await;
+    ready(&client).await;
 
     system.stack.postgres.kill().unwrap();
-    not_ready(&door, "database").await;
-    assert_eq!(door.get("/livez").await.status, 200);
-    let answer = door.get(&format!("/orders/{}", Uuid::now_v7())).await;
+    not_ready(&client, "database").await;
+    assert_eq!(client.get("/livez").await.status, 200);
+    let answer = client.get(&format!("/orders/{}", Uuid::now_v7())).await;
     answer.problem(503, "unavailable");
     assert!(!answer.header("retry-after").is_empty());
     system.stack.postgres.restart().await.unwrap();
-    ready(&door).await;
-    door.get(&format!("/orders/{}", Uuid::now_v7())).await.problem(404, "not-found");
+    ready(&client).await;
+    client.get(&format!("/orders/{}", Uuid::now_v7())).await.problem(404, "not-found");
 }

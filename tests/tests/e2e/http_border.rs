@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use tests::{Answer, Door, Service, System, answer, order_body};
+use testkit::{Answer, Client, Service, System, answer, order_body};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -24,17 +24,17 @@ async fn a_query_parameter_that_is_not_known_is_refused_by_name_everywhere() {
     let order = system.submit(user, &[(product, 1)]).await;
     system.wait_final(order).await;
     for (service, list) in LISTS {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             for name in ["user", "Limit", "limit[]", "offset", "%20limit"] {
                 let named = if name == "%20limit" { " limit" } else { name };
-                refused_by_name(&door.get(&format!("{list}?{name}=1")).await, named);
-                refused_by_name(&door.get(&format!("{list}?limit=5&{name}")).await, named);
+                refused_by_name(&client.get(&format!("{list}?{name}=1")).await, named);
+                refused_by_name(&client.get(&format!("{list}?limit=5&{name}")).await, named);
             }
-            refused_by_name(&door.get(&format!("{list}?limit=1&limit=1")).await, "limit");
-            refused_by_name(&door.get(&format!("{list}?limit=1&%6cimit=1")).await, "limit");
-            door.get(&format!("{list}?&limit=1&")).await.expect(200);
+            refused_by_name(&client.get(&format!("{list}?limit=1&limit=1")).await, "limit");
+            refused_by_name(&client.get(&format!("{list}?limit=1&%6cimit=1")).await, "limit");
+            client.get(&format!("{list}?&limit=1&")).await.expect(200);
             // What changes something takes none, even those of its neighbour.
-            refused_by_name(&door.post(&format!("{list}?limit=1"), &json!({})).await, "limit");
+            refused_by_name(&client.post(&format!("{list}?limit=1"), &json!({})).await, "limit");
         }
     }
     let shown = [
@@ -45,27 +45,27 @@ async fn a_query_parameter_that_is_not_known_is_refused_by_name_everywhere() {
         (Service::Order, format!("/orders/{order}/events")),
     ];
     for (service, path) in shown {
-        for door in system.doors(service) {
-            refused_by_name(&door.get(&format!("{path}?x=1")).await, "x");
+        for client in system.clients(service) {
+            refused_by_name(&client.get(&format!("{path}?x=1")).await, "x");
         }
     }
-    for door in system.doors(Service::Order) {
-        refused_by_name(&door.post(&format!("/orders/{order}/cancel?force=1"), &json!({})).await, "force");
-        refused_by_name(&door.get(&format!("/orders/{order}/history?x=1")).await, "x");
+    for client in system.clients(Service::Order) {
+        refused_by_name(&client.post(&format!("/orders/{order}/cancel?force=1"), &json!({})).await, "force");
+        refused_by_name(&client.get(&format!("/orders/{order}/history?x=1")).await, "x");
     }
-    for door in system.doors(Service::Product) {
+    for client in system.clients(Service::Product) {
         let stock = format!("/products/{product}/stock?delta=5");
-        refused_by_name(&door.post(&stock, &json!({ "delta": 5 })).await, "delta");
-        refused_by_name(&door.post("/products/reserve?dry_run", &json!({})).await, "dry_run");
+        refused_by_name(&client.post(&stock, &json!({ "delta": 5 })).await, "delta");
+        refused_by_name(&client.post("/products/reserve?dry_run", &json!({})).await, "dry_run");
     }
-    let orders = system.door(Service::Order);
+    let orders = system.client(Service::Order);
     refused_by_name(&orders.get("/sagas?state=pending").await, "state");
     refused_by_name(&orders.get(&format!("/sagas/{order}?x=1")).await, "x");
     for service in Service::ALL {
         for path in ["/livez", "/readyz", "/health", "/metrics"] {
-            refused_by_name(&system.door(service).get(&format!("{path}?x=1")).await, "x");
+            refused_by_name(&system.client(service).get(&format!("{path}?x=1")).await, "x");
         }
-        system.door(service).get("/nowhere?x=1").await.problem(404, "not-found");
+        system.client(service).get("/nowhere?x=1").await.problem(404, "not-found");
     }
     assert_eq!(system.stock(product).await, (9, 1), "nothing of all this was done");
     assert_eq!(system.audit().await.confirmed, 1);
@@ -81,9 +81,9 @@ async fn a_body_in_an_encoding_nobody_reads_is_415() {
         (Service::Order, format!("/orders/{id}/cancel")),
     ]);
     for (service, path) in routes {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             let encoded = |coding: &'static str| {
-                let request = door.request(Method::POST, &path).header("content-type", "application/json");
+                let request = client.request(Method::POST, &path).header("content-type", "application/json");
                 answer(request.header("content-encoding", coding).body("{}"))
             };
             for coding in ["gzip", "br", "deflate", "identity, gzip", "GZIP"] {
@@ -107,29 +107,29 @@ async fn every_answer_says_that_it_is_not_to_be_guessed_at_or_kept() {
     };
     for service in Service::ALL {
         for path in ["/livez", "/readyz", "/metrics", "/nowhere", "/v1/nowhere"] {
-            check(&system.door(service).get(path).await);
+            check(&system.client(service).get(path).await);
         }
     }
-    check(&system.door(Service::Gateway).get("/").await);
+    check(&system.client(Service::Gateway).get("/").await);
     for (service, list) in LISTS {
-        for door in system.doors(service) {
-            check(&door.get(list).await);
-            check(&door.get(&format!("{list}?x=1")).await);
-            check(&door.post(list, &json!({})).await);
-            check(&door.post_raw(list, " ".repeat(300_000)).await);
-            check(&answer(door.request(Method::DELETE, list)).await);
-            check(&answer(door.request(Method::OPTIONS, list)).await);
-            check(&answer(door.request(Method::HEAD, list)).await);
-            check(&answer(door.request(Method::POST, list).body("{}")).await);
+        for client in system.clients(service) {
+            check(&client.get(list).await);
+            check(&client.get(&format!("{list}?x=1")).await);
+            check(&client.post(list, &json!({})).await);
+            check(&client.post_raw(list, " ".repeat(300_000)).await);
+            check(&answer(client.request(Method::DELETE, list)).await);
+            check(&answer(client.request(Method::OPTIONS, list)).await);
+            check(&answer(client.request(Method::HEAD, list)).await);
+            check(&answer(client.request(Method::POST, list).body("{}")).await);
         }
     }
     let order = system.submit(user, &[(system.create_product(1, 100).await, 1)]).await;
     system.wait_final(order).await;
-    for door in system.doors(Service::Order) {
-        check(&door.get(&format!("/orders/{order}/events")).await);
+    for client in system.clients(Service::Order) {
+        check(&client.get(&format!("/orders/{order}/events")).await);
     }
     system.stop(Service::User).await;
-    check(&system.door(Service::Gateway).get("/users").await);
+    check(&system.client(Service::Gateway).get("/users").await);
 }
 
 /// Sends this, closes the writing side, and reads to the end.
@@ -186,9 +186,9 @@ async fn abuse(port: u16, path: &str, length: usize, stop: tokio_util::sync::Can
     refused
 }
 
-async fn works(door: &Door, path: &str) {
+async fn works(client: &Client, path: &str) {
     for _ in 0..60 {
-        door.get(path).await.expect(200);
+        client.get(path).await.expect(200);
     }
 }
 
@@ -209,9 +209,9 @@ async fn early_refusals_reset_nobody_and_close_no_door() {
     .map(|(port, path, length)| tokio::spawn(abuse(port, path, length, stop.clone())))
     .collect();
     for (_, list) in LISTS {
-        works(&system.door(Service::Gateway), list).await;
+        works(&system.client(Service::Gateway), list).await;
     }
-    works(&system.door(Service::Order), "/orders").await;
+    works(&system.client(Service::Order), "/orders").await;
     stop.cancel();
     for abuse in abuses {
         assert!(abuse.await.unwrap() > 10, "the abuse went on meanwhile");
@@ -274,21 +274,21 @@ async fn what_came_is_repeated_briefly_and_values_are_refused_in_our_words() {
     let system = System::new().await;
     let long = "x".repeat(20_000);
     for (service, list) in LISTS {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             for request in [format!("{list}/{long}"), format!("{list}?{long}=1"), format!("{list}?cursor={long}")] {
-                let problem = door.get(&request).await.problem(400, "malformed");
+                let problem = client.get(&request).await.problem(400, "malformed");
                 assert!(problem["detail"].as_str().unwrap().chars().count() <= 200, "{problem:#}");
             }
             for value in ["x", "+5", "%2B5", "5.0", "", "0", "201", "99999999999999999999", "%ff"] {
-                let problem = door.get(&format!("{list}?limit={value}")).await.problem(400, "malformed");
+                let problem = client.get(&format!("{list}?limit={value}")).await.problem(400, "malformed");
                 assert_eq!(problem["detail"], "`limit` must be a number from 1 to 200", "{value}");
             }
-            door.get(&format!("{list}?limit=5")).await.expect(200);
-            let answer = door.post(list, &json!({ &long: long })).await;
+            client.get(&format!("{list}?limit=5")).await.expect(200);
+            let answer = client.post(list, &json!({ &long: long })).await;
             assert!(answer.status == 422 && answer.text.len() < 1_500, "{answer:?}");
         }
     }
-    let orders = system.door(Service::Order);
+    let orders = system.client(Service::Order);
     for (query, word) in [("older_than=x", "older_than"), ("stuck=maybe", "stuck"), ("limit=%2B5", "limit")] {
         let problem = orders.get(&format!("/sagas?{query}")).await.problem(400, "malformed");
         let detail = problem["detail"].as_str().unwrap();
@@ -296,6 +296,6 @@ async fn what_came_is_repeated_briefly_and_values_are_refused_in_our_words() {
     }
     for blank in ["\u{2800}", "\u{fffc}", "a\u{2800}", "\u{1d159}"] {
         let user = json!({ "email": "a@example.com", "name": blank });
-        assert_eq!(system.door(Service::User).post("/users", &user).await.invalid(), ["/name"], "{blank:?}");
+        assert_eq!(system.client(Service::User).post("/users", &user).await.invalid(), ["/name"], "{blank:?}");
     }
 }

@@ -2,29 +2,29 @@
 
 use events::OrderId;
 use serde_json::json;
-use tests::{Service, System, order_body};
+use testkit::{Service, System, order_body};
 
-use crate::words::decisions;
+use testkit::messages::decisions;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_order_is_cancelled_and_gives_back_what_it_held() {
     let system = System::new().await;
     let user = system.create_user(true).await;
-    for door in system.doors(Service::Order) {
+    for client in system.clients(Service::Order) {
         let product = system.create_product(5, 100).await;
         let order = system.submit(user, &[(product, 2)]).await;
         assert_eq!(system.wait_final(order).await["status"], "confirmed");
         assert_eq!(system.product(product).await["reserved"], 2);
 
         let path = format!("/orders/{order}/cancel");
-        let answer = door.post(&path, &json!({})).await.expect(202);
+        let answer = client.post(&path, &json!({})).await.expect(202);
         assert_eq!((&answer["id"], &answer["status"]), (&json!(order), &json!("cancelling")));
         let cancelled = system.wait_status(order, "cancelled").await;
         assert_eq!(cancelled["reason"]["code"], "cancelled_by_customer");
         assert_eq!(cancelled["items"][0]["unit_price"]["amount"], 100, "it still says what it had cost");
         let product = system.product(product).await;
         assert_eq!((&product["stock"], &product["reserved"]), (&json!(5), &json!(0)));
-        door.post(&path, &json!({})).await.problem(409, "too-late-to-cancel");
+        client.post(&path, &json!({})).await.problem(409, "too-late-to-cancel");
     }
     assert_eq!(system.audit().await.cancelled, 4);
 }
@@ -52,18 +52,18 @@ async fn an_order_under_way_is_cancelled_once_however_often_it_is_asked() {
 async fn an_order_carried_on_by_another_instance_takes_no_step_twice() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
-    let doors = [system.door(Service::Order), system.start_second(Service::Order).await.door()];
+    let clients = [system.client(Service::Order), system.start_second(Service::Order).await.client()];
     system.stop(Service::Product).await;
     let mut orders = Vec::new();
     for number in 0..6 {
-        let placed = doors[number % 2].post("/orders", &order_body(user, &[(product, 1)])).await.expect(202);
+        let placed = clients[number % 2].post("/orders", &order_body(user, &[(product, 1)])).await.expect(202);
         orders.push(placed["id"].as_str().unwrap().parse::<OrderId>().unwrap());
     }
     for (number, order) in orders.iter().enumerate() {
         system.wait_entries(*order, 2).await;
         for turn in 0..3 {
             let path = format!("/orders/{order}/cancel");
-            let answer = doors[(number + turn) % 2].post(&path, &json!({})).await;
+            let answer = clients[(number + turn) % 2].post(&path, &json!({})).await;
             assert_eq!(answer.expect(202)["status"], "cancelling", "turn {turn}");
         }
     }
@@ -86,8 +86,8 @@ async fn a_rejected_order_is_too_late_to_cancel() {
     let (user, product) = (system.create_user(false).await, system.create_product(5, 100).await);
     let order = system.submit(user, &[(product, 2)]).await;
     assert_eq!(system.wait_final(order).await["status"], "rejected");
-    for door in system.doors(Service::Order) {
-        let answer = door.post(&format!("/orders/{order}/cancel"), &json!({})).await;
+    for client in system.clients(Service::Order) {
+        let answer = client.post(&format!("/orders/{order}/cancel"), &json!({})).await;
         answer.problem(409, "too-late-to-cancel");
     }
     assert_eq!(system.order(order).await["status"], "rejected");

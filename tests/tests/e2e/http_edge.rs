@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
-use tests::{Answer, Door, Service, System, answer};
+use testkit::{Answer, Client, Service, System, answer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -17,12 +17,12 @@ const BODY_MAX: usize = 256 * 1024;
 async fn a_body_is_json_of_at_most_256_kib() {
     let system = System::new().await;
     for (service, path) in SERVICES {
-        for door in system.doors(service) {
-            let typed = |content: &str| door.request(Method::POST, path).header("content-type", content.to_owned()).body("{}");
+        for client in system.clients(service) {
+            let typed = |content: &str| client.request(Method::POST, path).header("content-type", content.to_owned()).body("{}");
             for content in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "text/json", "", "nonsense"] {
                 answer(typed(content)).await.problem(415, "unsupported-media-type");
             }
-            answer(door.request(Method::POST, path).body("{}")).await.problem(415, "unsupported-media-type");
+            answer(client.request(Method::POST, path).body("{}")).await.problem(415, "unsupported-media-type");
             for content in
                 ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"]
             {
@@ -31,14 +31,14 @@ async fn a_body_is_json_of_at_most_256_kib() {
 
             // At the limit it is read, beyond it is not, whether its length is told before or not.
             let padded = |length: usize| format!("{{{}}}", " ".repeat(length - 2));
-            assert_eq!(door.post_raw(path, padded(BODY_MAX)).await.status, 422);
+            assert_eq!(client.post_raw(path, padded(BODY_MAX)).await.status, 422);
             for length in [BODY_MAX + 1, BODY_MAX + 200_000] {
-                door.post_raw(path, padded(length)).await.problem(413, "too-large");
+                client.post_raw(path, padded(length)).await.problem(413, "too-large");
                 let chunks = futures_util::stream::iter(
                     padded(length).into_bytes().chunks(64 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>(),
                 );
                 let chunks = futures_util::StreamExt::map(chunks, Ok::<_, std::io::Error>);
-                door.post_raw(path, reqwest::Body::wrap_stream(chunks)).await.problem(413, "too-large");
+                client.post_raw(path, reqwest::Body::wrap_stream(chunks)).await.problem(413, "too-large");
             }
         }
     }
@@ -49,29 +49,29 @@ async fn what_is_not_there_and_what_is_not_taken_is_a_problem() {
     let system = System::new().await;
     let id = Uuid::now_v7();
     for (service, path) in SERVICES {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             for method in [Method::PUT, Method::DELETE, Method::PATCH] {
-                let refused = answer(door.request(method, path)).await;
+                let refused = answer(client.request(method, path)).await;
                 refused.problem(405, "method-not-allowed");
                 assert_eq!(refused.header("allow"), "GET,HEAD,POST");
             }
-            let options = answer(door.request(Method::OPTIONS, path)).await;
+            let options = answer(client.request(Method::OPTIONS, path)).await;
             assert_eq!((options.status, options.header("allow"), options.text.as_str()), (204, "GET,HEAD,POST", ""));
-            answer(door.request(Method::DELETE, &format!("{path}/{id}"))).await.problem(405, "method-not-allowed");
+            answer(client.request(Method::DELETE, &format!("{path}/{id}"))).await.problem(405, "method-not-allowed");
             for nowhere in ["/nowhere", &format!("{path}/"), &format!("{path}/{id}/nowhere"), &format!("{path}x")] {
-                door.get(nowhere).await.problem(404, "not-found");
+                client.get(nowhere).await.problem(404, "not-found");
             }
-            let head = answer(door.request(Method::HEAD, path)).await;
+            let head = answer(client.request(Method::HEAD, path)).await;
             assert_eq!((head.status, head.text.as_str()), (200, ""));
         }
     }
-    for door in system.doors(Service::Order) {
-        door.get(&format!("/orders/{id}/cancel")).await.problem(405, "method-not-allowed");
-        door.post(&format!("/orders/{id}/history"), &json!({})).await.problem(405, "method-not-allowed");
+    for client in system.clients(Service::Order) {
+        client.get(&format!("/orders/{id}/cancel")).await.problem(405, "method-not-allowed");
+        client.post(&format!("/orders/{id}/history"), &json!({})).await.problem(405, "method-not-allowed");
     }
-    for door in system.doors(Service::Product) {
-        door.get("/products/reserve").await.problem(405, "method-not-allowed");
-        door.get(&format!("/products/{id}/stock")).await.problem(405, "method-not-allowed");
+    for client in system.clients(Service::Product) {
+        client.get("/products/reserve").await.problem(405, "method-not-allowed");
+        client.get(&format!("/products/{id}/stock")).await.problem(405, "method-not-allowed");
     }
 }
 
@@ -79,12 +79,12 @@ async fn what_is_not_there_and_what_is_not_taken_is_a_problem() {
 async fn every_answer_bears_the_id_of_its_request() {
     let system = System::new().await;
     for (service, path) in SERVICES {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             for path in [path, "/nowhere"] {
-                let own = answer(door.request(Method::GET, path).header("x-request-id", "my-request-7")).await;
+                let own = answer(client.request(Method::GET, path).header("x-request-id", "my-request-7")).await;
                 assert_eq!(own.headers.get_all("x-request-id").iter().count(), 1);
-                assert_eq!(own.header("x-request-id"), "my-request-7", "{door:?}");
-                let (one, two) = (door.get(path).await, door.get(path).await);
+                assert_eq!(own.header("x-request-id"), "my-request-7", "{client:?}");
+                let (one, two) = (client.get(path).await, client.get(path).await);
                 assert!(!one.header("x-request-id").is_empty());
                 assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
             }
@@ -118,21 +118,21 @@ async fn hostile_input_is_refused_and_serves_nobody_worse() {
         b"{\"__proto__\":{},\"constructor\":1}".to_vec(),
     ];
     for (service, path) in SERVICES {
-        for door in [system.door(service), system.door(Service::Gateway)] {
+        for client in [system.client(service), system.client(Service::Gateway)] {
             for body in &bodies {
-                let answer = door.post_raw(path, body.clone()).await;
+                let answer = client.post_raw(path, body.clone()).await;
                 let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
                 assert!([400, 422].contains(&answer.status), "{shown}: {answer:#?}");
                 assert_eq!(answer.header("content-type"), "application/problem+json", "{shown}");
             }
-            assert_eq!(door.get(path).await.expect(200)["items"], json!([]));
+            assert_eq!(client.get(path).await.expect(200)["items"], json!([]));
         }
     }
-    for door in [system.door(Service::Order), system.door(Service::Gateway)] {
+    for client in [system.client(Service::Order), system.client(Service::Gateway)] {
         for path in ["/orders/%00", "/orders/%0d%0aset-cookie:x", "/orders/'--", "/orders/%2e%2e%2fusers"] {
-            door.get(path).await.problem(400, "malformed");
+            client.get(path).await.problem(400, "malformed");
         }
-        let long = door.get(&format!("/orders/{}", "x".repeat(4000))).await;
+        let long = client.get(&format!("/orders/{}", "x".repeat(4000))).await;
         long.problem(400, "malformed");
     }
 }
@@ -165,7 +165,7 @@ async fn a_client_that_dawdles_over_its_head_is_let_go() {
             let said = until_closed(&mut stream, Duration::from_secs(5)).await;
             assert!(!said.contains("200 OK"), "{said}");
         }
-        assert_eq!(system.door(service).get("/health").await.status, 200, "others are served");
+        assert_eq!(system.client(service).get("/health").await.status, 200, "others are served");
     }
 }
 
@@ -195,11 +195,11 @@ async fn what_is_not_http_is_refused() {
             let problem: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(problem["type"], format!("urn:waybill:problem:{kind}"));
         }
-        alive(&system.door(service)).await;
+        alive(&system.client(service)).await;
     }
 }
 
-async fn alive(door: &Door) {
-    let answer: Answer = door.get("/livez").await;
+async fn alive(client: &Client) {
+    let answer: Answer = client.get("/livez").await;
     assert_eq!(answer.status, 200);
 }

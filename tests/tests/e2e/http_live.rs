@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::Value;
-use tests::{Answer, Door, Service, System, answer};
+use testkit::{Answer, Client, Service, System, answer};
 use tokio::task::JoinHandle;
 
 /// The entries of a stream of server-sent events that has ended, each with its id.
@@ -23,8 +23,8 @@ fn entries(answer: &Answer) -> Vec<(String, Value)> {
         .collect()
 }
 
-async fn live(door: &Door, order: events::OrderId, last: Option<&str>) -> Answer {
-    let mut request = door.request(Method::GET, &format!("/orders/{order}/events")).header("accept", "text/event-stream");
+async fn live(client: &Client, order: events::OrderId, last: Option<&str>) -> Answer {
+    let mut request = client.request(Method::GET, &format!("/orders/{order}/events")).header("accept", "text/event-stream");
     if let Some(last) = last {
         request = request.header("last-event-id", last);
     }
@@ -35,11 +35,11 @@ async fn live(door: &Door, order: events::OrderId, last: Option<&str>) -> Answer
 async fn an_order_is_followed_live_to_its_end_and_taken_up_again() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(50, 100).await);
-    for door in system.doors(Service::Order) {
+    for client in system.clients(Service::Order) {
         system.stop(Service::Product).await;
         let order = system.submit(user, &[(product, 1)]).await;
         system.wait_entries(order, 2).await;
-        let response = door.request(Method::GET, &format!("/orders/{order}/events")).send().await.unwrap();
+        let response = client.request(Method::GET, &format!("/orders/{order}/events")).send().await.unwrap();
         let mut body = response.bytes_stream();
         let first = tokio::time::timeout(Duration::from_secs(10), body.next()).await.expect("what there is comes at once");
         assert!(String::from_utf8_lossy(&first.unwrap().unwrap()).contains("data:"));
@@ -52,27 +52,27 @@ async fn an_order_is_followed_live_to_its_end_and_taken_up_again() {
         assert!(rest.contains("\"sequence\":3"), "{rest}");
 
         let history = system.history(order).await;
-        let all = entries(&live(&door, order, None).await);
+        let all = entries(&live(&client, order, None).await);
         assert_eq!(all.iter().map(|(_, entry)| entry.clone()).collect::<Vec<_>>(), history);
         assert_eq!(all.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
-        assert_eq!(entries(&live(&door, order, Some("2")).await), all[2..]);
+        assert_eq!(entries(&live(&client, order, Some("2")).await), all[2..]);
         for none in ["", " ", "0"] {
-            assert_eq!(entries(&live(&door, order, Some(none)).await), all, "{none:?}");
+            assert_eq!(entries(&live(&client, order, Some(none)).await), all, "{none:?}");
         }
         // Nothing more will come: an EventSource stops only when it is told so.
-        let over = live(&door, order, Some("3")).await;
+        let over = live(&client, order, Some("3")).await;
         assert_eq!((over.status, over.text.as_str()), (204, ""), "{over:#?}");
         for garbage in ["x", "4", "-1", "+1", "1.0", "1 2", "99999999999", "\u{e9}"] {
-            live(&door, order, Some(garbage)).await.problem(400, "malformed");
+            live(&client, order, Some(garbage)).await.problem(400, "malformed");
         }
-        live(&door, events::OrderId(uuid::Uuid::now_v7()), None).await.problem(404, "not-found");
+        live(&client, events::OrderId(uuid::Uuid::now_v7()), None).await.problem(404, "not-found");
     }
     system.audit().await;
 }
 
 /// Opens the stream of an order and reads it until it ends.
-fn follow(door: &Door, order: events::OrderId) -> JoinHandle<String> {
-    let request = door.request(Method::GET, &format!("/orders/{order}/events"));
+fn follow(client: &Client, order: events::OrderId) -> JoinHandle<String> {
+    let request = client.request(Method::GET, &format!("/orders/{order}/events"));
     tokio::spawn(async move {
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), 200);
@@ -87,9 +87,9 @@ async fn what_another_instance_does_is_seen_by_streams_here() {
     let second = system.start_second(Service::Order).await;
     let order = system.submit(user, &[(events::ProductId(uuid::Uuid::now_v7()), 1)]).await;
     system.wait_entries(order, 2).await;
-    let streams = [follow(&system.door(Service::Order), order), follow(&second.door(), order)];
+    let streams = [follow(&system.client(Service::Order), order), follow(&second.client(), order)];
     // Each hears of the cancellation, and one of them from the other's instance; then of the end, wherever that is decided.
-    second.door().post(&format!("/orders/{order}/cancel"), &serde_json::json!({})).await.expect(202);
+    second.client().post(&format!("/orders/{order}/cancel"), &serde_json::json!({})).await.expect(202);
     system.start(Service::Product).await;
     assert_eq!(system.wait_final(order).await["status"], "cancelled");
     for stream in streams {
@@ -112,9 +112,9 @@ async fn streams_of_orders_that_rest_ask_the_database_together() {
     for order in &orders {
         system.wait_entries(*order, 2).await;
     }
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     let open = futures_util::future::join_all((0..150).map(|number| {
-        let request = door.request(Method::GET, &format!("/orders/{}/events", orders[number % orders.len()]));
+        let request = client.request(Method::GET, &format!("/orders/{}/events", orders[number % orders.len()]));
         async move { request.send().await.expect("a stream").bytes_stream() }
     }));
     let mut streams = open.await;
@@ -145,7 +145,7 @@ async fn every_service_counts_for_prometheus() {
     let (user, product) = (system.create_user(true).await, system.create_product(50, 100).await);
     system.wait_final(system.submit(user, &[(product, 1)]).await).await;
     for service in Service::ALL {
-        let metrics = system.door(service).get("/metrics").await;
+        let metrics = system.client(service).get("/metrics").await;
         assert_eq!(metrics.status, 200, "{service:?}");
         assert!(metrics.header("content-type").starts_with("text/plain"), "{metrics:#?}");
         assert!(metrics.text.lines().any(|line| line.starts_with("# TYPE waybill_")), "{}", metrics.text);

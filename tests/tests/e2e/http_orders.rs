@@ -1,7 +1,7 @@
 //! The contract of /orders: what is asked, what is answered, what is refused.
 
 use serde_json::{Value, json};
-use tests::{Service, System, order_body};
+use testkit::{Service, System, order_body};
 use uuid::Uuid;
 
 use crate::shape::{fields, recent, v7};
@@ -13,12 +13,12 @@ async fn an_order_is_taken_at_once_and_confirmed_with_its_prices_through_every_d
     let system = System::new().await;
     let user = system.create_user(true).await;
     let (bicycle, bell) = (system.create_product(100, 1999).await, system.create_product(100, 250).await);
-    for door in system.doors(Service::Order) {
-        let answer = door.post("/orders", &order_body(user, &[(bicycle, 2), (bell, 3)])).await;
+    for client in system.clients(Service::Order) {
+        let answer = client.post("/orders", &order_body(user, &[(bicycle, 2), (bell, 3)])).await;
         let order = answer.expect(202);
         fields(&order, &FIELDS);
         let path = format!("/orders/{}", v7(&order["id"]));
-        assert_eq!(answer.header("location"), path, "{door:?}");
+        assert_eq!(answer.header("location"), path, "{client:?}");
         assert_eq!((&order["status"], &order["total"], &order["reason"]), (&json!("pending"), &json!(null), &json!(null)));
         assert_eq!(order["user_id"], json!(user));
         let unpriced = json!([
@@ -30,7 +30,7 @@ async fn an_order_is_taken_at_once_and_confirmed_with_its_prices_through_every_d
 
         let id = v7(&order["id"]);
         system.wait_final(events::OrderId(id)).await;
-        let confirmed = door.get(&path).await.expect(200);
+        let confirmed = client.get(&path).await.expect(200);
         fields(&confirmed, &FIELDS);
         assert_eq!(confirmed["status"], "confirmed");
         assert_eq!(confirmed["total"], json!({ "amount": 2 * 1999 + 3 * 250, "currency": "USD" }));
@@ -113,7 +113,7 @@ async fn a_wrong_order_is_refused_where_it_is_wrong() {
             &["/items/0/product_id", "/items/0/quantity", "/items/1/product_id", "/items/1/quantity", "/user_id"],
         ),
     ];
-    let own = system.door(Service::Order);
+    let own = system.client(Service::Order);
     for (body, pointers) in &cases {
         assert_eq!(own.post("/orders", body).await.invalid(), *pointers, "{body}");
     }
@@ -123,17 +123,17 @@ async fn a_wrong_order_is_refused_where_it_is_wrong() {
     assert!([400, 422].contains(&answer.status), "{answer:#?}");
 
     let everything = cases.last().unwrap();
-    for door in system.doors(Service::Order) {
-        assert_eq!(door.post("/orders", &everything.0).await.invalid(), everything.1, "{door:?}");
+    for client in system.clients(Service::Order) {
+        assert_eq!(client.post("/orders", &everything.0).await.invalid(), everything.1, "{client:?}");
         let mut unknown = one(json!(1));
         unknown["coupon"] = json!("FREE");
-        door.post("/orders", &unknown).await.problem(422, "invalid");
+        client.post("/orders", &unknown).await.problem(422, "invalid");
         let mut unknown = one(json!(1));
         unknown["items"][0]["unit_price"] = json!({ "amount": 0, "currency": "USD" });
-        let problem = door.post("/orders", &unknown).await.problem(422, "invalid");
+        let problem = client.post("/orders", &unknown).await.problem(422, "invalid");
         assert!(problem["detail"].as_str().unwrap().contains("unit_price"), "nobody names a price of his own: {problem:#}");
-        assert_eq!(door.post("/orders", &json!([user, []])).await.invalid(), [""]);
-        door.post_raw("/orders", "{\"user_id\":").await.problem(400, "malformed");
+        assert_eq!(client.post("/orders", &json!([user, []])).await.invalid(), [""]);
+        client.post_raw("/orders", "{\"user_id\":").await.problem(400, "malformed");
     }
     assert_eq!(own.get("/orders").await.expect(200)["items"], json!([]), "nothing came of any of these");
     assert_eq!(system.audit().await.orders, 0);
@@ -157,13 +157,13 @@ async fn the_largest_order_is_taken_and_confirmed() {
 async fn an_order_that_is_not_there_is_missing_and_an_id_that_is_none_is_malformed() {
     let system = System::new().await;
     let nothing = Uuid::now_v7();
-    for door in system.doors(Service::Order) {
+    for client in system.clients(Service::Order) {
         for (id, status, kind) in
             [(nothing.to_string(), 404, "not-found"), ("7".into(), 400, "malformed"), ("%FF".into(), 400, "malformed")]
         {
-            door.get(&format!("/orders/{id}")).await.problem(status, kind);
-            door.get(&format!("/orders/{id}/history")).await.problem(status, kind);
-            door.post(&format!("/orders/{id}/cancel"), &json!({})).await.problem(status, kind);
+            client.get(&format!("/orders/{id}")).await.problem(status, kind);
+            client.get(&format!("/orders/{id}/history")).await.problem(status, kind);
+            client.post(&format!("/orders/{id}/cancel"), &json!({})).await.problem(status, kind);
         }
     }
 }
@@ -174,8 +174,8 @@ async fn the_history_tells_what_came_what_was_decided_and_what_was_sent() {
     let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
     let order = system.submit(user, &[(product, 1)]).await;
     system.wait_final(order).await;
-    for door in system.doors(Service::Order) {
-        let history = door.get(&format!("/orders/{order}/history")).await.expect(200);
+    for client in system.clients(Service::Order) {
+        let history = client.get(&format!("/orders/{order}/history")).await.expect(200);
         fields(&history, &["items"]);
         let items = history["items"].as_array().unwrap();
         // Begun, the user validated, the stock reserved.

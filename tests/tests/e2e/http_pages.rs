@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::{Door, Service, System};
+use testkit::{Client, Service, System};
 
 use crate::shape::{fields, v7};
 
 /// Follows a list to its end, by the cursor and by the `Link` in turn; returns the ids in the order they came.
-async fn walk(door: &Door, prefix: &str, path: &str, limit: usize) -> Vec<String> {
+async fn walk(client: &Client, prefix: &str, path: &str, limit: usize) -> Vec<String> {
     let mut next = Some(format!("{path}{}limit={limit}", if path.contains('?') { "&" } else { "?" }));
     let mut ids = Vec::new();
     let mut pages = 0;
     while let Some(here) = next.take() {
-        let answer = door.get(&here).await;
+        let answer = client.get(&here).await;
         let page = answer.expect(200);
         fields(&page, &["items", "next_cursor"]);
         let items = page["items"].as_array().unwrap();
@@ -64,13 +64,13 @@ async fn every_list_is_walked_to_its_end_without_repetition() {
     for (service, path, all) in
         [(Service::User, "/users", users), (Service::Product, "/products", products), (Service::Order, "/orders", orders.clone())]
     {
-        for (door, prefix) in system.doors(service).iter().zip(["/v1", "/v1", "", ""]) {
+        for (client, prefix) in system.clients(service).iter().zip(["/v1", "/v1", "", ""]) {
             for limit in [1, 2, 3, all.len(), 200] {
-                assert_eq!(walk(door, prefix, path, limit).await, sorted(all.clone()), "{path} by {limit} through {door:?}");
+                assert_eq!(walk(client, prefix, path, limit).await, sorted(all.clone()), "{path} by {limit} through {client:?}");
             }
         }
     }
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     for (query, wanted) in [
         (format!("user_id={ada}"), confirmed.clone()),
         (format!("user_id={idle}"), rejected.clone()),
@@ -83,7 +83,7 @@ async fn every_list_is_walked_to_its_end_without_repetition() {
         ("status=cancelled".to_owned(), vec![]),
         (format!("user_id={}", uuid::Uuid::now_v7()), vec![]),
     ] {
-        assert_eq!(walk(&door, "", &format!("/orders?{query}"), 2).await, sorted(wanted), "{query}");
+        assert_eq!(walk(&client, "", &format!("/orders?{query}"), 2).await, sorted(wanted), "{query}");
     }
 }
 
@@ -99,9 +99,9 @@ async fn pending_orders_are_found_while_they_are_pending() {
     let last = system.submit(user, &[(product, 1)]).await;
     system.wait_entries(last, 2).await;
     system.cancel(last).await.expect(202);
-    let door = system.door(Service::Order);
-    assert_eq!(walk(&door, "", "/orders?status=pending", 2).await, sorted(ids));
-    assert_eq!(walk(&door, "", "/orders?status=cancelling", 2).await, [last.to_string()]);
+    let client = system.client(Service::Order);
+    assert_eq!(walk(&client, "", "/orders?status=pending", 2).await, sorted(ids));
+    assert_eq!(walk(&client, "", "/orders?status=cancelling", 2).await, [last.to_string()]);
     system.start(Service::Product).await;
     let audit = system.audit().await;
     assert_eq!((audit.confirmed, audit.cancelled), (5, 1));
@@ -114,20 +114,20 @@ async fn a_query_that_cannot_be_read_is_malformed() {
         ["limit=0", "limit=-1", "limit=201", "limit=1.5", "limit=ten", "limit=", "limit=99999999999999999999", "limit=1&limit=2"];
     let cursors = ["cursor=7", "cursor=%00", "cursor=%FF", "cursor=../../etc", "cursor='%20or%201=1"];
     for (service, path) in [(Service::User, "/users"), (Service::Product, "/products"), (Service::Order, "/orders")] {
-        for door in system.doors(service) {
+        for client in system.clients(service) {
             for query in wrong.iter().chain(&cursors) {
-                let problem = door.get(&format!("{path}?{query}")).await.problem(400, "malformed");
+                let problem = client.get(&format!("{path}?{query}")).await.problem(400, "malformed");
                 assert!(problem["errors"].is_null(), "{problem:#}");
             }
-            let page = door.get(path).await.expect(200);
+            let page = client.get(path).await.expect(200);
             assert_eq!(page, json!({ "items": [], "next_cursor": null }));
         }
     }
-    for door in system.doors(Service::Order) {
+    for client in system.clients(Service::Order) {
         for query in
             ["status=lost", "status=", "status=%00", "user_id=7", "user_id=%00", "user_id=", "status=pending&status=pending"]
         {
-            door.get(&format!("/orders?{query}")).await.problem(400, "malformed");
+            client.get(&format!("/orders?{query}")).await.problem(400, "malformed");
         }
     }
 }
@@ -138,14 +138,14 @@ async fn fifty_items_are_a_page_where_nothing_is_said_and_what_is_new_does_not_d
     for _ in 0..60 {
         system.create_product(1, 100).await;
     }
-    let door = system.door(Service::Product);
-    let first = door.get("/products").await.expect(200);
+    let client = system.client(Service::Product);
+    let first = client.get("/products").await.expect(200);
     let ids = |page: &Value| -> BTreeSet<String> {
         page["items"].as_array().unwrap().iter().map(|item| item["id"].to_string()).collect()
     };
     assert_eq!(ids(&first).len(), 50);
     let newer = system.create_product(1, 100).await;
-    let second = door.get(&format!("/products?cursor={}", first["next_cursor"].as_str().unwrap())).await.expect(200);
+    let second = client.get(&format!("/products?cursor={}", first["next_cursor"].as_str().unwrap())).await.expect(200);
     assert_eq!((ids(&second).len(), &second["next_cursor"]), (10, &json!(null)));
     assert!(ids(&first).is_disjoint(&ids(&second)));
     assert!(!ids(&second).contains(&json!(newer).to_string()));
@@ -155,17 +155,17 @@ async fn fifty_items_are_a_page_where_nothing_is_said_and_what_is_new_does_not_d
 async fn a_page_is_bounded_in_bytes_and_its_cursor_leads_to_the_rest() {
     const ITEMS: usize = 70;
     let system = System::new().await;
-    let door = system.door(Service::Product);
+    let client = system.client(Service::Product);
     let long = "\u{1F600}".repeat(2_000);
     for n in 0..ITEMS {
         let price = json!({ "amount": n, "currency": "USD" });
-        door.post("/products", &json!({ "name": "x", "description": long, "price": price, "stock": 1 })).await.expect(201);
+        client.post("/products", &json!({ "name": "x", "description": long, "price": price, "stock": 1 })).await.expect(201);
     }
-    for door in system.doors(Service::Product) {
+    for client in system.clients(Service::Product) {
         let mut seen = BTreeSet::new();
         let (mut next, mut pages) = (Some("/products?limit=200".to_owned()), 0);
         while let Some(path) = next.take() {
-            let answer = door.get(&path).await;
+            let answer = client.get(&path).await;
             let page = answer.expect(200);
             assert!(answer.text.len() <= 256 * 1024, "{} bytes", answer.text.len());
             let items = page["items"].as_array().unwrap();

@@ -1,7 +1,7 @@
 //! The contract of /products.
 
 use serde_json::{Value, json};
-use tests::{Service, System, id};
+use testkit::{Service, System, id};
 use uuid::Uuid;
 
 use crate::shape::{fields, long, recent, v7};
@@ -22,28 +22,28 @@ fn with(pointer: &str, value: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_product_is_created_shown_and_stocked_through_every_door() {
     let system = System::new().await;
-    for door in system.doors(Service::Product) {
-        let answer = door.post("/products", &product(5)).await;
+    for client in system.clients(Service::Product) {
+        let answer = client.post("/products", &product(5)).await;
         let created = answer.expect(201);
         fields(&created, &FIELDS);
         fields(&created["price"], &["amount", "currency"]);
         let path = format!("/products/{}", v7(&created["id"]));
-        assert_eq!(answer.header("location"), path, "{door:?}");
+        assert_eq!(answer.header("location"), path, "{client:?}");
         assert_eq!((&created["stock"], &created["reserved"]), (&json!(5), &json!(0)));
         assert_eq!(created["price"], json!({ "amount": 1999, "currency": "USD" }));
         assert_eq!(created["description"], "Two wheels\nand a bell");
         recent(&created["created_at"]);
-        assert_eq!(door.get(&path).await.expect(200), created);
+        assert_eq!(client.get(&path).await.expect(200), created);
 
         let stock = format!("{path}/stock");
-        assert_eq!(door.post(&stock, &json!({ "delta": 7 })).await.expect(200)["stock"], 12);
-        let emptied = door.post(&stock, &json!({ "delta": -12 })).await.expect(200);
+        assert_eq!(client.post(&stock, &json!({ "delta": 7 })).await.expect(200)["stock"], 12);
+        let emptied = client.post(&stock, &json!({ "delta": -12 })).await.expect(200);
         fields(&emptied, &FIELDS);
         assert_eq!(emptied["stock"], 0);
-        door.post(&stock, &json!({ "delta": -1 })).await.problem(409, "stock-out-of-range");
-        door.post(&stock, &json!({ "delta": 1_000_000_000 })).await.expect(200);
-        door.post(&stock, &json!({ "delta": 1 })).await.problem(409, "stock-out-of-range");
-        assert_eq!(door.get(&path).await.expect(200)["stock"], 1_000_000_000, "a refusal changes nothing");
+        client.post(&stock, &json!({ "delta": -1 })).await.problem(409, "stock-out-of-range");
+        client.post(&stock, &json!({ "delta": 1_000_000_000 })).await.expect(200);
+        client.post(&stock, &json!({ "delta": 1 })).await.problem(409, "stock-out-of-range");
+        assert_eq!(client.get(&path).await.expect(200)["stock"], 1_000_000_000, "a refusal changes nothing");
     }
     system.audit().await;
 }
@@ -51,7 +51,7 @@ async fn a_product_is_created_shown_and_stocked_through_every_door() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_product_is_refused_where_it_is_wrong() {
     let system = System::new().await;
-    let own = system.door(Service::Product);
+    let own = system.client(Service::Product);
     let cases: Vec<(Value, &[&str])> = vec![
         (with("/name", json!("")), &["/name"]),
         (with("/name", json!(long("x", 201))), &["/name"]),
@@ -80,13 +80,13 @@ async fn a_wrong_product_is_refused_where_it_is_wrong() {
         assert_eq!(own.post("/products", body).await.invalid(), *pointers, "{body}");
     }
     let everything = &cases.last().unwrap();
-    for door in system.doors(Service::Product) {
-        assert_eq!(door.post("/products", &everything.0).await.invalid(), everything.1, "{door:?}");
+    for client in system.clients(Service::Product) {
+        assert_eq!(client.post("/products", &everything.0).await.invalid(), everything.1, "{client:?}");
         let mut unknown = product(1);
         unknown["colour"] = json!("red");
-        door.post("/products", &unknown).await.problem(422, "invalid");
-        door.post("/products", &json!([])).await.problem(422, "invalid");
-        door.post_raw("/products", "{").await.problem(400, "malformed");
+        client.post("/products", &unknown).await.problem(422, "invalid");
+        client.post("/products", &json!([])).await.problem(422, "invalid");
+        client.post_raw("/products", "{").await.problem(400, "malformed");
     }
     assert_eq!(own.get("/products").await.expect(200)["items"], json!([]), "nothing came of any of these");
     // The bounds themselves are within.
@@ -102,20 +102,20 @@ async fn a_wrong_product_is_refused_where_it_is_wrong() {
 async fn a_wrong_change_of_stock_is_refused() {
     let system = System::new().await;
     let there = system.create_product(5, 100).await;
-    for door in system.doors(Service::Product) {
+    for client in system.clients(Service::Product) {
         let stock = format!("/products/{there}/stock");
         for delta in [json!(0), json!(1.5), json!("1"), json!(null), json!(1_000_000_001), json!(i64::MIN), json!(u64::MAX)] {
-            assert_eq!(door.post(&stock, &json!({ "delta": delta })).await.invalid(), ["/delta"], "{delta}");
+            assert_eq!(client.post(&stock, &json!({ "delta": delta })).await.invalid(), ["/delta"], "{delta}");
         }
-        door.post(&stock, &json!({ "delta": 1, "why": "" })).await.problem(422, "invalid");
-        door.post_raw(&stock, "{").await.problem(400, "malformed");
-        assert_eq!(door.post_raw(&stock, "7").await.invalid(), [""]);
+        client.post(&stock, &json!({ "delta": 1, "why": "" })).await.problem(422, "invalid");
+        client.post_raw(&stock, "{").await.problem(400, "malformed");
+        assert_eq!(client.post_raw(&stock, "7").await.invalid(), [""]);
         let nothing = Uuid::now_v7();
-        door.post(&format!("/products/{nothing}/stock"), &json!({ "delta": 1 })).await.problem(404, "not-found");
-        door.get(&format!("/products/{nothing}")).await.problem(404, "not-found");
+        client.post(&format!("/products/{nothing}/stock"), &json!({ "delta": 1 })).await.problem(404, "not-found");
+        client.get(&format!("/products/{nothing}")).await.problem(404, "not-found");
         for wrong in ["7", "%00", "%FF"] {
-            door.get(&format!("/products/{wrong}")).await.problem(400, "malformed");
-            door.post(&format!("/products/{wrong}/stock"), &json!({ "delta": 1 })).await.problem(400, "malformed");
+            client.get(&format!("/products/{wrong}")).await.problem(400, "malformed");
+            client.post(&format!("/products/{wrong}/stock"), &json!({ "delta": 1 })).await.problem(400, "malformed");
         }
     }
     assert_eq!(system.product(there).await["stock"], 5);
@@ -125,37 +125,37 @@ async fn a_wrong_change_of_stock_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_is_reserved_and_released_directly() {
     let system = System::new().await;
-    for door in system.doors(Service::Product) {
+    for client in system.clients(Service::Product) {
         let product = system.create_product(5, 100).await;
         let levels = async || {
             let product = system.product(product).await;
             (product["stock"].as_i64().unwrap(), product["reserved"].as_i64().unwrap())
         };
         let body = json!({ "product_id": product, "quantity": 3 });
-        let reserved = door.post("/products/reserve", &body).await.expect(200);
+        let reserved = client.post("/products/reserve", &body).await.expect(200);
         fields(&reserved, &["status", "reservation_id"]);
         assert_eq!(reserved["status"], "reserved");
         v7(&reserved["reservation_id"]);
         assert_eq!(levels().await, (2, 3));
-        door.post("/products/reserve", &body).await.problem(409, "insufficient-stock");
+        client.post("/products/reserve", &body).await.problem(409, "insufficient-stock");
         assert_eq!(levels().await, (2, 3), "a refusal holds nothing");
 
         let release = format!("/products/reservations/{}/release", reserved["reservation_id"].as_str().unwrap());
         for _ in 0..2 {
-            assert_eq!(door.post(&release, &json!({})).await.expect(200), json!({ "status": "released" }));
+            assert_eq!(client.post(&release, &json!({})).await.expect(200), json!({ "status": "released" }));
             assert_eq!(levels().await, (5, 0), "released once, however often it is asked");
         }
 
         let nothing = Uuid::now_v7();
         let ask = |id: Value, quantity: Value| json!({ "product_id": id, "quantity": quantity });
-        door.post("/products/reserve", &ask(json!(nothing), json!(1))).await.problem(404, "not-found");
-        door.post(&format!("/products/reservations/{nothing}/release"), &json!({})).await.problem(404, "not-found");
-        door.post("/products/reservations/7/release", &json!({})).await.problem(400, "malformed");
+        client.post("/products/reserve", &ask(json!(nothing), json!(1))).await.problem(404, "not-found");
+        client.post(&format!("/products/reservations/{nothing}/release"), &json!({})).await.problem(404, "not-found");
+        client.post("/products/reservations/7/release", &json!({})).await.problem(400, "malformed");
         for quantity in [json!(0), json!(-1), json!(100_001), json!(1.5), json!(u64::MAX), json!("1")] {
-            let answer = door.post("/products/reserve", &ask(json!(product), quantity.clone())).await;
+            let answer = client.post("/products/reserve", &ask(json!(product), quantity.clone())).await;
             assert_eq!(answer.invalid(), ["/quantity"], "{quantity}");
         }
-        assert_eq!(door.post("/products/reserve", &ask(json!("x"), json!(0))).await.invalid(), ["/product_id", "/quantity"]);
+        assert_eq!(client.post("/products/reserve", &ask(json!("x"), json!(0))).await.invalid(), ["/product_id", "/quantity"]);
         assert_eq!(levels().await, (5, 0));
     }
     system.audit().await;
@@ -167,8 +167,8 @@ async fn what_an_order_holds_nobody_else_releases() {
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     let order = system.submit(user, &[(product, 2)]).await;
     assert_eq!(system.wait_final(order).await["status"], "confirmed");
-    for door in system.doors(Service::Product) {
-        let answer = door.post(&format!("/products/reservations/{order}/release"), &json!({})).await;
+    for client in system.clients(Service::Product) {
+        let answer = client.post(&format!("/products/reservations/{order}/release"), &json!({})).await;
         answer.problem(404, "not-found");
     }
     let product = system.product(product).await;
@@ -179,10 +179,10 @@ async fn what_an_order_holds_nobody_else_releases() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_that_many_reserve_at_once_is_never_oversold() {
     let system = System::new().await;
-    let there = id(&system.door(Service::Product).post("/products", &product(30)).await.expect(201));
+    let there = id(&system.client(Service::Product).post("/products", &product(30)).await.expect(201));
     let asks = (0..50).map(|_| {
-        let door = system.door(Service::Product);
-        async move { door.post("/products/reserve", &json!({ "product_id": there, "quantity": 1 })).await.status }
+        let client = system.client(Service::Product);
+        async move { client.post("/products/reserve", &json!({ "product_id": there, "quantity": 1 })).await.status }
     });
     let statuses = futures_util::future::join_all(asks).await;
     let count = |wanted| statuses.iter().filter(|status| **status == wanted).count();
@@ -194,21 +194,21 @@ async fn stock_that_many_reserve_at_once_is_never_oversold() {
 async fn what_is_available_and_what_is_held_stay_within_the_limit_together() {
     const MAX: i64 = 1_000_000_000;
     let system = System::builder().without(Service::Order).without(Service::User).start().await;
-    let door = system.door(Service::Product);
+    let client = system.client(Service::Product);
     let price = json!({ "amount": 1, "currency": "USD" });
-    let product = door.post("/products", &json!({ "name": "x", "price": price, "stock": MAX })).await.expect(201);
+    let product = client.post("/products", &json!({ "name": "x", "price": price, "stock": MAX })).await.expect(201);
     let id = product["id"].as_str().unwrap().to_owned();
     let stock = format!("/products/{id}/stock");
-    let held = door.post("/products/reserve", &json!({ "product_id": id, "quantity": 100 })).await.expect(200);
+    let held = client.post("/products/reserve", &json!({ "product_id": id, "quantity": 100 })).await.expect(200);
     for delta in [1, 100, MAX] {
-        let problem = door.post(&stock, &json!({ "delta": delta })).await.problem(409, "stock-out-of-range");
+        let problem = client.post(&stock, &json!({ "delta": delta })).await.problem(409, "stock-out-of-range");
         assert!(problem["detail"].as_str().unwrap().contains("999999900 are available and 100 held"), "{problem:#}");
     }
-    door.post(&stock, &json!({ "delta": -(MAX - 99) })).await.problem(409, "stock-out-of-range");
-    door.post(&stock, &json!({ "delta": -50 })).await.expect(200);
-    assert_eq!(door.post(&stock, &json!({ "delta": 50 })).await.expect(200)["stock"], MAX - 100);
+    client.post(&stock, &json!({ "delta": -(MAX - 99) })).await.problem(409, "stock-out-of-range");
+    client.post(&stock, &json!({ "delta": -50 })).await.expect(200);
+    assert_eq!(client.post(&stock, &json!({ "delta": 50 })).await.expect(200)["stock"], MAX - 100);
     let release = format!("/products/reservations/{}/release", held["reservation_id"].as_str().unwrap());
-    door.post(&release, &json!({})).await.expect(200);
-    let product = door.get(&format!("/products/{id}")).await.expect(200);
+    client.post(&release, &json!({})).await.expect(200);
+    let product = client.get(&format!("/products/{id}")).await.expect(200);
     assert_eq!((&product["stock"], &product["reserved"]), (&json!(MAX), &json!(0)));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Service, System, eventually, id};
+use testkit::{Service, System, eventually, id};
 use uuid::Uuid;
 
 use crate::shape::{fields, long, recent, v7};
@@ -17,19 +17,19 @@ fn email() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_created_shown_changed_and_validated_through_every_door() {
     let system = System::new().await;
-    for door in system.doors(Service::User) {
+    for client in system.clients(Service::User) {
         let email = email();
-        let answer = door.post("/users", &json!({ "email": email, "name": "  Zoë \"Z\" O'Hara 🚲 " })).await;
+        let answer = client.post("/users", &json!({ "email": email, "name": "  Zoë \"Z\" O'Hara 🚲 " })).await;
         let user = answer.expect(201);
         fields(&user, &FIELDS);
-        assert_eq!(answer.header("location"), format!("/users/{}", v7(&user["id"])), "{door:?}");
+        assert_eq!(answer.header("location"), format!("/users/{}", v7(&user["id"])), "{client:?}");
         assert_eq!((&user["email"], &user["active"]), (&json!(email), &json!(true)));
         assert_eq!(user["name"], "Zoë \"Z\" O'Hara 🚲", "trimmed, and otherwise as it was");
         recent(&user["created_at"]);
 
         let path = answer.header("location");
-        assert_eq!(door.get(path).await.expect(200), user);
-        assert_eq!(door.get(&format!("{path}/validate")).await.expect(200), json!({ "valid": true }));
+        assert_eq!(client.get(path).await.expect(200), user);
+        assert_eq!(client.get(&format!("{path}/validate")).await.expect(200), json!({ "valid": true }));
 
         let changed = |change: Value| {
             let mut expected = user.clone();
@@ -37,11 +37,11 @@ async fn a_user_is_created_shown_changed_and_validated_through_every_door() {
             expected
         };
         let both = json!({ "active": false, "name": "Grace" });
-        assert_eq!(door.patch(path, &json!({ "active": false })).await.expect(200), changed(json!({ "active": false })));
-        assert_eq!(door.get(&format!("{path}/validate")).await.expect(200), json!({ "valid": false }));
-        assert_eq!(door.patch(path, &json!({ "name": "Grace" })).await.expect(200), changed(both.clone()));
-        assert_eq!(door.patch(path, &json!({})).await.expect(200), changed(both), "what is not named stays");
-        assert_eq!(door.patch(path, &json!({ "active": true, "name": "Ada" })).await.expect(200)["active"], true);
+        assert_eq!(client.patch(path, &json!({ "active": false })).await.expect(200), changed(json!({ "active": false })));
+        assert_eq!(client.get(&format!("{path}/validate")).await.expect(200), json!({ "valid": false }));
+        assert_eq!(client.patch(path, &json!({ "name": "Grace" })).await.expect(200), changed(both.clone()));
+        assert_eq!(client.patch(path, &json!({})).await.expect(200), changed(both), "what is not named stays");
+        assert_eq!(client.patch(path, &json!({ "active": true, "name": "Ada" })).await.expect(200)["active"], true);
     }
     system.audit().await;
 }
@@ -49,7 +49,7 @@ async fn a_user_is_created_shown_changed_and_validated_through_every_door() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_user_is_refused_where_it_is_wrong() {
     let system = System::new().await;
-    let own = system.door(Service::User);
+    let own = system.client(Service::User);
     let (mail, name) = ("ada@example.com", "Ada");
     let cases: Vec<(Value, &[&str])> = vec![
         (json!({ "email": mail, "name": "" }), &["/name"]),
@@ -71,18 +71,18 @@ async fn a_wrong_user_is_refused_where_it_is_wrong() {
     for (body, pointers) in &cases {
         assert_eq!(own.post("/users", body).await.invalid(), *pointers, "{body}");
     }
-    for door in system.doors(Service::User) {
-        let problem = door.post("/users", &json!({ "email": "", "name": "" })).await.invalid();
-        assert_eq!(problem, ["/email", "/name"], "{door:?}");
+    for client in system.clients(Service::User) {
+        let problem = client.post("/users", &json!({ "email": "", "name": "" })).await.invalid();
+        assert_eq!(problem, ["/email", "/name"], "{client:?}");
         // A field that is missing, and one nobody knows: refused by name.
-        let missing = door.post("/users", &json!({ "email": mail })).await.problem(422, "invalid");
+        let missing = client.post("/users", &json!({ "email": mail })).await.problem(422, "invalid");
         assert!(missing["detail"].as_str().unwrap().contains("name"), "{missing:#}");
-        let unknown = door.post("/users", &json!({ "email": mail, "name": name, "admin": true })).await.problem(422, "invalid");
+        let unknown = client.post("/users", &json!({ "email": mail, "name": name, "admin": true })).await.problem(422, "invalid");
         assert!(unknown["detail"].as_str().unwrap().contains("admin"), "{unknown:#}");
         // The fields' values in an array, in the right order, are no object.
-        assert_eq!(door.post("/users", &json!([mail, name])).await.status, 422);
+        assert_eq!(client.post("/users", &json!([mail, name])).await.status, 422);
         for text in ["", "{", "nonsense", r#"{"email":"a@b","name":"A"} x"#] {
-            door.post_raw("/users", text).await.problem(400, "malformed");
+            client.post_raw("/users", text).await.problem(400, "malformed");
         }
     }
     let page = own.get("/users").await.expect(200);
@@ -101,20 +101,20 @@ async fn a_wrong_user_is_refused_where_it_is_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_taken_in_any_case_of_letters() {
     let system = System::new().await;
-    for door in system.doors(Service::User) {
+    for client in system.clients(Service::User) {
         let email = email();
-        door.post("/users", &json!({ "email": email, "name": "First" })).await.expect(201);
+        client.post("/users", &json!({ "email": email, "name": "First" })).await.expect(201);
         for taken in [email.clone(), email.to_uppercase(), email.replace("example", "eXample")] {
-            let answer = door.post("/users", &json!({ "email": taken, "name": "Second" })).await;
+            let answer = client.post("/users", &json!({ "email": taken, "name": "Second" })).await;
             answer.problem(409, "email-taken");
         }
     }
     // Also when they come at the same moment, in one batch or several.
-    let (door, email) = (system.door(Service::User), email());
+    let (client, email) = (system.client(Service::User), email());
     let posts = (0..20).map(|number| {
         let email = if number % 2 == 0 { email.clone() } else { email.to_uppercase() };
-        let (door, body) = (door.clone(), json!({ "email": email, "name": "Twin" }));
-        async move { door.post("/users", &body).await.status }
+        let (client, body) = (client.clone(), json!({ "email": email, "name": "Twin" }));
+        async move { client.post("/users", &body).await.status }
     });
     let mut statuses = futures_util::future::join_all(posts).await;
     statuses.sort_unstable();
@@ -126,14 +126,14 @@ async fn an_address_is_taken_in_any_case_of_letters() {
 async fn a_user_who_is_not_there_is_missing_and_an_id_that_is_none_is_malformed() {
     let system = System::new().await;
     let nobody = Uuid::now_v7();
-    for door in system.doors(Service::User) {
-        door.get(&format!("/users/{nobody}")).await.problem(404, "not-found");
-        door.get(&format!("/users/{nobody}/validate")).await.problem(404, "not-found");
-        door.patch(&format!("/users/{nobody}"), &json!({ "active": false })).await.problem(404, "not-found");
+    for client in system.clients(Service::User) {
+        client.get(&format!("/users/{nobody}")).await.problem(404, "not-found");
+        client.get(&format!("/users/{nobody}/validate")).await.problem(404, "not-found");
+        client.patch(&format!("/users/{nobody}"), &json!({ "active": false })).await.problem(404, "not-found");
         for wrong in ["7", "%00", "%FF", "..%2f", "019-xyz", "%F0%9F%9A%B2"] {
-            door.get(&format!("/users/{wrong}")).await.problem(400, "malformed");
-            door.get(&format!("/users/{wrong}/validate")).await.problem(400, "malformed");
-            door.patch(&format!("/users/{wrong}"), &json!({ "active": false })).await.problem(400, "malformed");
+            client.get(&format!("/users/{wrong}")).await.problem(400, "malformed");
+            client.get(&format!("/users/{wrong}/validate")).await.problem(400, "malformed");
+            client.patch(&format!("/users/{wrong}"), &json!({ "active": false })).await.problem(400, "malformed");
         }
     }
 }
@@ -141,10 +141,10 @@ async fn a_user_who_is_not_there_is_missing_and_an_id_that_is_none_is_malformed(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_one_in_every_spelling_also_where_an_older_build_wrote_it() {
     let system = System::new().await;
-    let door = system.door(Service::User);
+    let client = system.client(Service::User);
     let create = |email: &str| {
-        let (door, body) = (door.clone(), json!({"email": email, "name": "Ada"}));
-        async move { door.post("/users", &body).await.status }
+        let (client, body) = (client.clone(), json!({"email": email, "name": "Ada"}));
+        async move { client.post("/users", &body).await.status }
     };
     for (email, again) in [("Stra\u{df}e@x.example", "STRASSE@X.example"), ("\u{c9}@x.example", "e\u{301}@x.example")] {
         assert_eq!((create(email).await, create(again).await), (201, 409), "{email} {again}");

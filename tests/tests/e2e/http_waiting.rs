@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use tests::{Answer, Door, Service, System, answer, order_body};
+use testkit::{Answer, Client, Service, System, answer, order_body};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
-async fn post(door: &Door, prefer: &str, body: &serde_json::Value) -> Answer {
-    answer(door.request(Method::POST, "/orders").header("prefer", prefer).json(body)).await
+async fn post(client: &Client, prefer: &str, body: &serde_json::Value) -> Answer {
+    answer(client.request(Method::POST, "/orders").header("prefer", prefer).json(body)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,13 +17,13 @@ async fn who_waits_gets_the_final_order_as_soon_as_it_is_final() {
     let system = System::new().await;
     let (user, idle) = (system.create_user(true).await, system.create_user(false).await);
     let product = system.create_product(100, 100).await;
-    for door in system.doors(Service::Order) {
+    for client in system.clients(Service::Order) {
         for (user, status) in [(user, "confirmed"), (idle, "rejected")] {
             for prefer in ["wait=20", "respond-async, wait=20", "wait=\"20\""] {
                 let began = Instant::now();
-                let answer = post(&door, prefer, &order_body(user, &[(product, 1)])).await;
+                let answer = post(&client, prefer, &order_body(user, &[(product, 1)])).await;
                 let order = answer.expect(201);
-                assert_eq!(order["status"], status, "{door:?}");
+                assert_eq!(order["status"], status, "{client:?}");
                 assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
                 assert_eq!(answer.header("preference-applied"), "wait=20");
                 assert_eq!(answer.header("vary").to_ascii_lowercase(), "prefer");
@@ -32,7 +32,7 @@ async fn who_waits_gets_the_final_order_as_soon_as_it_is_final() {
         }
         // Without a wait, or with one that cannot be read: 202 at once, and no word of a preference.
         for prefer in ["respond-async", "wait=soon", "wait=-1"] {
-            let answer = post(&door, prefer, &order_body(user, &[(product, 1)])).await;
+            let answer = post(&client, prefer, &order_body(user, &[(product, 1)])).await;
             assert_eq!(answer.expect(202)["status"], "pending");
             assert_eq!(answer.header("preference-applied"), "");
         }
@@ -46,11 +46,11 @@ async fn who_waits_in_vain_gets_the_order_as_it_is_when_the_time_is_up() {
     let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
     system.stop(Service::Product).await;
     let body = order_body(user, &[(product, 1)]);
-    for (seconds, door) in
-        [(1, system.door(Service::Order)), (1, system.door(Service::Gateway)), (0, system.door(Service::Order))]
+    for (seconds, client) in
+        [(1, system.client(Service::Order)), (1, system.client(Service::Gateway)), (0, system.client(Service::Order))]
     {
         let began = Instant::now();
-        let answer = post(&door, &format!("wait={seconds}"), &body).await;
+        let answer = post(&client, &format!("wait={seconds}"), &body).await;
         assert_eq!(answer.expect(202)["status"], "pending");
         let elapsed = began.elapsed();
         assert!(elapsed >= Duration::from_secs(seconds) && elapsed < Duration::from_secs(seconds + 5), "{elapsed:?}");
@@ -66,9 +66,9 @@ async fn a_service_that_stops_lets_nobody_wait() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
     system.stop(Service::Product).await;
-    let (door, body) = (system.door(Service::Order), order_body(user, &[(product, 1)]));
-    let waiting = tokio::spawn(async move { post(&door, "wait=30", &body).await });
-    tests::eventually(Duration::from_secs(10), || async {
+    let (client, body) = (system.client(Service::Order), order_body(user, &[(product, 1)]));
+    let waiting = tokio::spawn(async move { post(&client, "wait=30", &body).await });
+    testkit::eventually(Duration::from_secs(10), || async {
         let placed: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&system.order_db).await.unwrap();
         if placed == 1 { Ok(()) } else { Err(placed) }
     })
@@ -87,21 +87,21 @@ async fn who_waits_at_one_instance_learns_of_an_end_at_another() {
     let system = System::builder().without(Service::User).start().await;
     let second = system.start_second(Service::Order).await;
     let (user, product) = (events::UserId(uuid::Uuid::now_v7()), system.create_product(100, 100).await);
-    let (door, body) = (system.door(Service::Order), order_body(user, &[(product, 1)]));
+    let (client, body) = (system.client(Service::Order), order_body(user, &[(product, 1)]));
     let key = uuid::Uuid::now_v7().to_string();
-    let request = |door: &Door| {
-        let request = door.request(Method::POST, "/orders").header("prefer", "wait=30").header("idempotency-key", &key);
+    let request = |client: &Client| {
+        let request = client.request(Method::POST, "/orders").header("prefer", "wait=30").header("idempotency-key", &key);
         tokio::spawn(answer(request.json(&body)))
     };
-    let first = request(&door);
-    let order = tests::eventually(Duration::from_secs(10), || async {
+    let first = request(&client);
+    let order = testkit::eventually(Duration::from_secs(10), || async {
         let found = sqlx::query_scalar::<_, uuid::Uuid>("select id from orders").fetch_optional(&system.order_db).await.unwrap();
         found.map(events::OrderId).ok_or("not placed")
     })
     .await;
     // The same again waits for the same order, also where it was not placed.
-    let again = [request(&door), request(&second.door())];
-    second.door().post(&format!("/orders/{order}/cancel"), &serde_json::json!({})).await.expect(202);
+    let again = [request(&client), request(&second.client())];
+    second.client().post(&format!("/orders/{order}/cancel"), &serde_json::json!({})).await.expect(202);
     for (waiting, replayed) in std::iter::once((first, "")).chain(again.into_iter().map(|again| (again, "true"))) {
         let waited = waiting.await.unwrap();
         let last = waited.expect(201);
@@ -131,7 +131,7 @@ async fn who_waits_and_is_gone_leaves_its_place_and_who_only_finished_writing_ke
         socket
     };
     let placed = async |count: i64| {
-        tests::eventually(Duration::from_secs(10), || async {
+        testkit::eventually(Duration::from_secs(10), || async {
             let placed: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&system.order_db).await.unwrap();
             if placed == count { Ok(()) } else { Err(placed) }
         })
@@ -144,7 +144,7 @@ async fn who_waits_and_is_gone_leaves_its_place_and_who_only_finished_writing_ke
     gone.set_zero_linger().unwrap();
     drop(gone);
     // There is room for one more now, and only for one.
-    let mut third = tests::eventually(Duration::from_secs(10), || async {
+    let mut third = testkit::eventually(Duration::from_secs(10), || async {
         let mut socket = connect(0).await;
         let mut answer = String::new();
         match socket.read_to_string(&mut answer).await {
@@ -161,7 +161,7 @@ async fn who_waits_and_is_gone_leaves_its_place_and_who_only_finished_writing_ke
 
 #[tokio::test(flavor = "multi_thread")]
 async fn those_who_wait_and_those_who_follow_leave_room_to_others_at_the_services_too() {
-    let narrow = |settings: &mut tests::Settings| {
+    let narrow = |settings: &mut testkit::Settings| {
         settings.gateway.upstream.waiting = 20;
         settings.gateway.upstream.in_flight = 20;
         settings.order.parts.http.http_streams = 64;
@@ -184,7 +184,7 @@ async fn those_who_wait_and_those_who_follow_leave_room_to_others_at_the_service
         tokio::spawn(answer(request))
     };
     let mut waiting: Vec<_> = (0..40).map(|_| wait(&one)).collect();
-    tests::eventually(Duration::from_secs(10), || async {
+    testkit::eventually(Duration::from_secs(10), || async {
         let at_once = waiting.iter().filter(|waiting| waiting.is_finished()).count();
         if at_once >= 20 { Ok(()) } else { Err(at_once) }
     })
@@ -216,8 +216,12 @@ async fn those_who_wait_and_those_who_follow_leave_room_to_others_at_the_service
         }
         let open = streams.iter().filter(|stream| stream.status() == 200).count();
         assert!((5..=48).contains(&open), "{open} of 80 at {service:?}");
-        for door in [Service::Gateway, Service::Order] {
-            assert_eq!(other.get(url(door, &events)).send().await.unwrap().status(), 200, "{door:?} while {service:?} is full");
+        for through in [Service::Gateway, Service::Order] {
+            assert_eq!(
+                other.get(url(through, &events)).send().await.unwrap().status(),
+                200,
+                "{through:?} while {service:?} is full"
+            );
         }
     }
 }

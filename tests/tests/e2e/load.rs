@@ -7,16 +7,16 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stack::Port;
-use tests::{Door, Service, System, id, order_body};
+use testkit::{Client, Service, System, id, order_body};
 
 /// Requests under way at once.
 const AT_ONCE: usize = 500;
 
 /// Places orders side by side, all of which must be taken.
-async fn place(doors: &[Door], bodies: Vec<Value>) -> Vec<OrderId> {
+async fn place(clients: &[Client], bodies: Vec<Value>) -> Vec<OrderId> {
     let requests = bodies.into_iter().enumerate().map(|(index, body)| {
-        let door = doors[index % doors.len()].clone();
-        async move { OrderId(id(&door.post("/orders", &body).await.expect(202))) }
+        let client = clients[index % clients.len()].clone();
+        async move { OrderId(id(&client.post("/orders", &body).await.expect(202))) }
     });
     futures_util::stream::iter(requests).buffered(AT_ONCE).collect().await
 }
@@ -36,7 +36,7 @@ async fn of_500_buyers_of_the_last_unit_exactly_one_gets_it() {
     let system = System::new().await;
     let users: Vec<UserId> = join_all((0..AT_ONCE).map(|_| system.create_user(true))).await;
     let product = system.create_product(1, 1999).await;
-    place(&[system.door(Service::Order)], users.iter().map(|user| order_body(*user, &[(product, 1)])).collect()).await;
+    place(&[system.client(Service::Order)], users.iter().map(|user| order_body(*user, &[(product, 1)])).collect()).await;
 
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.confirmed, audit.rejected), (500, 1, 499));
@@ -61,7 +61,7 @@ async fn orders_over_hot_products_add_up() {
     }
     // Two lines each, in either order, one and two pieces: 300 pieces of each are wanted, 220 are there.
     let body = |n: usize| order_body(user, &[(products[n % 3], 1), (products[(n + 1 + n / 3 % 2) % 3], 2)]);
-    place(&[system.door(Service::Order)], (0..300).map(body).collect()).await;
+    place(&[system.client(Service::Order)], (0..300).map(body).collect()).await;
 
     let audit = system.audit().await;
     assert_eq!(audit.orders, 300);
@@ -91,11 +91,11 @@ async fn sent(system: &System, name: &str) -> BTreeMap<u64, i64> {
 async fn two_instances_of_every_service_share_the_work_and_keep_every_invariant() {
     const WITH_A_DATABASE: [&str; 3] = ["waybill-user", "waybill-product", "waybill-order"];
     let system = System::builder().impatient().stack(|stack| stack.nats.monitor_port = Some(Port::FREE)).start().await;
-    let mut orders = vec![system.door(Service::Order)];
+    let mut orders = vec![system.client(Service::Order)];
     for service in Service::ALL {
         let second = system.start_second(service).await;
         if service == Service::Order {
-            orders.push(second.door());
+            orders.push(second.client());
         }
     }
     let (user, stranger) = (system.create_user(true).await, system.create_user(false).await);
@@ -117,8 +117,8 @@ async fn two_instances_of_every_service_share_the_work_and_keep_every_invariant(
     for wave in 0..10 {
         let placed = place(&orders, (wave * 50..wave * 50 + 50).map(body).collect()).await;
         let cancels = placed.iter().step_by(5).enumerate().map(|(n, order)| {
-            let (door, path) = (orders[n % 2].clone(), format!("/orders/{order}/cancel"));
-            async move { door.post(&path, &json!({})).await.status }
+            let (client, path) = (orders[n % 2].clone(), format!("/orders/{order}/cancel"));
+            async move { client.post(&path, &json!({})).await.status }
         });
         let statuses = join_all(cancels).await;
         assert!(statuses.iter().all(|status| [202, 409].contains(status)), "{statuses:?}");
@@ -134,8 +134,8 @@ async fn two_instances_of_every_service_share_the_work_and_keep_every_invariant(
         let worked = now.iter().filter(|(connection, count)| **count > before[connection] + 6).count();
         assert_eq!(worked, 2, "{name}: {before:?} {now:?}");
     }
-    for door in &orders {
-        let page = door.get("/orders?limit=1").await.expect(200);
+    for client in &orders {
+        let page = client.get("/orders?limit=1").await.expect(200);
         assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "both see the same orders");
     }
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnection;
-use tests::{Answer, Door, Service, System, id};
+use testkit::{Answer, Client, Service, System, id};
 use uuid::Uuid;
 
 /// A system whose sagas ask again after a minute only: what comes sooner was set aside and came again. Requests give up after a second.
@@ -61,16 +61,16 @@ async fn are(system: &System, orders: &[OrderId], status: &str) {
     }
 }
 
-async fn post(door: &Door, path: String, body: Value) -> Answer {
-    door.post(&path, &body).await
+async fn post(client: &Client, path: String, body: Value) -> Answer {
+    client.post(&path, &body).await
 }
 
-async fn stock(door: &Door, product: ProductId) -> Answer {
-    post(door, format!("/products/{product}/stock"), json!({ "delta": 1 })).await
+async fn stock(client: &Client, product: ProductId) -> Answer {
+    post(client, format!("/products/{product}/stock"), json!({ "delta": 1 })).await
 }
 
-async fn rename(door: &Door, user: UserId) -> Answer {
-    door.patch(&format!("/users/{user}"), &json!({ "name": "Countess" })).await
+async fn rename(client: &Client, user: UserId) -> Answer {
+    client.patch(&format!("/users/{user}"), &json!({ "name": "Countess" })).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,9 +78,9 @@ async fn a_locked_product_delays_only_what_needs_it() {
     let system = start().await;
     let user = system.create_user(true).await;
     let (hot, other) = (system.create_product(1000, 100).await, system.create_product(1000, 100).await);
-    let door = system.door(Service::Product);
+    let client = system.client(Service::Product);
     let reserve = json!({ "product_id": hot, "quantity": 1 });
-    let direct = door.post("/products/reserve", &reserve).await.expect(200)["reservation_id"].clone();
+    let direct = client.post("/products/reserve", &reserve).await.expect(200)["reservation_id"].clone();
     // Held by this one it is given back when the order is cancelled.
     let bought = system.submit(user, &[(hot, 1)]).await;
     system.wait_status(bought, "confirmed").await;
@@ -94,10 +94,10 @@ async fn a_locked_product_delays_only_what_needs_it() {
     }
     let release = format!("/products/reservations/{}/release", direct.as_str().expect("an id"));
     tokio::join!(
-        busy(stock(&door, hot)),
-        busy(door.post("/products/reserve", &reserve)),
-        busy(post(&door, release.clone(), json!({}))),
-        async { stock(&door, other).await.expect(200) },
+        busy(stock(&client, hot)),
+        busy(client.post("/products/reserve", &reserve)),
+        busy(post(&client, release.clone(), json!({}))),
+        async { stock(&client, other).await.expect(200) },
     );
     all_confirmed(&system, &system.submit_many(20, user, &[(other, 1)]).await).await;
     are(&system, &held, "pending").await;
@@ -105,8 +105,8 @@ async fn a_locked_product_delays_only_what_needs_it() {
     holder.let_go().await;
     all_confirmed(&system, &held).await;
     system.wait_status(bought, "cancelled").await;
-    stock(&door, hot).await.expect(200);
-    door.post(&release, &json!({})).await.expect(200);
+    stock(&client, hot).await.expect(200);
+    client.post(&release, &json!({})).await.expect(200);
     system.audit().await;
     assert_eq!(system.stock(hot).await, (1001 - 20, 20));
 }
@@ -115,7 +115,7 @@ async fn a_locked_product_delays_only_what_needs_it() {
 async fn a_locked_order_or_user_delays_only_itself() {
     let system = start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(1000, 100).await);
-    let (users, orders) = (system.door(Service::User), system.door(Service::Order));
+    let (users, orders) = (system.client(Service::User), system.client(Service::Order));
     system.stop(Service::User).await;
     let mut placed = system.submit_many(20, user, &[(product, 1)]).await;
     let held = placed.pop().expect("20");
@@ -161,7 +161,7 @@ async fn a_locked_order_or_user_delays_only_itself() {
 async fn a_locked_table_turns_requests_away_and_loses_nothing() {
     let system = start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(1000, 100).await);
-    let (products, orders) = (system.door(Service::Product), system.door(Service::Order));
+    let (products, orders) = (system.client(Service::Product), system.client(Service::Order));
     let mut placed = system.submit_many(5, user, &[(product, 1)]).await;
     all_confirmed(&system, &placed).await;
     let holder = Holder::begin(&system.product_db, "lock table products in access exclusive mode", None).await;
@@ -176,7 +176,7 @@ async fn a_locked_table_turns_requests_away_and_loses_nothing() {
     all_confirmed(&system, &placed).await;
 
     let holder = Holder::begin(&system.order_db, "lock table orders in share mode", None).await;
-    let order: Value = tests::order_body(user, &[(product, 1)]);
+    let order: Value = testkit::order_body(user, &[(product, 1)]);
     let keyed = |key: &'static str| orders.request(Method::POST, "/orders").header("idempotency-key", key).json(&order);
     tokio::join!(busy(orders.post("/orders", &order)), busy(system.cancel(placed[0])), async {
         busy(async { Answer::try_of(keyed("a")).await.expect("an answer") }).await;

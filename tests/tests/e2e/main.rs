@@ -51,7 +51,5 @@ mod settings;
 mod shape;
 mod smoke;
 mod topology;
-mod trickle;
 mod unreadable;
 mod up;
-mod words;

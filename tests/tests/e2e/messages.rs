@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use events::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, OrderId};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Said, Service, System, answer, id, order_body};
+use testkit::{Said, Service, System, answer, id, order_body};
 
 use crate::shape::{fields, recent, v7};
 
@@ -40,7 +40,7 @@ fn batch(said: &Said) -> Vec<Value> {
 /// An order placed with a trace, through the gateway, carried to its end.
 async fn traced(system: &System) -> OrderId {
     let (user, product) = (system.create_user(true).await, system.create_product(10, 1999).await);
-    let request = system.door(Service::Gateway).request(Method::POST, "/orders").header("traceparent", TRACE);
+    let request = system.client(Service::Gateway).request(Method::POST, "/orders").header("traceparent", TRACE);
     let order = OrderId(id(&answer(request.json(&order_body(user, &[(product, 2)]))).await.expect(202)));
     system.wait_final(order).await;
     order
@@ -132,7 +132,7 @@ async fn an_order_without_a_trace_gets_one_of_its_own() {
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
     for wrong in ["", "nonsense", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
-        let request = system.door(Service::Order).request(Method::POST, "/orders").header("traceparent", wrong);
+        let request = system.client(Service::Order).request(Method::POST, "/orders").header("traceparent", wrong);
         answer(request.json(&order_body(user, &[(product, 1)]))).await.expect(202);
     }
     assert_eq!(system.audit().await.confirmed, 3);
@@ -154,7 +154,7 @@ async fn an_order_without_a_trace_gets_one_of_its_own() {
 async fn users_and_products_tell_everyone_what_became_of_them() {
     let system = System::new().await;
     let (user, product) = (system.create_user(false).await, system.create_product(5, 100).await);
-    system.door(Service::Product).post(&format!("/products/{product}/stock"), &json!({ "delta": 2 })).await.expect(200);
+    system.client(Service::Product).post(&format!("/products/{product}/stock"), &json!({ "delta": 2 })).await.expect(200);
     system.audit().await;
     let told = |said: Vec<Said>| -> Vec<(String, String, Value)> {
         said.iter().map(|said| (said.subject.clone(), said.header("ce-type").to_owned(), said.json())).collect()

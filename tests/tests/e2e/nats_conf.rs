@@ -12,8 +12,8 @@ use chassis::topology::{self, TopologySettings};
 use events::dead_letter::DEAD_LETTERS;
 use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tests::deployed::{Deployed, environment, nats_server};
-use tests::{System, eventually};
+use testkit::deployed::{Deployed, environment, nats_server};
+use testkit::{System, eventually};
 use tokio::process::Command;
 
 /// A subject of every stream, and the one user besides the operator who may publish it.

@@ -9,7 +9,7 @@ use events::OrderId;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Lane, Line, Said, Service, System, eventually, id, order_body};
+use testkit::{Lane, Line, Said, Service, System, eventually, id, order_body};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -101,7 +101,7 @@ async fn a_message_the_broker_never_takes_stops_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_not_count() {
-    let change = |settings: &mut tests::Settings| {
+    let change = |settings: &mut testkit::Settings| {
         settings.user.parts.outbox.outbox_attempts = 3;
         settings.user.parts.outbox.outbox_stale_after = Duration::from_millis(500);
     };
@@ -115,13 +115,13 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
     };
     let row = refused("{\"n\":1}").await;
     let noted = eventually(SOON, || async {
-        let ready = system.door(Service::User).get("/readyz").await;
+        let ready = system.client(Service::User).get("/readyz").await;
         let note = ready.json()["notes"]["outbox"].as_str().unwrap_or_default().to_owned();
         if note.contains("set aside") { Ok((ready.status, note)) } else { Err(ready.text) }
     })
     .await;
     assert!(noted.0 == 200 && noted.1.contains("1 set aside after refusals: ") && noted.1.contains("TTL"), "{noted:?}");
-    let metrics = system.door(Service::User).get("/metrics").await.text;
+    let metrics = system.client(Service::User).get("/metrics").await.text;
     assert!(metrics.contains("waybill_outbox_rows{service=\"user\"} 1"), "{metrics}");
     assert!(metrics.contains("waybill_outbox_oldest_seconds{service=\"user\"} 36"), "an hour is 3600 s: {metrics}");
     let dead = letter(&system, "user", "TTL").await;
@@ -138,7 +138,7 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
     let others = system.create_product(1, 100).await;
     // A row that the broker refuses keeps no service from being ready; one that nobody publishes does.
     eventually(SOON, || async {
-        let ready = system.door(Service::User).get("/readyz").await;
+        let ready = system.client(Service::User).get("/readyz").await;
         let stale = ready.json()["checks"]["outbox"].as_str().is_some_and(|why| why.contains("has waited to be published for"));
         if ready.status == 503 && stale { Ok(()) } else { Err(ready.text) }
     })
@@ -166,7 +166,7 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
 /// Waits until the order service has noticed that the broker is gone.
 async fn not_connected(system: &System) {
     eventually(SOON, || async {
-        let ready = system.door(Service::Order).get("/readyz").await.json();
+        let ready = system.client(Service::Order).get("/readyz").await.json();
         if ready["checks"]["broker"] == "not connected" { Ok(()) } else { Err(ready) }
     })
     .await;
@@ -226,10 +226,10 @@ async fn the_events_of_an_order_keep_their_order_across_an_outage_and_a_crash_of
     join_all(before.iter().map(|order| system.wait_final(*order))).await;
 
     system.stack.nats.kill().unwrap();
-    let doors = [system.door(Service::Order), second.door()];
+    let clients = [system.client(Service::Order), second.client()];
     let placed = (0..100).map(|number| {
-        let (door, body) = (doors[number % 2].clone(), order_body(user, &[(product, 1)]));
-        async move { OrderId(id(&door.post("/orders", &body).await.expect(202))) }
+        let (client, body) = (clients[number % 2].clone(), order_body(user, &[(product, 1)]));
+        async move { OrderId(id(&client.post("/orders", &body).await.expect(202))) }
     });
     let mut orders = join_all(placed).await;
     for order in orders.iter().step_by(10).chain(&before[..5]) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{System, eventually};
+use testkit::{System, eventually};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ async fn told(system: &System) -> BTreeMap<Uuid, Vec<u64>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_poisoned_rows_and_those_that_wait_behind_them_hide_no_other() {
-    let patient = |settings: &mut tests::Settings| settings.user.parts.outbox.outbox_attempts = 100;
+    let patient = |settings: &mut testkit::Settings| settings.user.parts.outbox.outbox_attempts = 100;
     let system = System::builder().impatient().settings(patient).start().await;
     // This stream takes no messages with a time to live.
     let poisoned: Vec<_> = (0..MANY).map(|_| (Uuid::now_v7(), json!({ "Nats-TTL": "60s" }))).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::outbox;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -36,9 +36,9 @@ async fn empty(db: &PgPool) {
 
 /// What the outbox's note in `/readyz` says of a row set aside; the service is ready all the same.
 async fn noted(system: &System, service: Service, row: Uuid, why: &str) {
-    let door = system.door(service);
+    let client = system.client(service);
     eventually(SOON, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         let note = ready.json()["notes"]["outbox"].as_str().unwrap_or_default().to_owned();
         let named = note.contains(&format!("1 set aside after refusals: the row {row}: ")) && note.contains(why);
         if named && ready.status == 200 { Ok(()) } else { Err(ready.text) }
@@ -46,7 +46,7 @@ async fn noted(system: &System, service: Service, row: Uuid, why: &str) {
     .await;
 }
 
-fn patient(settings: &mut tests::Settings) {
+fn patient(settings: &mut testkit::Settings) {
     for parts in settings.parts() {
         parts.outbox.outbox_attempts = 100;
         parts.outbox.outbox_stale_after = Duration::from_millis(500);
@@ -132,16 +132,16 @@ async fn an_order_that_cannot_be_read_holds_up_the_messages_of_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_no_stream_takes_is_named_and_given_up_and_one_whose_stream_comes_back_is_not() {
-    let hasty = |settings: &mut tests::Settings| {
+    let hasty = |settings: &mut testkit::Settings| {
         patient(settings);
         settings.user.parts.outbox.outbox_unheard_after = Duration::from_secs(6);
     };
     let system = System::builder().impatient().settings(hasty).start().await;
     let nowhere = format!("events.nowhere.said.{}", Uuid::now_v7());
     let row = put(&system.user_db, slice::from_ref(&nowhere), json!([{}]), &[]).await;
-    let door = system.door(Service::User);
+    let client = system.client(Service::User);
     eventually(SOON, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         let why = ready.json()["checks"]["outbox"].as_str().unwrap_or_default().to_owned();
         let named = why.contains(&row.to_string()) && why.contains(&nowhere) && why.contains("no stream");
         if ready.status == 503 && named { Ok(()) } else { Err(ready.text) }
@@ -162,7 +162,7 @@ async fn a_message_that_no_stream_takes_is_named_and_given_up_and_one_whose_stre
     empty(&system.user_db).await;
     assert_eq!(said(&system, &created).await, [waits.to_string()]);
     eventually(SOON, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         if ready.status == 200 { Ok(()) } else { Err(ready.text) }
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use events::OrderId;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use uuid::Uuid;
 
 use crate::cli_saga::{Said, waybill};
@@ -14,9 +14,9 @@ use crate::cli_saga::{Said, waybill};
 const SOON: Duration = Duration::from_secs(25);
 
 async fn attempts(system: &System, order: OrderId, at_least: u64) {
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     eventually(SOON, || async {
-        let saga = door.get(&format!("/sagas/{order}")).await.expect(200);
+        let saga = client.get(&format!("/sagas/{order}")).await.expect(200);
         if saga["waiting"][0]["attempts"].as_u64() >= Some(at_least) { Ok(()) } else { Err(saga) }
     })
     .await;
@@ -24,9 +24,9 @@ async fn attempts(system: &System, order: OrderId, at_least: u64) {
 
 /// What the order service's `/readyz` notes of its sagas, once it says this.
 async fn noted(system: &System, what: &str) -> String {
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     eventually(SOON, || async {
-        let ready = door.get("/readyz").await.expect(200);
+        let ready = client.get("/readyz").await.expect(200);
         let note = ready["notes"]["sagas"].as_str().unwrap_or_default().to_owned();
         if note.contains(what) { Ok(note) } else { Err(note) }
     })
@@ -65,10 +65,10 @@ async fn a_build_that_was_rolled_back_says_which_sagas_it_cannot_continue_and_le
     assert_eq!(system.ignored("unknown_plan").await, 0, "it is not even asked");
     let note = noted(&system, "plan version 99").await;
     assert!(note.starts_with("2 in flight") && note.contains("1 of plan version 99, which this build does not know"), "{note}");
-    let door = system.door(Service::Order);
-    let metrics = door.get("/metrics").await.text;
+    let client = system.client(Service::Order);
+    let metrics = client.get("/metrics").await.text;
     assert!(metrics.lines().any(|line| line == "waybill_sagas_unknown_plan 1"), "{metrics}");
-    let stuck = door.get("/sagas?stuck=true").await.expect(200);
+    let stuck = client.get("/sagas?stuck=true").await.expect(200);
     let found: Vec<&Value> = stuck["items"].as_array().unwrap().iter().filter(|saga| saga["order_id"] == json!(newer)).collect();
     let [saga] = found.as_slice() else { panic!("{stuck:#}") };
     assert_eq!((&saga["stuck"], &saga["plan"], &saga["state"]), (&json!(true), &json!(99), &state));
@@ -78,9 +78,9 @@ async fn a_build_that_was_rolled_back_says_which_sagas_it_cannot_continue_and_le
     assert_eq!(system.order(newer).await["status"], "pending");
     system.cancel(newer).await.problem(503, "unavailable");
     let act = json!({"by": "ann", "reason": "why not"});
-    let refused = door.post(&format!("/sagas/{newer}/retry"), &act).await.problem(409, "operator-refused");
+    let refused = client.post(&format!("/sagas/{newer}/retry"), &act).await.problem(409, "operator-refused");
     assert!(refused["detail"].as_str().unwrap().contains("does not know the plan version"), "{refused:#}");
-    system.say(events::streams::PRODUCT_REPLIES, &[crate::words::reserved(newer, product, 100)]).await;
+    system.say(events::streams::PRODUCT_REPLIES, &[testkit::messages::reserved(newer, product, 100)]).await;
     let placed = system.submit(user, &[(product, 1)]).await;
     eventually(SOON, || async { if system.ignored("unknown_plan").await == 3 { Ok(()) } else { Err("not yet") } }).await;
     assert_eq!(row(&system, newer).await, before);
@@ -131,13 +131,13 @@ async fn hundreds_of_sagas_that_cannot_be_read_hold_up_none_behind_them() {
     assert!((POISONED as u64..POISONED as u64 * 12).contains(&tried), "{tried}");
 
     // Lists with them in it are answered, for customers and for operators.
-    let door = system.door(Service::Order);
-    let page = door.get(&format!("/orders?user_id={user}&limit=200&status=pending")).await.expect(200);
+    let client = system.client(Service::Order);
+    let page = client.get(&format!("/orders?user_id={user}&limit=200&status=pending")).await.expect(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 200);
     assert_eq!(system.order(poisoned[0]).await["status"], "pending");
-    let saga = door.get(&format!("/sagas/{}", poisoned[0])).await.expect(200);
+    let saga = client.get(&format!("/sagas/{}", poisoned[0])).await.expect(200);
     assert!(saga["cause"].as_str().unwrap().contains("cannot read its state") && saga["stuck"] == true, "{saga:#}");
-    let export = door.get("/sagas/waybills").await;
+    let export = client.get("/sagas/waybills").await;
     assert_eq!(export.text.lines().count(), POISONED + 5);
 
     // Mended, they go on like the others.
@@ -158,8 +158,8 @@ async fn what_operators_ask_takes_no_connection_from_customers() {
     // Every question of an operator waits for this lock; nothing that customers ask does.
     let mut lock = system.order_db.begin().await.unwrap();
     sqlx::query("lock table plans in access exclusive mode").execute(&mut *lock).await.unwrap();
-    let door = system.door(Service::Order);
-    let ask = || async { door.get("/sagas?status=confirmed").await };
+    let client = system.client(Service::Order);
+    let ask = || async { client.get("/sagas?status=confirmed").await };
     let questions = join_all((0..20).map(|_| ask()));
     let customers = async {
         let mut served = 0;
@@ -178,7 +178,7 @@ async fn what_operators_ask_takes_no_connection_from_customers() {
         answer.problem(503, "unavailable");
     }
     lock.rollback().await.unwrap();
-    door.get("/sagas?status=confirmed").await.expect(200);
+    client.get("/sagas?status=confirmed").await.expect(200);
     system.audit().await;
 }
 
@@ -200,7 +200,7 @@ async fn a_saga_whose_state_cannot_be_read_is_called_that_everywhere_and_no_acti
     system.start(Service::Order).await;
     let note = noted(&system, "cannot be read").await;
     assert!(note.starts_with("2 in flight, 2 stuck; 2 whose state cannot be read"), "{note}");
-    let metrics = system.door(Service::Order).get("/metrics").await.text;
+    let metrics = system.client(Service::Order).get("/metrics").await.text;
     assert!(metrics.lines().any(|line| line == "waybill_sagas_unreadable 2"), "{metrics}");
     assert!(metrics.lines().any(|line| line == "waybill_sagas_unknown_plan 0"), "{metrics}");
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
-use crate::words::decisions;
+use testkit::messages::decisions;
 
 const SOON: Duration = Duration::from_secs(20);
 

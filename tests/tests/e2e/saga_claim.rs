@@ -6,7 +6,7 @@ use events::OrderId;
 use order::saga::Order;
 use saga::{Action, Entry, Input, Verdict, decide};
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use tokio::process::Command;
 
 /// What a nats-server takes in one message at its own defaults.
@@ -14,8 +14,8 @@ const PAYLOAD_MAX: usize = 1024 * 1024;
 
 /// Appends retries to the history of an order that waits, as an operator's, until it is larger than the broker takes.
 async fn blow_up(system: &System, order: OrderId) -> usize {
-    let door = system.door(Service::Order);
-    let line = door.get(&format!("/sagas/{order}/waybill")).await.text;
+    let client = system.client(Service::Order);
+    let line = client.get(&format!("/sagas/{order}/waybill")).await.text;
     let saga::Transcript { plan, entries } = saga::Transcript::<Order>::read(&line).unwrap();
     let last = entries.last().unwrap();
     let (mut state, mut sequence, mut bytes) = (last.state.clone(), last.sequence, 0);
@@ -98,7 +98,7 @@ async fn a_history_too_large_for_the_broker_is_claimed_and_replayed_from_the_bro
     assert!(claim["length"].as_u64() > Some(bytes as u64), "{claim:#}");
     assert!(told.payload.len() < 4_000, "the event is small");
 
-    let service = system.door(Service::Order).base;
+    let service = system.client(Service::Order).base;
     let output = replay_from_nats(&system, order, &service).await;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{text}");

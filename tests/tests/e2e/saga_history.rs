@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use events::OrderId;
 use serde_json::{Value, json};
-use tests::{Answer, Service, System, eventually};
+use testkit::{Answer, Service, System, eventually};
 
-use crate::words::decisions;
+use testkit::messages::decisions;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A saga as operators see it.
 async fn saga(system: &System, order: OrderId) -> Value {
-    system.door(Service::Order).get(&format!("/sagas/{order}")).await.expect(200)
+    system.client(Service::Order).get(&format!("/sagas/{order}")).await.expect(200)
 }
 
 /// Waits until the unanswered command of an order was sent so often.
@@ -27,12 +27,12 @@ async fn attempts(system: &System, order: OrderId, at_least: u64) -> u64 {
 
 async fn retry(system: &System, order: OrderId, reason: &str) -> Answer {
     let body = json!({ "by": "ann", "reason": reason });
-    system.door(Service::Order).post(&format!("/sagas/{order}/retry"), &body).await
+    system.client(Service::Order).post(&format!("/sagas/{order}/retry"), &body).await
 }
 
 /// A page of a history: its entries' sequences, and where the next one begins.
 async fn page(system: &System, order: OrderId, query: &str) -> (Vec<u64>, Option<String>, usize) {
-    let answer = system.door(Service::Order).get(&format!("/orders/{order}/history{query}")).await;
+    let answer = system.client(Service::Order).get(&format!("/orders/{order}/history{query}")).await;
     let page = answer.expect(200);
     let sequences = page["items"].as_array().unwrap().iter().map(|entry| entry["sequence"].as_u64().unwrap()).collect();
     let next = page["next_cursor"].as_str().map(str::to_owned);
@@ -144,12 +144,12 @@ async fn a_history_is_read_by_pages_bounded_in_entries_and_bytes() {
         query = format!("?limit=32&cursor={next}");
     }
     assert_eq!((read, pages), (all, 3));
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     for wrong in ["?limit=0", "?limit=201", "?cursor=x", "?cursor=01920000-0000-7000-8000-000000000003"] {
-        door.get(&format!("/orders/{order}/history{wrong}")).await.problem(400, "malformed");
+        client.get(&format!("/orders/{order}/history{wrong}")).await.problem(400, "malformed");
     }
     let nobody = uuid::Uuid::now_v7();
-    door.get(&format!("/orders/{nobody}/history?limit=5")).await.problem(404, "not-found");
+    client.get(&format!("/orders/{nobody}/history?limit=5")).await.problem(404, "not-found");
 
     // Entries of 100 kB each: a page ends where it has reached its bytes, and always makes progress.
     sqlx::query("update order_history set entry = (jsonb_set(entry::jsonb, '{note}', to_jsonb(repeat(md5(sequence::text), 3200))))::text where order_id = $1")
@@ -162,8 +162,8 @@ async fn a_history_is_read_by_pages_bounded_in_entries_and_bytes() {
     let (second, _, _) = page(&system, order, &format!("?cursor={}", next.unwrap())).await;
     assert_eq!(second[0], first.len() as u64 + 1);
     // Live, and exported, it is whole all the same.
-    let export = door.get("/sagas/waybills").await;
+    let export = client.get("/sagas/waybills").await;
     assert_eq!(serde_json::from_str::<Value>(&export.text).unwrap()["entries"].as_array().unwrap().len(), 70);
-    let waybill = door.get(&format!("/sagas/{order}/waybill")).await.expect(200);
+    let waybill = client.get(&format!("/sagas/{order}/waybill")).await.expect(200);
     assert_eq!(waybill["entries"].as_array().unwrap().len(), 70);
 }

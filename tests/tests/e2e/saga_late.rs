@@ -5,10 +5,10 @@ use std::time::Duration;
 use events::streams::{PRODUCT_REPLIES, PRODUCT_REPLIES_CONSUMER, RELEASE, RESERVE, USER_REPLIES, USER_REPLIES_CONSUMER};
 use events::{OrderId, UserId};
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 use uuid::Uuid;
 
-use crate::words::{command, decisions, kind, release, reserve, reserved, validated};
+use testkit::messages::{command, decisions, kind, release, reserve, reserved, validated};
 
 /// What a customer sees of an order, without when it was last looked at.
 async fn seen(system: &System, order: OrderId) -> Value {
@@ -100,7 +100,7 @@ async fn an_answer_that_contradicts_or_is_about_nothing_spoils_nothing() {
     assert_eq!(decisions(&system.history(rejected).await), ["moved"; 2]);
     assert_eq!((system.ignored("late").await, system.ignored("unexpected").await), (1, 1));
     assert_eq!(seen(&system, rejected).await, before);
-    system.door(Service::Order).get(&format!("/orders/{nobody}")).await.problem(404, "not-found");
+    system.client(Service::Order).get(&format!("/orders/{nobody}")).await.problem(404, "not-found");
     assert_eq!(system.said("DEAD_LETTERS").await.len(), 0);
     let next = system.submit(system.create_user(true).await, &[(product, 1)]).await;
     assert_eq!(system.wait_final(next).await["status"], "confirmed", "those who come after are served");

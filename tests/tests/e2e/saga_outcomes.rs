@@ -2,10 +2,10 @@
 
 use events::{ProductId, UserId};
 use serde_json::{Value, json};
-use tests::{System, eventually};
+use testkit::{System, eventually};
 use uuid::Uuid;
 
-use crate::words::decisions;
+use testkit::messages::decisions;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_of_known_things_is_confirmed_at_their_prices() {
@@ -76,7 +76,7 @@ async fn an_order_that_was_rejected_for_stock_does_not_come_back_when_stock_does
     let order = system.submit(user, &[(product, 1)]).await;
     assert_eq!(system.wait_final(order).await["status"], "rejected");
     let path = format!("/products/{product}/stock");
-    system.door(tests::Service::Product).post(&path, &json!({ "delta": 3 })).await.expect(200);
+    system.client(testkit::Service::Product).post(&path, &json!({ "delta": 3 })).await.expect(200);
     // The command once more, as after a lost acknowledgement.
     let said = system.said("PRODUCT_COMMANDS").await;
     system.say_again(said.last().expect("the command")).await;

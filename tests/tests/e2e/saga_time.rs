@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use events::OrderId;
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
-use crate::words::{decisions, kind};
+use testkit::messages::{decisions, kind};
 
 const SOON: Duration = Duration::from_secs(20);
 

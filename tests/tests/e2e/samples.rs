@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use events::{CloudEvent, Message, order, product, user};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tests::{Said, System};
+use testkit::{Said, System};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("samples")
@@ -131,9 +131,9 @@ async fn write_the_missing_samples() {
     let system = System::new().await;
     let (user, idle) = (system.create_user(true).await, system.create_user(false).await);
     let product = system.create_product(5, 1999).await;
-    tests::answer(
+    testkit::answer(
         system
-            .door(tests::Service::Product)
+            .client(testkit::Service::Product)
             .request(reqwest::Method::POST, &format!("/products/{product}/stock"))
             .json(&json!({ "delta": 2 })),
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Command, CommandFactory as _};
 use stack::{Port, Stack};
-use tests::eventually;
+use testkit::eventually;
 use tokio::net::TcpStream;
 use tokio::process;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tests::{Service, System};
+use testkit::{Service, System};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_carried_through_stops_kills_and_second_instances() {
@@ -27,7 +27,7 @@ async fn an_order_is_carried_through_stops_kills_and_second_instances() {
     system.stop(Service::Product).await;
     let elsewhere = system.submit(user, &[(product, 3)]).await;
     assert_eq!(system.wait_final(elsewhere).await["status"], "confirmed");
-    assert_eq!(second.door().get(&format!("/products/{product}")).await.expect(200)["stock"], 4);
+    assert_eq!(second.client().get(&format!("/products/{product}")).await.expect(200)["stock"], 4);
 
     let audit = system.audit().await;
     assert_eq!((audit.orders, audit.confirmed), (3, 3));

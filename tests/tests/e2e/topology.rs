@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::topology::{self, TopologySettings};
 use events::streams::TOPOLOGY;
 use serde_json::{Value, json};
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,7 +81,7 @@ async fn every_property_of_a_stream_that_can_be_changed_is_put_back() {
         topology::ensure(system.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect_err("it cannot").to_string();
     assert!(error.contains("the stream ORDER_EVENTS has deny_delete true instead of none"), "{error}");
     let ready = eventually(PATIENCE, || async {
-        let ready = system.door(Service::Order).get("/readyz").await;
+        let ready = system.client(Service::Order).get("/readyz").await;
         if ready.json()["notes"]["ORDER_EVENTS"].is_string() { Ok(ready) } else { Err(ready.text) }
     })
     .await;
@@ -138,7 +138,7 @@ async fn every_property_of_a_consumer_is_put_back_and_orders_flow_again() {
     let stream = system.jetstream().get_stream("USER_REPLIES").await.expect("the stream");
     stream.pause_consumer("order", chrono::Utc::now() + chrono::TimeDelta::hours(1)).await.expect("paused");
     eventually(PATIENCE, || async {
-        let ready = system.door(Service::Order).get("/readyz").await;
+        let ready = system.client(Service::Order).get("/readyz").await;
         if ready.status == 200 && ready.text.contains("order of USER_REPLIES is paused until") { Ok(()) } else { Err(ready.text) }
     })
     .await;
@@ -151,21 +151,21 @@ async fn every_property_of_a_consumer_is_put_back_and_orders_flow_again() {
     changed["filter_subject"] = json!("nobody.says.this");
     let body = json!({"stream_name": "USER_REPLIES", "config": changed});
     api(&system, "CONSUMER.CREATE.USER_REPLIES.order.nobody.says.this", &body).await;
-    let door = system.door(Service::Order);
+    let client = system.client(Service::Order);
     let stuck = system.submit(user, &[(product, 1)]).await;
     eventually(PATIENCE, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         let said = ready.json()["checks"]["USER_REPLIES"].as_str().unwrap_or_default().to_owned();
         let named = said.contains("the consumer order of USER_REPLIES has filter_subject \"nobody.says.this\" instead of none");
         if ready.status == 503 && named { Ok(()) } else { Err(ready.text) }
     })
     .await;
-    assert_eq!(system.door(Service::User).get("/readyz").await.status, 200, "it does not depend on that consumer");
+    assert_eq!(system.client(Service::User).get("/readyz").await.status, 200, "it does not depend on that consumer");
     assert_eq!(system.order(stuck).await["status"], "pending");
     topology::ensure(system.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect("put back");
     assert_eq!(system.wait_final(stuck).await["status"], "confirmed");
     eventually(PATIENCE, || async {
-        let ready = door.get("/readyz").await;
+        let ready = client.get("/readyz").await;
         if ready.status == 200 { Ok(()) } else { Err(ready.text) }
     })
     .await;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tests::{Service, System};
+use testkit::{Service, System};
 use uuid::Uuid;
 
 use crate::cli_saga::waybill;
@@ -32,20 +32,20 @@ async fn one_row_that_cannot_be_read_spoils_no_list_no_export_and_no_audit() {
     garble(&system.product_db, "update reservations set items = '[{\"quantity\":1}]' where id = $1", held.0).await;
     garble(&system.product_db, "update products set currency = 'ZZZ' where id = $1", priceless.0).await;
 
-    for door in [system.door(Service::Gateway), system.door(Service::Order)] {
-        let page = door.get(&format!("/orders?user_id={user}")).await.expect(200);
+    for client in [system.client(Service::Gateway), system.client(Service::Order)] {
+        let page = client.get(&format!("/orders?user_id={user}")).await.expect(200);
         assert_eq!(page["items"].as_array().unwrap().len(), 6);
         let unreadable = item(&page, lines);
         assert!(unreadable["unreadable"].as_str().unwrap().contains("items"), "{unreadable:#}");
         assert_eq!((&unreadable["user_id"], &unreadable["status"]), (&json!(user), &json!("confirmed")), "what can be read");
         assert_eq!((&item(&page, entry)["unreadable"], &item(&page, entry)["status"]), (&Value::Null, &json!("confirmed")));
-        let history = door.get(&format!("/orders/{entry}/history")).await.expect(200);
+        let history = client.get(&format!("/orders/{entry}/history")).await.expect(200);
         let entries = history["items"].as_array().unwrap();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[1]["sequence"], 2);
         assert!(entries[1]["unreadable"].is_string() && entries[2]["decision"] == "moved", "{history:#}");
     }
-    let products = system.door(Service::Gateway).get("/products").await.expect(200);
+    let products = system.client(Service::Gateway).get("/products").await.expect(200);
     let unreadable = item(&products, priceless);
     assert!(unreadable["unreadable"].as_str().unwrap().contains("ZZZ") && unreadable["stock"] == 5, "{unreadable:#}");
     assert_eq!(item(&products, product)["price"]["amount"], 100);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use stack::Port;
-use tests::eventually;
+use testkit::eventually;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 

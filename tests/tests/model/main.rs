@@ -1,6 +1,6 @@
 //! Proof by exploration: every state that two orders of the last unit can get into, with the decisions of production.
 //!
-//! What decides is the real thing: the order plan's `decide`, the product service's `Shelf`, the user service's `judge`. Around them is a
+//! What decides is the real thing: the order plan's `decide`, the product service's `Inventory`, the user service's `judge`. Around them is a
 //! broker that loses, repeats, reorders and forgets everything, processes that die between any two steps, timers that fire at any time,
 //! a customer who cancels, an operator who withdraws, and a user who is deactivated meanwhile. What holds in every state is proved within
 //! these bounds: two orders, one product, one unit, and so many words on the broker at once.
@@ -12,7 +12,7 @@ mod world;
 
 use std::time::Instant;
 
-use product::shelf::Stock;
+use product::inventory::Stock;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 use crate::moves::Move;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use events::user::Validate;
 use order::saga::{Command, Order, Reply, Step};
-use product::shelf::{Ask, Shelf};
+use product::inventory::{Command as Asked, Inventory};
 use saga::{Action, Decision, Effect, Input, Milestone, Verdict, decide};
 
 use crate::words::{PRODUCT, Word, Words, order};
@@ -149,14 +149,14 @@ impl World {
         let Some(Command::Product(command)) = self.orders[which].saga.command(&order, &message) else {
             unreachable!("the plan has a command for each");
         };
-        let (id, ask): (_, Ask) = product::ask(&command);
-        let standing = self.orders[which].standing.take().map(|standing| (id, standing));
-        let mut shelf = Shelf { products: [(PRODUCT, self.stock)].into(), standing: standing.into_iter().collect() };
-        let reply = product::reply(order.id, &ask, shelf.decide(id, &ask));
+        let (id, asked): (_, Asked) = product::command(&command);
+        let held = self.orders[which].reservation.take().map(|state| (id, state));
+        let mut inventory = Inventory { products: [(PRODUCT, self.stock)].into(), reservations: held.into_iter().collect() };
+        let reply = product::reply(order.id, &asked, inventory.decide(id, &asked));
 
         let (before, life) = (self.stock, &mut self.orders[which]);
-        self.stock = shelf.products[&PRODUCT];
-        life.standing = shelf.standing.remove(&id);
+        self.stock = inventory.products[&PRODUCT];
+        life.reservation = inventory.reservations.remove(&id);
         // Two are as wrong as many.
         life.takes = (life.takes + u8::from(self.stock.available < before.available)).min(2);
         life.returns = (life.returns + u8::from(self.stock.available > before.available)).min(2);

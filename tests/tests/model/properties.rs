@@ -2,7 +2,7 @@
 
 use events::ReasonCode;
 use order::saga::{Order, Step};
-use product::shelf::{Standing, Stock};
+use product::inventory::{ReservationState, Stock};
 use saga::Cause;
 use stateright::Property;
 
@@ -90,7 +90,7 @@ pub fn sometimes() -> Vec<Property<Exploration>> {
         Property::sometimes("rejected because nobody answered, and never reserved", |_, world: &World| {
             let in_time = |cause: &Cause<_>| *cause == Cause::TimedOut { step: Some(Step::ReserveStock) };
             any(world, |life| {
-                undone(life, in_time) && matches!(&life.standing, Some(Standing::Released(held)) if held.is_empty())
+                undone(life, in_time) && matches!(&life.reservation, Some(ReservationState::Released(held)) if held.is_empty())
             })
         }),
         Property::sometimes("rejected because the order took too long", |_, world: &World| {
@@ -107,7 +107,7 @@ pub fn sometimes() -> Vec<Property<Exploration>> {
         }),
         Property::sometimes("a release met a refusal", |_, world: &World| {
             any(world, |life| {
-                matches!(life.standing, Some(Standing::Refused(_))) && undone(life, |cause| *cause == Cause::Cancelled)
+                matches!(life.reservation, Some(ReservationState::Refused(_))) && undone(life, |cause| *cause == Cause::Cancelled)
             })
         }),
         Property::sometimes("ended, and yet it waits: a late reservation is given back once more", |_, world: &World| {

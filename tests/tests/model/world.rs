@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use order::saga::{Order, Step};
-use product::shelf::{Standing, Stock};
+use product::inventory::{ReservationState, Stock};
 use saga::{Cause, Phase, Progress, State};
 
 use crate::words::Words;
@@ -25,7 +25,7 @@ pub struct Life {
     /// The order service's row.
     pub saga: Arc<State<Order>>,
     /// The product service's row.
-    pub standing: Option<Standing>,
+    pub reservation: Option<ReservationState>,
     /// How often stock was taken for it, and given back.
     pub takes: u8,
     pub returns: u8,
@@ -54,7 +54,7 @@ impl World {
     pub fn new(stock: Stock) -> Self {
         let life = Life {
             saga: Arc::new(State::new()),
-            standing: None,
+            reservation: None,
             takes: 0,
             returns: 0,
             wire: Words::NONE,
@@ -99,7 +99,7 @@ impl Life {
     }
 
     pub fn holds(&self) -> bool {
-        matches!(self.standing, Some(Standing::Reserved(_)))
+        matches!(self.reservation, Some(ReservationState::Reserved(_)))
     }
 
     /// The cause it ended for, if it was undone.
@@ -135,11 +135,11 @@ impl Hash for Life {
         for (step, progress) in self.saga.steps() {
             (step, std::mem::discriminant(progress)).hash(hasher);
         }
-        match &self.standing {
+        match &self.reservation {
             None => 0_u8.hash(hasher),
-            Some(Standing::Reserved(held)) => (1_u8, held.len()).hash(hasher),
-            Some(Standing::Refused(reason)) => (2_u8, reason.code).hash(hasher),
-            Some(Standing::Released(held)) => (3_u8, held.len()).hash(hasher),
+            Some(ReservationState::Reserved(held)) => (1_u8, held.len()).hash(hasher),
+            Some(ReservationState::Refused(reason)) => (2_u8, reason.code).hash(hasher),
+            Some(ReservationState::Released(held)) => (3_u8, held.len()).hash(hasher),
         }
         (self.takes, self.returns, self.wire, self.outbox, self.told, self.wavered).hash(hasher);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use events::{OrderId, ProductId, UserId};
 use reqwest::Method;
-use tests::{Answer, Audit, Builder, Service, System, Trickle, eventually, id, order_body};
+use testkit::{Answer, Audit, Builder, Service, System, Trickle, eventually, id, order_body};
 
 use crate::run::Run;
 
@@ -49,10 +49,10 @@ impl Scene {
         Self::on(run, system, Service::Order).await
     }
 
-    /// Begins to order from a system that runs, at this service's door.
-    pub async fn on(run: &Run, system: System, door: Service) -> Self {
+    /// Begins to order from a system that runs, through this service.
+    pub async fn on(run: &Run, system: System, through: Service) -> Self {
         let (user, product) = (system.create_user(true).await, system.create_product(1_000_000, 100).await);
-        let trickle = Trickle::begin(system.door(door), user, product);
+        let trickle = Trickle::begin(system.client(through), user, product);
         trickle.more(8).await;
         Self { system, user, product, trickle, run: run.clone(), beside: Vec::new() }
     }
@@ -61,7 +61,7 @@ impl Scene {
     pub async fn slow_down(self, rest: Duration) -> Self {
         let Self { system, user, product, trickle, run, mut beside } = self;
         beside.extend(trickle.end().await.orders);
-        let trickle = Trickle::resting(rest, system.door(Service::Order), user, product);
+        let trickle = Trickle::resting(rest, system.client(Service::Order), user, product);
         Self { system, user, product, trickle, run, beside }
     }
 
@@ -79,8 +79,8 @@ impl Scene {
 
     /// Waits until a service says that it is not ready, or nothing at all.
     pub async fn noticed(&self, service: Service, since: Instant) {
-        let door = self.system.door(service);
-        let asked = || door.request(Method::GET, "/readyz").timeout(Duration::from_secs(1));
+        let client = self.system.client(service);
+        let asked = || client.request(Method::GET, "/readyz").timeout(Duration::from_secs(1));
         eventually(SOON, || async {
             match Answer::try_of(asked()).await {
                 Ok(answer) if answer.status == 200 => Err("it is ready"),
@@ -106,7 +106,7 @@ impl Scene {
     pub async fn well_within(&mut self, since: Instant, patience: Duration) {
         let order = self.place_somehow().await;
         eventually(patience, || async {
-            let request = self.system.door(Service::Order).request(Method::GET, &format!("/orders/{order}"));
+            let request = self.system.client(Service::Order).request(Method::GET, &format!("/orders/{order}"));
             match Answer::try_of(request).await {
                 Ok(answer) if answer.status == 200 && answer.json()["status"] == "confirmed" => Ok(()),
                 Ok(answer) => Err(answer.text),
@@ -122,9 +122,9 @@ impl Scene {
     async fn place_somehow(&mut self) -> OrderId {
         let key = uuid::Uuid::now_v7().to_string();
         let body = order_body(self.user, &[(self.product, 1)]);
-        let door = self.system.door(Service::Order);
+        let client = self.system.client(Service::Order);
         let placed = eventually(SOON, || async {
-            let request = door.request(Method::POST, "/orders").header("idempotency-key", &key).json(&body);
+            let request = client.request(Method::POST, "/orders").header("idempotency-key", &key).json(&body);
             match Answer::try_of(request.timeout(Duration::from_secs(3))).await {
                 Ok(answer) if answer.status == 202 => Ok(OrderId(id(&answer.json()))),
                 Ok(answer) => Err(answer.text),

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use events::streams::{CONSUMERS, STREAMS};
-use tests::Service;
+use testkit::Service;
 
 use crate::run::Run;
 use crate::scene::{Scene, born, patient, reborn};

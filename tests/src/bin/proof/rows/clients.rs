@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tests::{Answer, Door, Service, System, order_body};
+use testkit::{Answer, Client, Service, System, order_body};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -46,7 +46,7 @@ pub async fn hang_up(run: Run) {
         // Whoever asks again with the key gets the order there is, or a new one.
         for key in &keys {
             let answer = scene.system.try_submit(scene.user, &[(scene.product, 1)], key).await.expect("an answer");
-            scene.adopt(events::OrderId(tests::id(&answer.expect(202))));
+            scene.adopt(events::OrderId(testkit::id(&answer.expect(202))));
         }
         scene.well(since).await;
     }
@@ -70,8 +70,9 @@ pub async fn last_unit(run: Run) {
         let product = system.create_product(1, 1999).await;
         let began = Instant::now();
         let place = |n: usize| {
-            let (door, body): (Door, _) = (system.door(Service::Order), order_body(users[n % users.len()], &[(product, 1)]));
-            async move { door.post("/orders", &body).await.expect(202) }
+            let (client, body): (Client, _) =
+                (system.client(Service::Order), order_body(users[n % users.len()], &[(product, 1)]));
+            async move { client.post("/orders", &body).await.expect(202) }
         };
         let placed: Vec<_> = futures_util::stream::iter((0..BUYERS).map(place)).buffer_unordered(BUYERS).collect().await;
         assert_eq!(placed.len(), BUYERS);
@@ -121,7 +122,7 @@ pub async fn slow_sockets(run: Run) {
         scene.well(Instant::now()).await;
     }
     assert_eq!(
-        Answer::try_of(scene.system.door(Service::Order).request(reqwest::Method::GET, "/livez")).await.unwrap().status,
+        Answer::try_of(scene.system.client(Service::Order).request(reqwest::Method::GET, "/livez")).await.unwrap().status,
         200
     );
     scene.end().await;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use sqlx::PgConnection;
-use tests::{Service, System, eventually};
+use testkit::{Service, System, eventually};
 
 use super::broker::{Removed, folder};
 use crate::run::Run;
@@ -94,7 +94,7 @@ pub async fn disk_full(run: Run) {
     }
     let letters = scene.system.said("DEAD_LETTERS").await;
     assert!(letters.is_empty(), "a full disk made good messages dead letters: {letters:#?}");
-    assert_eq!(scene.system.door(Service::Order).get("/livez").await.status, 200);
+    assert_eq!(scene.system.client(Service::Order).get("/livez").await.status, 200);
     scene.end().await;
     drop(disk);
 }

@@ -6,7 +6,7 @@ use async_nats::header::NATS_MESSAGE_ID;
 use chrono::Utc;
 use events::Consumer;
 use events::streams::{CONSUMERS, PRODUCT_REPLIES, RESERVE, USER_REPLIES, VALIDATE};
-use tests::{Said, System, eventually};
+use testkit::{Said, System, eventually};
 use uuid::Uuid;
 
 use crate::run::Run;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::{Lane, Line, Proxy, Service};
+use testkit::{Lane, Line, Proxy, Service};
 
 use crate::run::Run;
 use crate::scene::{Scene, patient};
@@ -54,7 +54,7 @@ pub async fn bad_lines(run: Run) {
             _ => line.cut_at_next_reply(),
         }
         if lap % 4 == 3 {
-            tests::eventually(crate::scene::SOON, || async { if line.cuts() > cuts { Ok(()) } else { Err("not cut") } }).await;
+            testkit::eventually(crate::scene::SOON, || async { if line.cuts() > cuts { Ok(()) } else { Err("not cut") } }).await;
         } else {
             tokio::time::sleep(Duration::from_millis(rng.u64(1_000..4_000))).await;
         }

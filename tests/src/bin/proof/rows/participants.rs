@@ -6,8 +6,8 @@ use events::OrderId;
 use events::streams::{PRODUCT_REPLIES, RELEASE, RESERVE};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::words::{command, kind, release, reserve, reserved};
-use tests::{Answer, Lane, Line, Service, eventually};
+use testkit::messages::{command, kind, release, reserve, reserved};
+use testkit::{Answer, Lane, Line, Service, eventually};
 use uuid::Uuid;
 
 use super::processes::{ack_wait, unacknowledged};
@@ -109,7 +109,7 @@ pub async fn release_fails(run: Run) {
         for order in &orders {
             scene.system.cancel(*order).await.expect(202);
         }
-        let sagas = scene.system.door(Service::Order);
+        let sagas = scene.system.client(Service::Order);
         let visible = eventually(SOON, || async {
             let answer = Answer::try_of(sagas.request(Method::GET, "/sagas?stuck=true&limit=100")).await;
             let page: Value = answer.map(|answer| answer.json()).unwrap_or_default();

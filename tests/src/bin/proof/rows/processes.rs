@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::pull;
 use events::OrderId;
 use reqwest::Method;
-use tests::{Answer, Lane, Line, Service, Surroundings, System, eventually, id, order_body};
+use testkit::{Answer, Lane, Line, Service, Surroundings, System, eventually, id, order_body};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ const SLOW: Lane = Lane::late(Duration::from_millis(1_500), Duration::ZERO);
 
 /// Places an order under a key, without waiting.
 fn post(scene: &Scene, key: &str) -> JoinHandle<reqwest::Result<Answer>> {
-    let request = scene.system.door(Service::Order).request(Method::POST, "/orders").header("idempotency-key", key);
+    let request = scene.system.client(Service::Order).request(Method::POST, "/orders").header("idempotency-key", key);
     let request = request.json(&order_body(scene.user, &[(scene.product, 1)]));
     tokio::spawn(Answer::try_of(request))
 }
@@ -43,7 +43,7 @@ async fn under(system: &System, key: &str) -> Vec<Uuid> {
 async fn kill_and_heal(scene: &mut Scene, service: Service) -> Instant {
     scene.system.kill(service).await;
     let links = scene.system.links(service);
-    links.both().into_iter().for_each(tests::Proxy::cut);
+    links.both().into_iter().for_each(testkit::Proxy::cut);
     scene.system.heal_links();
     let since = Instant::now();
     scene.system.spawn_binary(service).await;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use chassis::topology::{self, TopologySettings};
 use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
-use tests::System;
-use tests::deployed::Deployed;
+use testkit::System;
+use testkit::deployed::Deployed;
 
 use crate::run::Run;
 use crate::scene::Scene;
@@ -42,7 +42,7 @@ pub async fn subjects(run: Run) {
         .nats_urls(["user", "product", "order"].map(|user| server.url(user)))
         .start()
         .await;
-    let mut scene = Scene::on(&run, system, tests::Service::Order).await;
+    let mut scene = Scene::on(&run, system, testkit::Service::Order).await;
     for lap in 0..run.times {
         let mark = format!("said by another in lap {lap}");
         for user in ["user", "product", "order"] {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use events::OrderId;
 use serde_json::Value;
-use tests::Service;
+use testkit::Service;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -205,11 +205,11 @@ async fn commands(fleet: &Fleet, folder: &Path) -> Vec<String> {
     let system = &fleet.system;
     let mut found = Vec::new();
     for arguments in [&["audit", "--grace", "1"][..], &["saga", "replay", "--all"]] {
-        let mut command = Command::new(tests::program("waybill"));
+        let mut command = Command::new(testkit::program("waybill"));
         command.args(arguments).kill_on_drop(true);
         command
-            .env("WAYBILL_ORDER_URL", system.door(Service::Order).base)
-            .env("WAYBILL_GATEWAY", system.door(Service::Gateway).base)
+            .env("WAYBILL_ORDER_URL", system.client(Service::Order).base)
+            .env("WAYBILL_GATEWAY", system.client(Service::Gateway).base)
             .env("NATS_URL", system.stack.nats.url())
             .env("USER_DATABASE_URL", system.stack.postgres.tcp_url("waybill_user"))
             .env("PRODUCT_DATABASE_URL", system.stack.postgres.tcp_url("waybill_product"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use events::{OrderId, ProductId, UserId};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Answer, Service, id};
+use testkit::{Answer, Service, id};
 use tokio::sync::RwLock;
 use tokio::sync::RwLockWriteGuard;
 use tokio::task::JoinSet;
@@ -212,8 +212,8 @@ impl Client {
     }
 
     async fn post(&mut self, key: &str, body: &Value) -> Option<Answer> {
-        let door = self.fleet.door(Service::Order, &mut self.rng);
-        let mut request = door.request(Method::POST, "/orders").header("idempotency-key", key).json(body);
+        let client = self.fleet.client(Service::Order, &mut self.rng);
+        let mut request = client.request(Method::POST, "/orders").header("idempotency-key", key).json(body);
         if self.rng.u32(..4) == 0 {
             request = request.header("prefer", format!("wait={}", self.rng.u32(1..4)));
         }
@@ -288,8 +288,8 @@ impl Client {
     }
 
     async fn cancel_under(&mut self, key: &str, order: OrderId) -> Option<Answer> {
-        let door = self.fleet.door(Service::Order, &mut self.rng);
-        let request = door.request(Method::POST, &format!("/orders/{order}/cancel")).header("idempotency-key", key);
+        let client = self.fleet.client(Service::Order, &mut self.rng);
+        let request = client.request(Method::POST, &format!("/orders/{order}/cancel")).header("idempotency-key", key);
         self.ask("cancel", request.json(&json!({}))).await
     }
 
@@ -318,8 +318,8 @@ impl Client {
 
     /// Asks the product service for a change, under a key.
     async fn change(&mut self, what: &str, path: &str, key: &str, body: &Value) -> Option<Answer> {
-        let door = self.fleet.door(Service::Product, &mut self.rng);
-        self.ask(what, door.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+        let client = self.fleet.client(Service::Product, &mut self.rng);
+        self.ask(what, client.request(Method::POST, path).header("idempotency-key", key).json(body)).await
     }
 
     /// Holds stock without an order, and gives it back.
@@ -356,8 +356,8 @@ impl Client {
     async fn look(&mut self) {
         let Some(order) = self.ledger.some_order(&mut self.rng) else { return };
         let path = if self.rng.bool() { format!("/orders/{order}") } else { format!("/orders/{order}/history") };
-        let door = self.fleet.door(Service::Order, &mut self.rng);
-        match self.ask("look", door.request(Method::GET, &path)).await {
+        let client = self.fleet.client(Service::Order, &mut self.rng);
+        match self.ask("look", client.request(Method::GET, &path)).await {
             Some(answer) if answer.status == 200 => {
                 let status = answer.json()["status"].as_str().unwrap_or_default().to_owned();
                 if ["confirmed", "rejected", "cancelled"].contains(&status.as_str()) {
@@ -371,8 +371,8 @@ impl Client {
 
     async fn nonsense(&mut self) {
         let body = NONSENSE[self.rng.usize(..NONSENSE.len())];
-        let door = self.fleet.door(Service::Order, &mut self.rng);
-        let request = door.request(Method::POST, "/orders").header("content-type", "application/json").body(body);
+        let client = self.fleet.client(Service::Order, &mut self.rng);
+        let request = client.request(Method::POST, "/orders").header("content-type", "application/json").body(body);
         if let Some(answer) = self.ask("nonsense", request).await
             && ![400, 422].contains(&answer.status)
         {

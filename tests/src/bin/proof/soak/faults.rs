@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use events::streams::{CONSUMERS, ORDER_EVENTS, PRODUCT_REPLIES, RESERVE, STREAMS, USER_REPLIES, VALIDATE};
 use rustix::process::Signal;
-use tests::{Lane, Line, Service};
+use testkit::{Lane, Line, Service};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 

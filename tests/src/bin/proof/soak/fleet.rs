@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::{Door, Instance, Proxy, Service, Surroundings, System};
+use testkit::{Client, Instance, Proxy, Service, Surroundings, System};
 use tokio::sync::Mutex;
 
 use crate::rows::broker::copy;
@@ -98,9 +98,9 @@ impl Fleet {
     }
 
     /// Where a client may knock for a service: its two instances, and the two gateways.
-    pub fn door(&self, service: Service, rng: &mut fastrand::Rng) -> Door {
+    pub fn client(&self, service: Service, rng: &mut fastrand::Rng) -> Client {
         let through = if rng.bool() { service } else { Service::Gateway };
-        self.members[through as usize * 2 + rng.usize(..2)].instance.door()
+        self.members[through as usize * 2 + rng.usize(..2)].instance.client()
     }
 
     /// The line of a service's, by its number among the locks.

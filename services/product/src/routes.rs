@@ -1,4 +1,4 @@
-//! The product service's HTTP edge.
+//! The product service's HTTP routes.
 
 #[cfg(test)]
 mod fuzz;
@@ -19,15 +19,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::handler::{ChangeStock, Create, Creation, Delta, Direct, DirectAsk, NewProduct, StockChange, direct_answer};
-use crate::keyed::{Keyed, Once};
-use crate::orphan::GiveBack;
-use crate::shelf::{Ask, Standing};
+use crate::handler::{ChangeStock, Create, Creation, Direct, StockChange, direct_answer};
+use crate::inventory::{Command, ReservationState};
+use crate::keyed::Once;
+use crate::orphan::{GiveBack, GivenBack};
+use crate::requests::{Delta, DirectCommand, Keyed, NewProduct, Orphan};
 use crate::store;
 
 /// What the routes need.
 #[derive(Clone)]
-pub struct Edge {
+pub struct AppState {
     pub database: Database,
     pub creating: GroupCommit<Create>,
     pub stocking: Arc<ChangeStock>,
@@ -39,14 +40,15 @@ pub struct Edge {
 /// What can be asked of the routes.
 pub const QUERIES: Queries = &[("/products", &["limit", "cursor"])];
 
-pub fn router(edge: Edge) -> Router {
+pub fn router(app: AppState) -> Router {
     Router::new()
         .route("/products", get(list).post(create))
         .route("/products/{id}", get(show))
         .route("/products/{id}/stock", post(change_stock))
         .route("/products/reserve", post(reserve))
         .route("/products/reservations/{id}/release", post(release))
-        .with_state(edge)
+        .route("/reservations/{id}/release", post(give_back))
+        .with_state(app)
 }
 
 #[derive(Deserialize)]
@@ -67,7 +69,7 @@ struct Price {
 }
 
 async fn create(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     Json(body): Json<CreateBody>,
@@ -83,7 +85,7 @@ async fn create(
     let stock = checks.take("/stock", StockLevel::try_from(body.stock));
     let ((name, description), (price, stock)) = checks.finish(name.zip(description).zip(price.zip(stock)))?;
     let new = NewProduct { id: ProductId(Uuid::now_v7()), name, description, price, stock, key };
-    match edge.creating.submit(client, new).await?? {
+    match app.creating.submit(client, new).await?? {
         Creation::Created(product) => Ok(created(product).into_response()),
         Creation::Replayed(product) => Ok((IdempotencyKey::REPLAYED, created(product)).into_response()),
         Creation::KeyReused => Err(IdempotencyKey::reused()),
@@ -100,14 +102,14 @@ fn created(product: Product) -> impl IntoResponse {
     (StatusCode::CREATED, [(header::LOCATION, format!("/products/{}", product.id))], Body(product))
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
+async fn list(State(app): State<AppState>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
-    let products = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
+    let products = app.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
     page.page(products, |listed| listed.id(|product| product.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {
-    edge.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.map(Body).ok_or_else(|| not_found(id))
+async fn show(State(app): State<AppState>, Id(id): Id<ProductId>) -> Result<Body<Product>, Problem> {
+    app.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.map(Body).ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: ProductId) -> Problem {
@@ -121,7 +123,7 @@ struct StockBody {
 }
 
 async fn change_stock(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     Id(id): Id<ProductId>,
     headers: HeaderMap,
     Json(body): Json<StockBody>,
@@ -132,7 +134,7 @@ async fn change_stock(
         checks.refuse("/delta", format!("must be -{0} to {0}, and not 0", StockLevel::MAX));
     }
     checks.finish(Some(()))?;
-    match once(edge.unit.run_detached(&edge.stocking, Delta { product: id, delta: body.delta, keyed }).await?)? {
+    match once(app.unit.run_detached(&app.stocking, Delta { product: id, delta: body.delta, keyed }).await?)? {
         Ok(StockChange::Changed(product)) => Ok(Body(product).into_response()),
         Ok(StockChange::Impossible(product)) => {
             let detail = format!(
@@ -170,30 +172,56 @@ struct ReserveBody {
     quantity: i64,
 }
 
-async fn reserve(State(edge): State<Edge>, headers: HeaderMap, Json(body): Json<ReserveBody>) -> Result<Response, Problem> {
+async fn reserve(State(app): State<AppState>, headers: HeaderMap, Json(body): Json<ReserveBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "is not a UUID"));
     let quantity = checks.take("/quantity", Quantity::try_from(body.quantity));
     let keyed = keyed(&headers, "reserve", || json!({ "product_id": product_id, "quantity": quantity }))?;
     let (product_id, quantity) = checks.finish(product_id.zip(quantity))?;
     let id = ReservationId(Uuid::now_v7());
-    let ask = Ask::Reserve(vec![Line { product_id, quantity }]);
-    match once(edge.unit.run_detached(&edge.reserving, DirectAsk { id, ask, keyed }).await?)? {
-        Ok(Standing::Refused(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
-        Ok(Standing::Refused(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
-        Ok(standing) => Ok(Body(direct_answer(id, &standing)).into_response()),
+    let command = Command::Reserve(vec![Line { product_id, quantity }]);
+    match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command, keyed }).await?)? {
+        Ok(ReservationState::Refused(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
+        Ok(ReservationState::Refused(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
+        Ok(state) => Ok(Body(direct_answer(id, &state)).into_response()),
         Err(before) => Ok(before),
     }
 }
 
-async fn release(State(edge): State<Edge>, Id(id): Id<ReservationId>, headers: HeaderMap) -> Result<Response, Problem> {
+async fn release(State(app): State<AppState>, Id(id): Id<ReservationId>, headers: HeaderMap) -> Result<Response, Problem> {
     let keyed = keyed(&headers, "release", || json!({ "reservation_id": id }))?;
     // What an order holds only its saga gives back.
-    if edge.database.read(|mut db| async move { store::is_direct(&mut db, id).await }).await? != Some(true) {
+    if app.database.read(|mut db| async move { store::is_direct(&mut db, id).await }).await? != Some(true) {
         return Err(Problem::not_found(format!("there is no reservation {id}")));
     }
-    match once(edge.unit.run_detached(&edge.reserving, DirectAsk { id, ask: Ask::Release, keyed }).await?)? {
+    match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command: Command::Release, keyed }).await?)? {
         Ok(_) => Ok(Body(json!({ "status": "released" })).into_response()),
         Err(before) => Ok(before),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GiveBackBody {
+    by: String,
+    reason: String,
+}
+
+/// For operators: what no saga gives back. The gateway does not serve it.
+async fn give_back(
+    State(app): State<AppState>,
+    Id(id): Id<ReservationId>,
+    Json(body): Json<GiveBackBody>,
+) -> Result<Body<Value>, Problem> {
+    let mut checks = Checks::default();
+    let by = checks.take("/by", Name::new(&body.by));
+    let reason = checks.take("/reason", Name::new(&body.reason));
+    let (by, reason) = checks.finish(by.zip(reason))?;
+    let refused = |why: &str| Err(Problem::conflict("operator-refused", why));
+    match app.unit.run_detached(&app.giving_back, Orphan { id, by: by.into(), reason: reason.into() }).await? {
+        GivenBack::Released => Ok(Body(json!({ "reservation_id": id, "status": "released" }))),
+        GivenBack::NotFound => Err(Problem::not_found(format!("there is no reservation {id}"))),
+        GivenBack::Direct => refused("it was made without an order: POST /products/reservations/{id}/release gives it back"),
+        GivenBack::HoldsNothing => refused("it holds nothing: it was refused, or is released already"),
     }
 }

@@ -17,7 +17,7 @@ pub const MONITOR_PORT: &str = "--nats-monitor-port or WAYBILL_NATS_MONITOR_PORT
 pub const POSTGRES_PORT: &str = "--postgres-port or WAYBILL_POSTGRES_PORT";
 
 /// What the services listen on, taken before anything is started: a port that somebody else has costs nothing but this message.
-pub struct Doors {
+pub struct Listeners {
     /// The gateway's.
     pub gateway: TcpListener,
     /// The user service's.
@@ -28,7 +28,7 @@ pub struct Doors {
     pub order: TcpListener,
 }
 
-impl Doors {
+impl Listeners {
     /// Takes all four.
     pub fn open(args: &Args) -> anyhow::Result<Self> {
         let open = |port, setting| {

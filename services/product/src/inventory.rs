@@ -1,4 +1,4 @@
-//! The shelf: what becomes of a command, decided in memory. Pure.
+//! The inventory: what becomes of a command, decided in memory. Pure.
 //!
 //! Every participant of a saga must survive three things: *repetition* (the same command twice), *empty rollback* (a release of what
 //! was never reserved) and *suspension* (a reservation that arrives after its release). The one row kept for each reservation answers all
@@ -34,7 +34,7 @@ pub struct Held {
 
 /// What stands about a reservation. Once it is not `Reserved`, it never changes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ReservationState {
     /// Its lines are held.
     Reserved(Vec<Held>),
     /// Nothing was held, and nothing will be.
@@ -45,7 +45,7 @@ pub enum Standing {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum Command {
     /// Hold every line, or none.
     Reserve(Vec<Line>),
     /// Hold nothing, now and ever after.
@@ -54,41 +54,41 @@ pub enum Ask {
 
 /// The stock and the reservations a batch is about. Decisions change them in turn; what changed is written back once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shelf {
+pub struct Inventory {
     /// The products asked for, those that exist.
     pub products: BTreeMap<ProductId, Stock>,
     /// What stands.
-    pub standing: BTreeMap<ReservationId, Standing>,
+    pub reservations: BTreeMap<ReservationId, ReservationState>,
 }
 
-impl Shelf {
+impl Inventory {
     /// Decides one command, and returns what stands after it.
-    pub fn decide(&mut self, id: ReservationId, ask: &Ask) -> Standing {
-        let standing = match (self.standing.remove(&id), ask) {
-            (None, Ask::Reserve(lines)) => self.reserve(lines),
+    pub fn decide(&mut self, id: ReservationId, command: &Command) -> ReservationState {
+        let state = match (self.reservations.remove(&id), command) {
+            (None, Command::Reserve(lines)) => self.reserve(lines),
             // Empty rollback: the tombstone that suspends a reservation still on its way.
-            (None, Ask::Release) => Standing::Released(Vec::new()),
-            (Some(Standing::Reserved(held)), Ask::Release) => {
+            (None, Command::Release) => ReservationState::Released(Vec::new()),
+            (Some(ReservationState::Reserved(held)), Command::Release) => {
                 for line in &held {
                     self.give_back(line);
                 }
-                Standing::Released(held)
+                ReservationState::Released(held)
             }
             // Repetition, suspension, and the release of what was refused: what stands, stands.
-            (Some(standing), _) => standing,
+            (Some(state), _) => state,
         };
-        self.standing.insert(id, standing.clone());
-        standing
+        self.reservations.insert(id, state.clone());
+        state
     }
 
-    fn reserve(&mut self, lines: &[Line]) -> Standing {
+    fn reserve(&mut self, lines: &[Line]) -> ReservationState {
         // The edge refuses a product named twice; a message from elsewhere may still do it.
         let mut wanted: BTreeMap<ProductId, i64> = BTreeMap::new();
         for line in lines {
             *wanted.entry(line.product_id).or_default() += i64::from(line.quantity);
         }
         if let Err(reason) = self.check(lines, &wanted) {
-            return Standing::Refused(reason);
+            return ReservationState::Refused(reason);
         }
         let mut held = Vec::with_capacity(lines.len());
         for line in lines {
@@ -97,7 +97,7 @@ impl Shelf {
             stock.reserved += i64::from(line.quantity);
             held.push(Held { product_id: line.product_id, quantity: line.quantity, unit_price: stock.price });
         }
-        Standing::Reserved(held)
+        ReservationState::Reserved(held)
     }
 
     fn check(&self, lines: &[Line], wanted: &BTreeMap<ProductId, i64>) -> Result<(), Reason> {
@@ -143,83 +143,85 @@ mod tests {
         ReservationId(Uuid::from_u128(number))
     }
 
-    fn shelf(stock: &[i64]) -> Shelf {
+    fn inventory(stock: &[i64]) -> Inventory {
         let products = stock.iter().enumerate().map(|(index, available)| {
             let price = Money::new(100 * (index as i64 + 1), Currency::USD);
             (product(index as u128), Stock { price, available: *available, reserved: 0 })
         });
-        Shelf { products: products.collect(), ..Shelf::default() }
+        Inventory { products: products.collect(), ..Inventory::default() }
     }
 
-    fn reserve(lines: &[(u128, i64)]) -> Ask {
+    fn reserve(lines: &[(u128, i64)]) -> Command {
         let line = |&(number, pieces)| Line { product_id: product(number), quantity: Quantity::new(pieces).unwrap() };
-        Ask::Reserve(lines.iter().map(line).collect())
+        Command::Reserve(lines.iter().map(line).collect())
     }
 
-    fn stock(shelf: &Shelf) -> Vec<(i64, i64)> {
-        shelf.products.values().map(|stock| (stock.available, stock.reserved)).collect()
+    fn stock(inventory: &Inventory) -> Vec<(i64, i64)> {
+        inventory.products.values().map(|stock| (stock.available, stock.reserved)).collect()
     }
 
     #[test]
     fn all_lines_are_held_at_their_prices() {
-        let mut shelf = shelf(&[5, 7]);
-        let Standing::Reserved(held) = shelf.decide(reservation(1), &reserve(&[(0, 2), (1, 7)])) else { panic!() };
+        let mut inventory = inventory(&[5, 7]);
+        let ReservationState::Reserved(held) = inventory.decide(reservation(1), &reserve(&[(0, 2), (1, 7)])) else { panic!() };
         assert_eq!(held.iter().map(|line| line.unit_price.amount).collect::<Vec<_>>(), [100, 200]);
-        assert_eq!(stock(&shelf), [(3, 2), (0, 7)]);
+        assert_eq!(stock(&inventory), [(3, 2), (0, 7)]);
     }
 
     #[test]
     fn none_is_held_where_one_is_short_and_every_short_line_is_named() {
-        let mut shelf = shelf(&[5, 1, 0]);
-        let Standing::Refused(reason) = shelf.decide(reservation(1), &reserve(&[(0, 5), (1, 2), (2, 1)])) else { panic!() };
+        let mut inventory = inventory(&[5, 1, 0]);
+        let ReservationState::Refused(reason) = inventory.decide(reservation(1), &reserve(&[(0, 5), (1, 2), (2, 1)])) else {
+            panic!()
+        };
         assert_eq!(reason.code, ReasonCode::InsufficientStock);
         assert_eq!(reason.items.iter().map(|line| line.available).collect::<Vec<_>>(), [Some(1), Some(0)]);
-        assert_eq!(stock(&shelf), [(5, 0), (1, 0), (0, 0)]);
+        assert_eq!(stock(&inventory), [(5, 0), (1, 0), (0, 0)]);
     }
 
     #[test]
     fn an_unknown_product_and_mixed_currencies_are_refused() {
-        let mut shelf = shelf(&[5, 5]);
-        let Standing::Refused(reason) = shelf.decide(reservation(1), &reserve(&[(0, 1), (9, 1)])) else { panic!() };
+        let mut inventory = inventory(&[5, 5]);
+        let ReservationState::Refused(reason) = inventory.decide(reservation(1), &reserve(&[(0, 1), (9, 1)])) else { panic!() };
         assert_eq!((reason.code, reason.items.len()), (ReasonCode::ProductNotFound, 1));
-        shelf.products.get_mut(&product(1)).unwrap().price.currency = Currency::EUR;
-        let Standing::Refused(reason) = shelf.decide(reservation(2), &reserve(&[(0, 1), (1, 1)])) else { panic!() };
+        inventory.products.get_mut(&product(1)).unwrap().price.currency = Currency::EUR;
+        let ReservationState::Refused(reason) = inventory.decide(reservation(2), &reserve(&[(0, 1), (1, 1)])) else { panic!() };
         assert_eq!(reason.code, ReasonCode::CurrencyMismatch);
-        assert_eq!(stock(&shelf), [(5, 0), (5, 0)]);
+        assert_eq!(stock(&inventory), [(5, 0), (5, 0)]);
     }
 
     #[test]
     fn repetition_takes_nothing_twice() {
-        let mut shelf = shelf(&[5]);
-        let first = shelf.decide(reservation(1), &reserve(&[(0, 2)]));
-        assert_eq!(shelf.decide(reservation(1), &reserve(&[(0, 2)])), first);
-        assert_eq!(stock(&shelf), [(3, 2)]);
-        shelf.decide(reservation(1), &Ask::Release);
-        shelf.decide(reservation(1), &Ask::Release);
-        assert_eq!(stock(&shelf), [(5, 0)]);
+        let mut inventory = inventory(&[5]);
+        let first = inventory.decide(reservation(1), &reserve(&[(0, 2)]));
+        assert_eq!(inventory.decide(reservation(1), &reserve(&[(0, 2)])), first);
+        assert_eq!(stock(&inventory), [(3, 2)]);
+        inventory.decide(reservation(1), &Command::Release);
+        inventory.decide(reservation(1), &Command::Release);
+        assert_eq!(stock(&inventory), [(5, 0)]);
     }
 
     #[test]
     fn a_refusal_stands_even_when_stock_has_come() {
-        let mut shelf = shelf(&[0]);
-        let refused = shelf.decide(reservation(1), &reserve(&[(0, 1)]));
-        shelf.products.get_mut(&product(0)).unwrap().available = 9;
-        assert_eq!(shelf.decide(reservation(1), &reserve(&[(0, 1)])), refused);
-        assert_eq!(stock(&shelf), [(9, 0)]);
+        let mut inventory = inventory(&[0]);
+        let refused = inventory.decide(reservation(1), &reserve(&[(0, 1)]));
+        inventory.products.get_mut(&product(0)).unwrap().available = 9;
+        assert_eq!(inventory.decide(reservation(1), &reserve(&[(0, 1)])), refused);
+        assert_eq!(stock(&inventory), [(9, 0)]);
     }
 
     #[test]
     fn a_reservation_after_its_release_takes_nothing() {
-        let mut shelf = shelf(&[5]);
-        assert_eq!(shelf.decide(reservation(1), &Ask::Release), Standing::Released(vec![]));
-        assert_eq!(shelf.decide(reservation(1), &reserve(&[(0, 2)])), Standing::Released(vec![]));
-        assert_eq!(stock(&shelf), [(5, 0)]);
+        let mut inventory = inventory(&[5]);
+        assert_eq!(inventory.decide(reservation(1), &Command::Release), ReservationState::Released(vec![]));
+        assert_eq!(inventory.decide(reservation(1), &reserve(&[(0, 2)])), ReservationState::Released(vec![]));
+        assert_eq!(stock(&inventory), [(5, 0)]);
     }
 
     #[test]
     fn a_product_named_twice_is_counted_once() {
-        let mut shelf = shelf(&[3]);
-        assert!(matches!(shelf.decide(reservation(1), &reserve(&[(0, 2), (0, 2)])), Standing::Refused(_)));
-        assert_eq!(stock(&shelf), [(3, 0)]);
+        let mut inventory = inventory(&[3]);
+        assert!(matches!(inventory.decide(reservation(1), &reserve(&[(0, 2), (0, 2)])), ReservationState::Refused(_)));
+        assert_eq!(stock(&inventory), [(3, 0)]);
     }
 }

@@ -1,4 +1,4 @@
-//! The user service's HTTP edge.
+//! The user service's HTTP routes.
 
 #[cfg(test)]
 mod fuzz;
@@ -19,12 +19,13 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::handler::{Change, Create, Creation, NewUser, Update};
+use crate::handler::{Create, Creation, Update};
+use crate::requests::{Change, NewUser};
 use crate::store;
 
 /// What the routes need.
 #[derive(Clone)]
-pub struct Edge {
+pub struct AppState {
     pub database: Database,
     pub creating: GroupCommit<Create>,
     pub updating: Arc<Update>,
@@ -34,12 +35,12 @@ pub struct Edge {
 /// What can be asked of the routes.
 pub const QUERIES: Queries = &[("/users", &["limit", "cursor"])];
 
-pub fn router(edge: Edge) -> Router {
+pub fn router(app: AppState) -> Router {
     Router::new()
         .route("/users", get(list).post(create))
         .route("/users/{id}", get(show).patch(change))
         .route("/users/{id}/validate", get(validate))
-        .with_state(edge)
+        .with_state(app)
 }
 
 #[derive(Deserialize)]
@@ -50,7 +51,7 @@ struct CreateBody {
 }
 
 async fn create(
-    State(edge): State<Edge>,
+    State(app): State<AppState>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     Json(body): Json<CreateBody>,
@@ -61,7 +62,7 @@ async fn create(
     let name = checks.take("/name", Name::new(&body.name));
     let (email, name) = checks.finish(email.zip(name))?;
     let id = UserId(Uuid::now_v7());
-    match edge.creating.submit(client, NewUser { id, email, name, key: key.map(|key| key.0) }).await?? {
+    match app.creating.submit(client, NewUser { id, email, name, key: key.map(|key| key.0) }).await?? {
         Creation::Created(user) => Ok(created(user).into_response()),
         Creation::Replayed(user) => Ok((IdempotencyKey::REPLAYED, created(user)).into_response()),
         Creation::KeyReused => Err(IdempotencyKey::reused()),
@@ -73,23 +74,23 @@ fn created(user: User) -> impl IntoResponse {
     (StatusCode::CREATED, [(header::LOCATION, format!("/users/{}", user.id))], Body(user))
 }
 
-async fn list(State(edge): State<Edge>, page: PageQuery) -> Result<Page, Problem> {
+async fn list(State(app): State<AppState>, page: PageQuery) -> Result<Page, Problem> {
     let (after, count) = (page.after, page.rows());
-    let users = edge.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
+    let users = app.database.read(|mut db| async move { store::list(&mut db, after, count).await }).await?;
     page.page(users, |listed| listed.id(|user| user.id.0))
 }
 
-async fn show(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {
-    find(&edge, id).await.map(Body)
+async fn show(State(app): State<AppState>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {
+    find(&app, id).await.map(Body)
 }
 
-async fn validate(State(edge): State<Edge>, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
-    let user = find(&edge, id).await?;
+async fn validate(State(app): State<AppState>, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
+    let user = find(&app, id).await?;
     Ok(Body(json!({ "valid": user.active })))
 }
 
-async fn find(edge: &Edge, id: UserId) -> Result<User, Problem> {
-    edge.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.ok_or_else(|| not_found(id))
+async fn find(app: &AppState, id: UserId) -> Result<User, Problem> {
+    app.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: UserId) -> Problem {
@@ -103,10 +104,10 @@ struct ChangeBody {
     active: Option<bool>,
 }
 
-async fn change(State(edge): State<Edge>, Id(id): Id<UserId>, Json(body): Json<ChangeBody>) -> Result<Body<User>, Problem> {
+async fn change(State(app): State<AppState>, Id(id): Id<UserId>, Json(body): Json<ChangeBody>) -> Result<Body<User>, Problem> {
     let mut checks = Checks::default();
     let name = body.name.and_then(|name| checks.take("/name", Name::new(&name)));
     checks.finish(Some(()))?;
     let change = Change { id, name, active: body.active };
-    edge.unit.run_detached(&edge.updating, change).await?.map(Body).ok_or_else(|| not_found(id))
+    app.unit.run_detached(&app.updating, change).await?.map(Body).ok_or_else(|| not_found(id))
 }
