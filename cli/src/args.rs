@@ -11,7 +11,7 @@ use reqwest::Url;
 use crate::client::Gateway;
 use crate::output::{Format, Output, write_bytes};
 use crate::system::{self, GATEWAY, http_url, or_usual};
-use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, saga, up, usage, user};
+use crate::{audit, bench, complete, dead_letter, events, health, help, import, order, product, provision, saga, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -119,17 +119,12 @@ Examples:
     },
 }
 
-/// A combination of flags that clap alone cannot see is wrong: exit status 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Usage(pub String);
-
 impl Cli {
     /// Reads the command line and the environment; where they are wrong, says so and ends the program.
     pub fn read() -> Self {
-        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| usage::wrong(error));
+        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| help::wrong(error));
         system::said(&matches);
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| usage::wrong(error))
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error))
     }
 
     /// The commands, with `-1` as a value wherever a value is expected: its flag says what is wrong with it.
@@ -286,29 +281,4 @@ mod tests {
         assert_eq!(words("  cat f | waybill x \"a b\" | head"), ["waybill", "x", "a b"]);
         assert!(Cli::try_parse_from(words("waybill user create --name \"Ada\"")).is_err());
     }
-}
-
-/// What is to be done only once, however often the command is repeated.
-#[derive(Debug, clap::Args)]
-pub struct Once {
-    /// A name for this change: the same key again makes it no second time. Without one, every call is a new change.
-    #[arg(long, value_name = "KEY", value_parser = idempotency_key)]
-    idempotency_key: Option<String>,
-}
-
-impl Once {
-    /// The key, or a new one: an answer that is lost is then asked for again.
-    pub fn key(&self) -> String {
-        self.idempotency_key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
-    }
-}
-
-/// What to do about a change that may have been made.
-pub fn perhaps(what: &str, key: &str) -> String {
-    format!("{what}. The same command with --idempotency-key {key} finds it, or makes it.")
-}
-
-fn idempotency_key(text: &str) -> Result<String, String> {
-    let printable = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if printable { Ok(text.to_owned()) } else { Err("must be printable ASCII, and not empty".to_owned()) }
 }

@@ -3,18 +3,19 @@
 //! The databases are read one after the other while orders move, so what looks wrong is looked at again, some moments later, and only
 //! what is still wrong is reported.
 
+mod books;
 mod checks;
 mod rows;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use chassis::settings::seconds;
 use serde::Serialize;
-use sqlx::postgres::{PgPool, PgPoolOptions};
 
-use crate::output::{Format, Output, Tabular, plain, table, tell, write_out};
+pub use self::books::{Books, Check};
+pub use self::checks::all as checks;
+use crate::output::{Format, Output, Tabular as _, plain, table, tell, write_out};
 use crate::system::{Databases, announce};
 
 /// Examples for `--help`.
@@ -43,75 +44,11 @@ pub struct Args {
     grace: Duration,
 }
 
-/// What one check found.
-#[derive(Debug, Serialize)]
-pub struct Check {
-    /// What was to be proved.
-    pub check: &'static str,
-    /// How many rows were looked at.
-    pub rows: u64,
-    /// What contradicts it.
-    pub findings: Vec<Finding>,
-}
-
-/// A row that contradicts a check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The order, reservation or product.
-    pub id: String,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl Tabular for Check {
-    const HEADER: &'static [&'static str] = &["CHECK", "ROWS", "WRONG"];
-
-    fn row(&self) -> Vec<String> {
-        vec![self.check.to_owned(), self.rows.to_string(), self.findings.len().to_string()]
-    }
-}
-
 /// The answer of the whole audit.
 #[derive(Debug, Serialize)]
 struct Report {
     clean: bool,
     checks: Vec<Check>,
-}
-
-/// The databases under audit.
-pub struct Books {
-    /// The order service's.
-    pub orders: PgPool,
-    /// The product service's.
-    pub products: PgPool,
-    /// How long an order may be under way.
-    pub patience: Duration,
-    /// By how much a deadline may be missed.
-    pub grace: Duration,
-}
-
-impl Books {
-    /// Opens the databases of the order and the product service; patience and grace are the usual ones.
-    pub async fn open(order_url: &str, product_url: &str) -> anyhow::Result<Self> {
-        let (orders, products) = (connect(order_url, "order").await?, connect(product_url, "product").await?);
-        Ok(Self { orders, products, patience: Duration::from_secs(900), grace: Duration::from_secs(120) })
-    }
-
-    /// Every check. One that cannot be made is a finding; the others are made all the same.
-    pub async fn checks(&self) -> Vec<Check> {
-        let made = |check, made: anyhow::Result<Check>| {
-            made.unwrap_or_else(|error| {
-                let what = format!("it could not be made: {error:#}");
-                Check { check, rows: 0, findings: vec![Finding { id: "this check".to_owned(), what }] }
-            })
-        };
-        vec![
-            made(checks::IN_TIME, checks::in_time(self).await),
-            made(checks::CONSERVED, checks::conserved(self).await),
-            made(checks::HELD, checks::held(self).await),
-            made(checks::MATCHED, checks::matched(self).await),
-        ]
-    }
 }
 
 impl Args {
@@ -121,7 +58,7 @@ impl Args {
         announce("databases", &[&orders, &products]);
         let mut books = Books::open(&orders, &products).await?;
         (books.patience, books.grace) = (self.order_deadline, self.grace);
-        let checks = books.checks().await;
+        let checks = checks(&books).await;
         let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
         match out.format {
             Format::Table => show(&report)?,
@@ -144,12 +81,4 @@ fn show(report: &Report) -> std::io::Result<()> {
     }
     tell(if report.clean { "Everything adds up." } else { "Something does not add up." });
     Ok(())
-}
-
-async fn connect(url: &str, name: &str) -> anyhow::Result<PgPool> {
-    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
-    options
-        .connect_with(chassis::database::options(url)?)
-        .await
-        .with_context(|| format!("the {name} service's database does not answer"))
 }

@@ -34,16 +34,16 @@ use self::drive::Mode;
 use self::floor::{Baseline, Traffic};
 use self::machine::Machine;
 use self::result::{Context, Line, Run};
-use self::run::Bench;
+use self::run::{Bench, Pace};
 use self::target::{Target, Where};
 use self::workload::{Load, Workload};
-use crate::args::Usage;
-use crate::audit::{Books, Check};
+use crate::audit::{self, Books, Check};
 use crate::client::Gateway;
 use crate::confirm;
 use crate::output::{Format, Output, plain, tell, write_out};
+use crate::signal::stop_signal;
 use crate::system::announce;
-use crate::up::stop_signal;
+use crate::usage::Usage;
 
 /// Shown under `waybill bench -h`.
 pub const EXAMPLES: &str = "Examples:
@@ -213,7 +213,7 @@ impl Args {
         let books = if self.audit { Some(Books::open(&databases()?[0], &databases()?[1]).await?) } else { None };
         let (user, product) = (Gateway::new(&target.user)?, Gateway::new(&target.product)?);
         let load = Load::make(workload, self.users as usize, self.inactive, &user, &product).await?;
-        let bench = Bench::new(target, load, self).await?;
+        let bench = Bench::new(target, load, self.pace()).await?;
         let baseline = match self.floor.unwrap_or(self.place.up) {
             true => Some(Baseline::new(&bench.meter, bench.broker.clone(), &databases()?[0]).await?),
             false => None,
@@ -223,10 +223,15 @@ impl Args {
             runs.push(one(&bench, baseline.as_ref(), mode).await?);
         }
         let audit = match &books {
-            Some(books) => Some(books.checks().await),
+            Some(books) => Some(audit::checks(books).await),
             None => None,
         };
         Ok((runs, audit))
+    }
+
+    fn pace(&self) -> Pace {
+        let Self { warmup, seconds, deadline, in_flight, .. } = *self;
+        Pace { warmup, seconds, deadline, in_flight: in_flight as usize }
     }
 
     async fn workload(&self) -> anyhow::Result<Workload> {

@@ -9,12 +9,12 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 use chassis::broker::Broker;
-use chassis::settings::{Secret, hidden, nats_url};
+use chassis::settings::{BrokerSettings, Secret, hidden, nats_url};
 use chrono::{DateTime, Utc};
+use clap::{Args as ClapArgs, FromArgMatches as _};
 use futures_util::StreamExt as _;
 
 use crate::system::broker_url;
-use crate::up::broker_settings;
 
 /// Where the broker is.
 #[derive(Debug, clap::Args)]
@@ -42,6 +42,14 @@ impl Place {
     pub fn url(&self) -> anyhow::Result<Secret> {
         broker_url(&self.nats_url)
     }
+}
+
+/// The broker settings of the environment, with this address.
+pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
+    let command = <BrokerSettings as ClapArgs>::augment_args(clap::Command::new("waybill"));
+    let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
+    settings.nats_url = nats_url.to_owned().into();
+    Ok(settings)
 }
 
 /// A stream that is there.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
+use crate::page::Page;
 use crate::problem::{Failure, Problem};
 use crate::retry::{Unmade, surely};
 use crate::system::shown;
@@ -37,15 +38,6 @@ pub struct Answer<T> {
     pub replayed: bool,
     /// The document.
     pub body: T,
-}
-
-/// One page of a list.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Page<T> {
-    /// What is on the page.
-    pub items: Vec<T>,
-    /// Where the next one starts; `null` on the last.
-    pub next_cursor: Option<String>,
 }
 
 impl Gateway {

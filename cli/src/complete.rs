@@ -7,21 +7,13 @@ use std::io::Write as _;
 use std::process::exit;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::DeliverPolicy;
-use chassis::broker::Broker;
-use clap::CommandFactory as _;
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, CompletionCandidate, Shell};
-use events::dead_letter::DEAD_LETTERS;
 use serde_json::Value;
 
-use crate::args::Cli;
-use crate::broker::{self, Reader};
 use crate::client::Gateway;
-use crate::dead_letter::Letter;
 use crate::output::plain;
-use crate::system::{self, GATEWAY, NATS, ORDER};
-use crate::up::broker_settings;
+use crate::system::{self, GATEWAY, ORDER};
 
 /// Set by the script, to the name of its shell.
 const VARIABLE: &str = "WAYBILL_COMPLETE";
@@ -30,19 +22,19 @@ const VARIABLE: &str = "WAYBILL_COMPLETE";
 const WITHIN: Duration = Duration::from_millis(400);
 
 /// How many are offered, the newest.
-const OFFERED: usize = 50;
+pub const OFFERED: usize = 50;
 
-/// Answers the script of a shell and ends the program; returns where no script asks.
-pub fn answer() {
+/// Answers the script of a shell about this command and ends the program; returns where no script asks.
+pub fn answer(command: fn() -> clap::Command) {
     if std::env::var_os(VARIABLE).is_none() {
         return;
     }
     let words: Vec<_> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
     // The addresses that were typed already count; what is missing or half written does not matter.
-    if let Ok(matches) = Cli::definition().ignore_errors(true).try_get_matches_from(&words) {
+    if let Ok(matches) = command().ignore_errors(true).try_get_matches_from(&words) {
         system::said(&matches);
     }
-    match CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(std::env::args_os(), None) {
+    match CompleteEnv::with_factory(command).var(VARIABLE).try_complete(std::env::args_os(), None) {
         Ok(false) => {}
         Err(error) if words.is_empty() => error.exit(),
         // There is nothing to offer: the shell shows nothing.
@@ -99,25 +91,6 @@ pub fn items() -> Vec<CompletionCandidate> {
     products().into_iter().map(with_sign).collect()
 }
 
-/// The oldest dead letters.
-pub fn dead_letters() -> Vec<CompletionCandidate> {
-    let letters = asked(async {
-        let url = system::address(NATS, "nats://127.0.0.1:4222")?;
-        let broker = Broker::connect(&broker_settings(&url)?, "waybill-completion").await?;
-        broker.connected().await?;
-        let stream = broker::stream(&broker, DEAD_LETTERS).await?;
-        let mut reader = Reader::open(&stream, "", DeliverPolicy::All).await?;
-        let mut letters = Vec::new();
-        while letters.len() < OFFERED
-            && let Some(stored) = reader.next().await?
-        {
-            letters.push(Letter::from(stored));
-        }
-        Ok(letters)
-    });
-    letters.into_iter().map(|letter| candidate(letter.sequence.to_string(), &letter.reason)).collect()
-}
-
 fn listed(name: &str, usual: &str, path: &str, id: &str, about: fn(&Value) -> String) -> Vec<CompletionCandidate> {
     let items = asked(async {
         let url = system::http_url(&system::address(name, usual)?).map_err(anyhow::Error::msg)?;
@@ -129,7 +102,8 @@ fn listed(name: &str, usual: &str, path: &str, id: &str, about: fn(&Value) -> St
     items.iter().filter_map(|item| Some(candidate(item[id].as_str().filter(is_id)?.to_owned(), &about(item)))).collect()
 }
 
-fn candidate(value: String, about: &str) -> CompletionCandidate {
+/// Something to offer, with a few words about it.
+pub fn candidate(value: String, about: &str) -> CompletionCandidate {
     let about: String = plain(about.to_owned()).chars().take(60).collect();
     CompletionCandidate::new(value).help((!about.is_empty()).then(|| about.into()))
 }
@@ -139,7 +113,7 @@ fn words(thing: &Value, names: &[&str]) -> String {
 }
 
 /// What came in time; nothing, where it did not or failed.
-fn asked<T>(question: impl Future<Output = anyhow::Result<Vec<T>>>) -> Vec<T> {
+pub fn asked<T>(question: impl Future<Output = anyhow::Result<Vec<T>>>) -> Vec<T> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let answer = runtime.block_on(async { tokio::time::timeout(WITHIN, question).await });
     // A look-up of a name that never returns must not hold up the shell.

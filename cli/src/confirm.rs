@@ -4,8 +4,8 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
-use crate::args::Usage;
 use crate::output::{prompt, tell};
+use crate::usage::Usage;
 
 /// The flag that answers beforehand.
 #[derive(Debug, clap::Args)]

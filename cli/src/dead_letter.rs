@@ -1,8 +1,9 @@
 //! `waybill dead-letter`: what could not be handled, and what to do about it.
 
+mod act;
+mod complete;
 #[cfg(test)]
 mod fuzz;
-mod hand;
 mod letter;
 mod select;
 
@@ -13,11 +14,11 @@ use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::dead_letter::DEAD_LETTERS;
 
-pub use self::letter::Letter;
+use self::letter::Letter;
 use self::select::{Filter, Which};
 use crate::output::{Format, Output, Tabular as _, table, tell, write_out};
 use crate::usage::number;
-use crate::{broker, complete, confirm};
+use crate::{broker, confirm};
 
 /// Shown under `waybill dead-letter --help`.
 pub const EXAMPLES: &str = "A message that no service could handle is kept as it was, with why, where and how often it was tried.
@@ -68,7 +69,7 @@ Examples:
   waybill dead-letter redrive --all --stream PRODUCT_REPLIES --reason \"not known here\"
   waybill dead-letter redrive --all --older-than 1h --limit 100 --yes"
     )]
-    Redrive(Hand),
+    Redrive(Act),
     /// Delete dead letters for good.
     #[command(
         after_help = "The saga that was waiting for the message is not told: its own timer asks again, or `saga compensate` ends it.
@@ -79,12 +80,12 @@ Examples:
   waybill dead-letter drop 17
   waybill dead-letter drop --all --reason \"not a batch\" --older-than 7d --yes"
     )]
-    Drop(Hand),
+    Drop(Act),
 }
 
 /// Which letters, and whether to ask.
 #[derive(Debug, clap::Args)]
-pub struct Hand {
+pub struct Act {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
@@ -99,14 +100,14 @@ impl Command {
         match self {
             Self::List { filter, limit, place } => list(&place.connect().await?, &filter, limit, out).await,
             Self::Show { sequence, place } => show(&place.connect().await?, sequence, out).await,
-            Self::Redrive(hand) => hand.run(hand::Deed::Redrive, out).await,
-            Self::Drop(hand) => hand.run(hand::Deed::Drop, out).await,
+            Self::Redrive(args) => args.run(act::Action::Redrive, out).await,
+            Self::Drop(args) => args.run(act::Action::Drop, out).await,
         }
     }
 }
 
-impl Hand {
-    async fn run(self, deed: hand::Deed, out: Output) -> anyhow::Result<ExitCode> {
+impl Act {
+    async fn run(self, action: act::Action, out: Output) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
         let broker = self.place.connect().await?;
         let stream = broker::stream(&broker, DEAD_LETTERS).await?;
@@ -116,10 +117,10 @@ impl Hand {
             return Ok(ExitCode::SUCCESS);
         }
         tell(&chosen.text());
-        if !self.confirm.ask(&format!("{} {} dead letters?", deed.word(), chosen.sequences.len()))? {
+        if !self.confirm.ask(&format!("{} {} dead letters?", action.word(), chosen.sequences.len()))? {
             return Ok(ExitCode::FAILURE);
         }
-        hand::run(&broker, &stream, deed, chosen, out).await
+        act::run(&broker, &stream, action, chosen, out).await
     }
 }
 

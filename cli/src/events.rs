@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use self::follow::Follow;
 use crate::broker::{self, Stored};
 use crate::output::{Format, Output, plain, write_out};
+use crate::signal::stop_signal;
 use crate::usage::number;
-use crate::{age, complete, price, up};
+use crate::{age, complete, price};
 
 /// Shown under `waybill events --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -73,7 +74,7 @@ impl Command {
         let broker = tail.place.connect().await?;
         tokio::select! {
             ended = tail.show(&broker, out) => ended?,
-            stopped = up::stop_signal() => stopped?,
+            stopped = stop_signal() => stopped?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -18,10 +18,10 @@ use self::lines::Lines;
 use self::load::Loader;
 use self::settle::Settle;
 use self::summary::Summary;
-use crate::args::Usage;
 use crate::client::Gateway;
 use crate::output::{Format, Output, pairs, write_out};
 use crate::price;
+use crate::usage::Usage;
 use crate::usage::number;
 
 /// Shown under `waybill import -h`.

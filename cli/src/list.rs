@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::client::{Gateway, Page};
+use crate::client::Gateway;
 use crate::output::{Format, Output, Tabular};
+use crate::page::Page;
 use crate::usage::number;
 
 /// The most the server puts on one page.

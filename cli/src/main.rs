@@ -13,13 +13,16 @@ mod events;
 #[cfg(test)]
 mod fuzz;
 mod health;
+mod help;
 mod import;
 mod input;
 mod layout;
 mod list;
 mod note;
+mod once;
 mod order;
 mod output;
+mod page;
 mod price;
 mod problem;
 mod product;
@@ -27,6 +30,7 @@ mod progress;
 mod provision;
 mod retry;
 mod saga;
+mod signal;
 mod system;
 mod up;
 mod usage;
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
     chassis::environment::clean();
     // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    complete::answer();
+    complete::answer(args::Cli::definition);
     let cli = args::Cli::read();
     let runtime = match chassis::runtime(chassis::cores()) {
         Ok(runtime) => runtime,

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::view::Order;
-use crate::args::{Once, perhaps};
 use crate::client::{self, Gateway, key_header};
+use crate::once::{Once, perhaps};
 use crate::output::Output;
 use crate::problem::Failure;
 use crate::retry::surely;

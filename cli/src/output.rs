@@ -8,9 +8,9 @@ use clap::ValueEnum;
 use events::hidden;
 use serde::Serialize;
 
-use crate::args::Usage;
-use crate::client::Page;
 use crate::layout;
+use crate::page::Page;
+use crate::usage::Usage;
 
 /// The value of `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -10,9 +10,10 @@ use events::product::Product;
 use events::{Currency, Money, ProductId};
 use serde_json::json;
 
-use crate::args::{Once, Usage, perhaps};
 use crate::client::Gateway;
+use crate::once::{Once, perhaps};
 use crate::output::{Output, Tabular, fields, time};
+use crate::usage::Usage;
 use crate::usage::number;
 use crate::{complete, list, price};
 

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker;
 use crate::output::{Format, Output, tell, write_out};
+use crate::signal::stop_signal;
 use crate::system::announce;
-use crate::up::stop_signal;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:

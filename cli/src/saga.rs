@@ -9,6 +9,7 @@ mod fuzz;
 mod gate;
 mod jetstream;
 mod list;
+mod place;
 mod replay;
 mod select;
 mod show;
@@ -23,14 +24,12 @@ mod words;
 
 use std::process::ExitCode;
 
-use chassis::settings::hidden;
 use clap::Subcommand;
-use reqwest::Url;
+use saga::Action;
 
+pub use self::place::Place;
 pub use self::view::View;
-use crate::client::Gateway;
 use crate::output::Output;
-use crate::system::{ORDER, http_url, or_usual};
 
 /// Shown under `waybill saga --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -73,25 +72,6 @@ pub enum Command {
     Skip(act::SkipArgs),
 }
 
-/// Where the order service is.
-#[derive(Debug, clap::Args)]
-#[group(skip)]
-pub struct Place {
-    /// Where the order service listens [default: what `waybill up` started here, else http://127.0.0.1:8083].
-    #[arg(long, env = "WAYBILL_ORDER_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(http_url))]
-    order_url: Option<Url>,
-}
-
-impl Place {
-    pub(crate) fn service(&self) -> anyhow::Result<Gateway> {
-        Ok(Gateway::new(&self.url()?)?)
-    }
-
-    fn url(&self) -> anyhow::Result<Url> {
-        or_usual(&self.order_url, ORDER, "http://127.0.0.1:8083")
-    }
-}
-
 impl Command {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
@@ -101,9 +81,9 @@ impl Command {
             Self::Replay(args) => args.run(out).await,
             Self::Export(args) => args.run().await,
             Self::UpgradeCheck(args) => args.run(out).await,
-            Self::Retry(args) => args.run(act::Hand::Retry, out).await,
-            Self::Cancel(args) => args.run(act::Hand::Cancel, out).await,
-            Self::Compensate(args) => args.run(act::Hand::Compensate, out).await,
+            Self::Retry(args) => args.run("retry", Action::Retry, out).await,
+            Self::Cancel(args) => args.run("cancel", Action::Cancel, out).await,
+            Self::Compensate(args) => args.run("compensate", Action::Compensate, out).await,
             Self::Skip(args) => args.run(out).await,
         }
     }

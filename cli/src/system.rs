@@ -40,6 +40,9 @@ pub const ORDER: &str = "WAYBILL_ORDER_URL";
 /// The variable of the broker's address.
 pub const NATS: &str = "NATS_URL";
 
+/// The databases, in the order user, product, order.
+pub const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
+
 /// The databases of the services.
 #[derive(Debug, Args)]
 pub struct Databases {

@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chassis::broker::Broker;
-use chassis::settings::{BrokerSettings, Secret, database_url, hidden, nats_url};
+use chassis::settings::{Secret, database_url, hidden, nats_url};
 use chassis::topology::{self, TopologySettings};
-use clap::{Args as ClapArgs, FromArgMatches as _, Parser};
+use clap::Parser;
 use events::streams::TOPOLOGY;
 use serde_json::Value;
 use stack::{Data, Port, Stack};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT};
+use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT, Ports};
+use crate::broker::broker_settings;
 use crate::note::{FILE, Note, Own, Writer};
 use crate::output::{tell, write_line};
-use crate::system::shown;
+use crate::signal::stop_signal;
+use crate::system::{DATABASES, shown};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -51,37 +52,8 @@ pub struct Args {
     #[arg(long, env = "WAYBILL_DATA", default_value = ".local/data", value_name = "FOLDER")]
     data: PathBuf,
 
-    /// The address to listen on.
-    #[arg(long, env = "WAYBILL_HOST", default_value = "127.0.0.1")]
-    host: String,
-
-    /// The gateway's port.
-    #[arg(long, env = "WAYBILL_GATEWAY_PORT", default_value_t = 8080, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    gateway_port: u16,
-
-    /// The user service's port.
-    #[arg(long, env = "WAYBILL_USER_PORT", default_value_t = 8081, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    user_port: u16,
-
-    /// The product service's port.
-    #[arg(long, env = "WAYBILL_PRODUCT_PORT", default_value_t = 8082, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    product_port: u16,
-
-    /// The order service's port.
-    #[arg(long, env = "WAYBILL_ORDER_PORT", default_value_t = 8083, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    order_port: u16,
-
-    /// The broker's port; 0 takes any that is free.
-    #[arg(long, env = "WAYBILL_NATS_PORT", default_value_t = 4222, value_name = "PORT")]
-    nats_port: u16,
-
-    /// The broker's port for monitoring over HTTP; 0 for none.
-    #[arg(long, env = "WAYBILL_NATS_MONITOR_PORT", default_value_t = 0, value_name = "PORT")]
-    nats_monitor_port: u16,
-
-    /// The databases' port; 0 takes any that is free.
-    #[arg(long, env = "WAYBILL_POSTGRES_PORT", default_value_t = 0, value_name = "PORT")]
-    postgres_port: u16,
+    #[command(flatten)]
+    ports: Ports,
 
     /// A broker that runs already; then none is started.
     #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(nats_url))]
@@ -101,8 +73,8 @@ impl Args {
         chassis::telemetry::init("warn")?;
         // What can be wrong with the settings is found out before anything is started.
         let settings = Settings::from_environment()?;
-        let listeners = if self.infra_only { None } else { Some(Listeners::open(&self).map_err(running_here)?) };
-        ports::servers(&self).map_err(running_here)?;
+        let listeners = if self.infra_only { None } else { Some(Listeners::open(&self.ports).map_err(running_here)?) };
+        ports::servers(&self.ports, self.nats_url.is_none(), self.postgres_url.is_none()).map_err(running_here)?;
         let note = Own::take()?;
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -127,10 +99,11 @@ impl Args {
             options.data = Data::Persistent(self.data.clone());
         }
         options.nats.url = self.nats_url.as_ref().map(|url| url.expose().to_owned());
-        options.nats.port = Port::fixed(self.nats_port, NATS_PORT);
-        options.nats.monitor_port = (self.nats_monitor_port != 0).then(|| Port::fixed(self.nats_monitor_port, MONITOR_PORT));
+        options.nats.port = Port::fixed(self.ports.nats_port, NATS_PORT);
+        options.nats.monitor_port =
+            (self.ports.nats_monitor_port != 0).then(|| Port::fixed(self.ports.nats_monitor_port, MONITOR_PORT));
         options.postgres.url = self.postgres_url.as_ref().map(|url| url.expose().to_owned());
-        options.postgres.port = Port::fixed(self.postgres_port, POSTGRES_PORT);
+        options.postgres.port = Port::fixed(self.ports.postgres_port, POSTGRES_PORT);
         options
     }
 
@@ -167,7 +140,7 @@ impl Args {
             Some(note) => note.write(&environment)?,
             None => {
                 let by = Note::read()?.map(|note| note.by()).unwrap_or_default();
-                let gateway = self.url(self.gateway_port);
+                let gateway = self.ports.url(self.ports.gateway_port);
                 tell(&format!(
                     "{FILE} belongs to another `waybill up`{by}, and commands in this folder speak to that one. \
                      For this one run them elsewhere, with WAYBILL_GATEWAY={gateway}"
@@ -224,9 +197,9 @@ impl Args {
         order.parts.broker.nats_url = nats_url.to_owned().into();
         tasks.spawn(order::serve(listeners.order, order, shutdown.clone()));
 
-        gateway.user_url = self.url(self.user_port).parse().map_err(anyhow::Error::msg)?;
-        gateway.product_url = self.url(self.product_port).parse().map_err(anyhow::Error::msg)?;
-        gateway.order_url = self.url(self.order_port).parse().map_err(anyhow::Error::msg)?;
+        gateway.user_url = self.ports.url(self.ports.user_port).parse().map_err(anyhow::Error::msg)?;
+        gateway.product_url = self.ports.url(self.ports.product_port).parse().map_err(anyhow::Error::msg)?;
+        gateway.order_url = self.ports.url(self.ports.order_port).parse().map_err(anyhow::Error::msg)?;
         tasks.spawn(gateway::serve(listeners.gateway, gateway, shutdown.clone()));
         Ok(())
     }
@@ -240,8 +213,8 @@ impl Args {
                 ready = tokio::time::timeout(READY_WITHIN, self.ready()) => ready.context("the services did not become ready")??,
                 () = shutdown.cancelled() => return Ok(()),
             }
-            for (name, port) in self.services() {
-                write_line(&format!("{name:<9} {}", self.url(port)))?;
+            for (name, port) in self.ports.services() {
+                write_line(&format!("{name:<9} {}", self.ports.url(port)))?;
             }
             let brokers: Vec<String> = stack.nats.url().split(',').map(|url| shown(url.trim())).collect();
             write_line(&format!("{:<9} {}", "nats", brokers.join(",")))?;
@@ -273,8 +246,8 @@ impl Args {
 
     async fn ready(&self) -> anyhow::Result<()> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        for (name, port) in self.services() {
-            let url = format!("{}/readyz", self.url(port));
+        for (name, port) in self.ports.services() {
+            let url = format!("{}/readyz", self.ports.url(port));
             loop {
                 if let Ok(response) = client.get(&url).send().await {
                     let ready = response.status().is_success();
@@ -292,21 +265,6 @@ impl Args {
         Ok(())
     }
 
-    fn services(&self) -> [(&'static str, u16); 4] {
-        [("gateway", self.gateway_port), ("user", self.user_port), ("product", self.product_port), ("order", self.order_port)]
-    }
-
-    fn listen(&self, port: u16) -> String {
-        if self.host.contains(':') && !self.host.starts_with('[') {
-            return format!("[{}]:{port}", self.host);
-        }
-        format!("{}:{port}", self.host)
-    }
-
-    fn url(&self, port: u16) -> String {
-        format!("http://{}", self.listen(port))
-    }
-
     /// The settings the service binaries start with.
     fn environment(&self, nats_url: &str, databases: &[String; 3]) -> Vec<(&'static str, String)> {
         let [user, product, order] = databases.clone();
@@ -315,14 +273,14 @@ impl Args {
             ("USER_DATABASE_URL", user),
             ("PRODUCT_DATABASE_URL", product),
             ("ORDER_DATABASE_URL", order),
-            ("WAYBILL_GATEWAY_LISTEN", self.listen(self.gateway_port)),
-            ("WAYBILL_USER_LISTEN", self.listen(self.user_port)),
-            ("WAYBILL_PRODUCT_LISTEN", self.listen(self.product_port)),
-            ("WAYBILL_ORDER_LISTEN", self.listen(self.order_port)),
-            ("WAYBILL_USER_URL", self.url(self.user_port)),
-            ("WAYBILL_PRODUCT_URL", self.url(self.product_port)),
-            ("WAYBILL_ORDER_URL", self.url(self.order_port)),
-            ("WAYBILL_GATEWAY", self.url(self.gateway_port)),
+            ("WAYBILL_GATEWAY_LISTEN", self.ports.listen(self.ports.gateway_port)),
+            ("WAYBILL_USER_LISTEN", self.ports.listen(self.ports.user_port)),
+            ("WAYBILL_PRODUCT_LISTEN", self.ports.listen(self.ports.product_port)),
+            ("WAYBILL_ORDER_LISTEN", self.ports.listen(self.ports.order_port)),
+            ("WAYBILL_USER_URL", self.ports.url(self.ports.user_port)),
+            ("WAYBILL_PRODUCT_URL", self.ports.url(self.ports.product_port)),
+            ("WAYBILL_ORDER_URL", self.ports.url(self.ports.order_port)),
+            ("WAYBILL_GATEWAY", self.ports.url(self.ports.gateway_port)),
         ]
     }
 }
@@ -365,26 +323,4 @@ impl Settings {
 
 fn read<S: Parser>() -> anyhow::Result<S> {
     S::try_parse_from(["waybill"]).context("a setting in the environment is wrong")
-}
-
-/// The databases, in the order user, product, order.
-pub const DATABASES: [&str; 3] = ["waybill_user", "waybill_product", "waybill_order"];
-
-/// The broker settings of the environment, with this address.
-pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
-    let command = <BrokerSettings as ClapArgs>::augment_args(clap::Command::new("waybill"));
-    let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
-    settings.nats_url = nats_url.to_owned().into();
-    Ok(settings)
-}
-
-/// Returns at SIGINT or SIGTERM.
-pub async fn stop_signal() -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -1,9 +1,9 @@
-//! Wrong usage: numbers out of bounds, and what is said when the command line cannot be read.
+//! Wrong usage: an error of its own, and numbers out of bounds.
 
-use clap::builder::StyledStr;
-use clap::error::{ContextKind, ContextValue};
-
-use crate::output::{is_plain, plain, tell};
+/// A combination of flags that clap alone cannot see is wrong: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
 
 /// Reads a whole number within bounds, and says which where it is not.
 pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) -> Result<T, String> {
@@ -12,39 +12,4 @@ pub fn number<T: TryFrom<u64>, const LEAST: u64, const MOST: u64>(text: &str) ->
         u64::MAX => format!("`{text}` is not a whole number from {LEAST} on"),
         _ => format!("`{text}` is not a whole number from {LEAST} to {MOST}"),
     })
-}
-
-/// Where ids and numbers come from, by the name that a value has in the usage.
-const SOURCES: [(&str, &str); 5] = [
-    ("<ORDER", "`waybill order list` shows orders with their ids"),
-    ("<USER", "`waybill user list` shows users with their ids"),
-    ("<PRODUCT", "`waybill product list` shows products with their ids"),
-    ("<RESERVATION", "`waybill audit` names what is held for an order that nobody placed"),
-    ("<SEQUENCE", "`waybill dead-letter list` shows dead letters with their sequences"),
-];
-
-/// Says what is wrong with the command line, and what can be named instead; or shows the help that was asked for.
-pub fn wrong(mut error: clap::Error) -> ! {
-    let arguments = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(one)) => one.clone(),
-        Some(ContextValue::Strings(several)) => several.join(" "),
-        _ => String::new(),
-    };
-    let arguments = arguments.replace('[', "<");
-    let tips: Vec<StyledStr> =
-        SOURCES.iter().filter(|(name, _)| arguments.contains(name)).map(|(_, tip)| StyledStr::from(*tip)).collect();
-    if !tips.is_empty() {
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
-    }
-    // With its colours and lines, unless it quotes something that could steer the terminal or forge a line: a word from elsewhere.
-    let harmless = error.context().all(|(_, value)| match value {
-        ContextValue::String(one) => is_plain(one),
-        ContextValue::Strings(several) => several.iter().all(|one| is_plain(one)),
-        _ => true,
-    });
-    if !harmless {
-        tell(plain(error.render().to_string()).trim_end());
-        std::process::exit(error.exit_code());
-    }
-    error.exit()
 }

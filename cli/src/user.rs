@@ -9,8 +9,8 @@ use events::user::User;
 use reqwest::Method;
 use serde::Serialize;
 
-use crate::args::{Once, perhaps};
 use crate::client::Gateway;
+use crate::once::{Once, perhaps};
 use crate::output::{Output, Tabular};
 use crate::{complete, list};
 

@@ -11,6 +11,7 @@ mod ids;
 mod money;
 pub mod order;
 pub mod product;
+mod quantity;
 mod reason;
 pub mod streams;
 mod text;
@@ -23,6 +24,6 @@ pub use envelope::{
 pub use ids::{NotAnId, OrderId, ProductId, ReservationId, UserId};
 pub use iso_currency::Currency;
 pub use money::{Money, MoneyError};
-pub use product::{Quantity, StockLevel};
+pub use quantity::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
 pub use text::{Description, Email, Name, TextError};

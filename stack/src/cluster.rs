@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::environment::clean;
 use crate::find;
 use crate::folder::{Folder, copy, make_dir, random, reachable, remove, wait_for_lock};
-use crate::process::alive;
+use crate::pid::alive;
 use crate::user::{User, owner};
 
 /// The one role there is.

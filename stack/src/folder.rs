@@ -8,12 +8,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::Data;
-use crate::process::alive;
+use crate::pid::alive;
 use crate::user::{User, barrier};
 
 /// How long the watchdog of a killed owner may need to end its servers.
 const HANDOVER: Duration = Duration::from_secs(15);
+
+/// Where the data lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// A temporary folder, removed at the end.
+    Ephemeral,
+    /// This folder, kept and used again; `postgres/` and `nats/` lie below it.
+    Persistent(PathBuf),
+}
 
 /// The folder of one running stack; dropping it removes an ephemeral one.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ mod find;
 mod folder;
 mod keep;
 pub mod nats;
+mod pid;
 mod port;
 pub mod postgres;
 mod process;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use clock::Clock;
+pub use folder::Data;
 pub use nats::Nats;
 pub use port::Port;
 pub use postgres::Postgres;
@@ -58,15 +60,6 @@ pub struct Options {
     pub postgres: postgres::Options,
 }
 
-/// Where the data lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Data {
-    /// A temporary folder, removed at the end.
-    Ephemeral,
-    /// This folder, kept and used again; `postgres/` and `nats/` lie below it.
-    Persistent(PathBuf),
-}
-
 impl Default for Options {
     /// Ephemeral, durable, on free ports, with the tools in `.local/tools` of the checkout.
     fn default() -> Self {
@@ -85,6 +78,14 @@ impl Options {
         let mut options = Self::default();
         options.postgres.shared_buffers_mb = 64;
         options
+    }
+
+    /// The nats-server that a stack with these options would start: to run it with a configuration of one's own.
+    ///
+    /// # Errors
+    /// Where none can be had; the message says what would help.
+    pub async fn nats_server(&self) -> anyhow::Result<PathBuf> {
+        find::nats_server(&self.tools_dir, self.nats.url_setting).await
     }
 }
 

@@ -83,11 +83,6 @@ struct Server {
     watchdog: Arc<Watchdog>,
 }
 
-/// The nats-server that a stack with these options would start: to run it with a configuration of one's own.
-pub async fn program(options: &crate::Options) -> anyhow::Result<PathBuf> {
-    find::nats_server(&options.tools_dir, options.nats.url_setting).await
-}
-
 impl Nats {
     pub(crate) async fn start(
         options: &Options,

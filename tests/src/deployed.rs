@@ -66,7 +66,7 @@ impl Drop for Deployed {
 
 /// A nats-server that reads the repository's configuration; the environment is still to be given.
 pub async fn nats_server() -> Command {
-    let mut command = Command::new(stack::nats::program(&stack::Options::for_tests()).await.unwrap());
+    let mut command = Command::new(stack::Options::for_tests().nats_server().await.unwrap());
     command.args(["-c", CONF]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     for name in std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("WAYBILL_NATS_")) {
         command.env_remove(name);

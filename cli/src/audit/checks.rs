@@ -8,8 +8,8 @@ use futures_util::{Stream, TryStreamExt as _};
 use sqlx::Row as _;
 use uuid::Uuid;
 
+use super::books::{Books, Check, Finding};
 use super::rows::{self, Lines, Order, Reservation};
-use super::{Books, Check, Finding};
 
 /// How often what looks wrong is looked at again, and how long between: longer than a message takes.
 const LOOKS: usize = 5;
@@ -23,6 +23,22 @@ pub const IN_TIME: &str = "every order is final or within its deadline";
 pub const CONSERVED: &str = "for each product: received = available + reserved";
 pub const HELD: &str = "for each product: reserved = the sum of its reservations";
 pub const MATCHED: &str = "reservations and orders match line by line";
+
+/// Every check. One that cannot be made is a finding; the others are made all the same.
+pub async fn all(books: &Books) -> Vec<Check> {
+    let made = |check, made: anyhow::Result<Check>| {
+        made.unwrap_or_else(|error| {
+            let what = format!("it could not be made: {error:#}");
+            Check { check, rows: 0, findings: vec![Finding { id: "this check".to_owned(), what }] }
+        })
+    };
+    vec![
+        made(IN_TIME, in_time(books).await),
+        made(CONSERVED, conserved(books).await),
+        made(HELD, held(books).await),
+        made(MATCHED, matched(books).await),
+    ]
+}
 
 /// Every order is final or within its deadline, by the clock that deadlines go by. Where that stands still, nobody keeps them.
 pub async fn in_time(books: &Books) -> anyhow::Result<Check> {

@@ -16,7 +16,8 @@ use stack::{Port, Stack};
 use tokio::process::{Child, Command};
 
 use super::meter::{ByPart, Part};
-use crate::up::{DATABASES, broker_settings};
+use crate::broker::broker_settings;
+use crate::system::DATABASES;
 
 /// How long the services may take to become ready, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);

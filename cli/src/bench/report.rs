@@ -2,10 +2,12 @@
 
 mod bars;
 mod charts;
+mod html;
 mod plot;
 
 use std::fmt::Write as _;
 
+use self::html::{escape, section};
 use self::plot::plain;
 use super::meter::{Part, round};
 use super::result::{Context, Run};
@@ -32,11 +34,6 @@ pub fn page(runs: &[Run], context: &Context) -> String {
     section(&mut html, "Measured on", "", &machine(context));
     html.push_str("</main></body></html>\n");
     html
-}
-
-fn section(html: &mut String, title: &str, about: &str, content: &str) {
-    let about = if about.is_empty() { String::new() } else { format!("<p>{}</p>", escape(about)) };
-    let _ = write!(html, "<section><h2>{}</h2>{about}{content}</section>", escape(title));
 }
 
 /// What each run is called; repetitions are numbered.
@@ -149,11 +146,6 @@ fn machine(context: &Context) -> String {
     pairs.extend(context.sync.as_ref().map(|sync| ("broker to disk", sync.clone())));
     let pair = |(name, value): &(&str, String)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
     format!("<dl>{}</dl>", pairs.iter().map(pair).collect::<String>())
-}
-
-/// Text as it may stand in HTML, in an attribute too.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Args;
 use super::drive::{Drive, Mode};
 use super::finals::{Awaited, FinalEvents, connect};
 use super::http::{Connection, Endpoint};
@@ -29,32 +28,39 @@ pub struct Bench {
     pub meter: Arc<Meter>,
     endpoints: Vec<Arc<Endpoint>>,
     load: Arc<Load>,
-    warmup: Duration,
-    seconds: Duration,
-    deadline: Duration,
-    in_flight: usize,
+    pace: Pace,
+}
+
+/// How long, and how much at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Load before the measured time.
+    pub warmup: Duration,
+    /// The measured time.
+    pub seconds: Duration,
+    /// How long an order may take before it is looked up and counted as an error.
+    pub deadline: Duration,
+    /// Open loop: the most requests under way.
+    pub in_flight: usize,
 }
 
 impl Bench {
     /// Connects to the broker.
-    pub async fn new(target: &Target, load: Load, args: &Args) -> anyhow::Result<Self> {
+    pub async fn new(target: &Target, load: Load, pace: Pace) -> anyhow::Result<Self> {
         Ok(Self {
             broker: connect(&target.nats_url).await?,
             meter: Arc::new(Meter::new(target.processes.clone())),
             endpoints: target.endpoints.iter().map(|url| Endpoint::new(url).map(Arc::new)).collect::<anyhow::Result<_>>()?,
             load: Arc::new(load),
-            warmup: args.warmup,
-            seconds: args.seconds,
-            deadline: args.deadline,
-            in_flight: args.in_flight as usize,
+            pace,
         })
     }
 
     /// Runs once.
     pub async fn run(&self, mode: Mode) -> anyhow::Result<Run> {
         let begin = Instant::now();
-        let start = begin + self.warmup;
-        let tally = Arc::new(Tally::new(Window { start, end: start + self.seconds }));
+        let start = begin + self.pace.warmup;
+        let tally = Arc::new(Tally::new(Window { start, end: start + self.pace.seconds }));
         let awaited = Arc::new(Awaited::new(tally.clone()));
         let final_events = FinalEvents::listen(&self.broker, &awaited).await?;
         let watcher = AbortOnDropHandle::new(tokio::spawn(watch(tally.clone(), self.meter.clone(), begin)));
@@ -63,8 +69,8 @@ impl Bench {
             load: self.load.clone(),
             tally: tally.clone(),
             awaited: awaited.clone(),
-            deadline: self.deadline,
-            in_flight: self.in_flight,
+            deadline: self.pace.deadline,
+            in_flight: self.pace.in_flight,
         };
         let driving = AbortOnDropHandle::new(tokio::spawn(drive.run(mode, begin)));
         tokio::time::sleep_until(tally.window.start.into()).await;
@@ -73,13 +79,13 @@ impl Bench {
         let after = self.meter.cpu();
         self.meter.look_at_memory();
         driving.await??;
-        settle(&awaited, self.deadline).await;
+        settle(&awaited, self.pace.deadline).await;
         drop((final_events, watcher));
         self.look_up(&awaited, &tally).await;
 
         let counts = tally.counts();
         let cpu = per_order(&before, &after, counts.ended());
-        Ok(Run::new(mode, self.seconds.as_secs_f64(), counts, tally.finals(), &cpu, &self.meter.peak_rss_mib()))
+        Ok(Run::new(mode, self.pace.seconds.as_secs_f64(), counts, tally.finals(), &cpu, &self.meter.peak_rss_mib()))
     }
 
     /// Asks for each order that was not heard of. Each is an error, of the kind that says whether the order or only its event is missing.

@@ -3,8 +3,8 @@
 use async_nats::HeaderMap;
 use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
 
-use super::Letter;
-use super::hand::packed;
+use super::act::packed;
+use super::letter::Letter;
 use crate::broker::Stored;
 use crate::output::Tabular as _;
 

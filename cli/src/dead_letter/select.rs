@@ -11,11 +11,12 @@ use clap_complete::ArgValueCandidates;
 use events::dead_letter::OUTBOX;
 use events::streams::CONSUMERS;
 
+use super::complete;
 use super::letter::{self, Letter};
+use crate::age;
 use crate::broker::Reader;
 use crate::output::table;
 use crate::usage::number;
-use crate::{age, complete};
 
 /// A part of all letters.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -8,8 +8,9 @@ use events::{Money, OrderId};
 use serde::Deserialize;
 
 use super::summary::{Outcomes, count};
-use crate::client::{Gateway, Page};
+use crate::client::Gateway;
 use crate::list::LARGEST_PAGE;
+use crate::page::Page;
 use crate::problem::Failure;
 use crate::progress::Progress;
 use crate::retry::patiently;

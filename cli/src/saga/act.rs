@@ -1,4 +1,4 @@
-//! The operator's hands: `waybill saga retry|cancel|compensate|skip`. The service decides; what is shown before is what this build would
+//! An operator's actions: `waybill saga retry|cancel|compensate|skip`. The service decides; what is shown before is what this build would
 //! decide, from the saga's own history.
 
 use std::process::ExitCode;
@@ -9,12 +9,13 @@ use events::OrderId;
 use order::saga::{Order, Step};
 use saga::{Action, Decision, Input, State, Transcript, Verdict, decide};
 
+use super::place::Place;
 use super::select::steps;
 use super::view::View;
-use super::{Place, source, words};
-use crate::args::Usage;
+use super::{source, words};
 use crate::output::{Output, Tabular as _, pairs, tell};
 use crate::system::announce;
+use crate::usage::Usage;
 use crate::{complete, confirm};
 
 /// Shown under `waybill saga retry --help`.
@@ -78,17 +79,6 @@ pub struct SkipArgs {
     args: Args,
 }
 
-/// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hand {
-    /// See [`Action::Retry`].
-    Retry,
-    /// See [`Action::Cancel`].
-    Cancel,
-    /// See [`Action::Compensate`].
-    Compensate,
-}
-
 impl SkipArgs {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
@@ -116,12 +106,7 @@ fn undone(state: &State<Order>) -> anyhow::Result<Step> {
 
 impl Args {
     /// Runs a command that needs no step.
-    pub async fn run(self, hand: Hand, out: Output) -> anyhow::Result<ExitCode> {
-        let (word, action) = match hand {
-            Hand::Retry => ("retry", Action::Retry),
-            Hand::Cancel => ("cancel", Action::Cancel),
-            Hand::Compensate => ("compensate", Action::Compensate),
-        };
+    pub async fn run(self, word: &str, action: Action<Step>, out: Output) -> anyhow::Result<ExitCode> {
         self.act(word, None, out, |_| Ok(action)).await
     }
 

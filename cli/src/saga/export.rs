@@ -8,8 +8,9 @@ use clap_complete::ArgValueCandidates;
 use events::OrderId;
 use reqwest::Method;
 
+use super::place::Place;
 use super::select::Select;
-use super::{Place, source};
+use super::source;
 use crate::client::{Gateway, Pieces};
 use crate::complete;
 use crate::output::{tell, write_bytes, write_json};

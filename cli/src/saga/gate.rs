@@ -12,9 +12,10 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::chunks::{self, Chunk, Cutter};
+use super::export;
+use super::place::Place;
 use super::select::Select;
 use super::summary::Summary;
-use super::{Place, export};
 use crate::input::{Input, plain};
 use crate::output::{Format, Output, write_out};
 use crate::progress::Progress;

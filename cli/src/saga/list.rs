@@ -7,7 +7,7 @@ use clap_complete::ArgValueCandidates;
 use events::UserId;
 use events::order::Status;
 
-use super::Place;
+use super::place::Place;
 use super::select::{seconds, statuses, steps};
 use super::view::View;
 use crate::output::Output;

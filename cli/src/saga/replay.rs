@@ -10,11 +10,12 @@ use saga::{Change, Divergence, Effect, Input, Replayed, State, Verdict};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::place::Place;
 use super::select::Select;
 use super::source::{self, Found, From};
-use super::{Place, gate, jetstream, words};
-use crate::args::Usage;
+use super::{gate, jetstream, words};
 use crate::output::{Format, Output, plain, write_out};
+use crate::usage::Usage;
 use crate::usage::number;
 use crate::{broker, complete};
 

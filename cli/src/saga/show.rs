@@ -9,8 +9,9 @@ use order::saga::Order;
 use saga::Transcript;
 
 use super::follow::Live;
+use super::place::Place;
+use super::source;
 use super::timeline::Timeline;
-use super::{Place, source};
 use crate::client::Gateway;
 use crate::complete;
 use crate::output::{Format, Output, write_out};

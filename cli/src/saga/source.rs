@@ -11,8 +11,9 @@ use saga::{Transcript, Unreadable};
 use serde_json::value::RawValue;
 
 use super::chunks;
-use crate::client::{Gateway, Page};
+use crate::client::Gateway;
 use crate::input::{Input, plain};
+use crate::page::Page;
 
 /// Where from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,12 +10,12 @@ use order::saga::Order;
 use saga::upgrade::{Continuity, check};
 use serde::Serialize;
 
-use super::Place;
+use super::place::Place;
 use super::select::statuses;
 use super::view::View;
-use crate::client::Page;
 use crate::list::LARGEST_PAGE;
 use crate::output::{Format, Output, Tabular, table, write_out};
+use crate::page::Page;
 use crate::progress::Progress;
 
 /// Shown under `waybill saga upgrade-check --help`.

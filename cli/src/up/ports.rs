@@ -2,7 +2,6 @@
 
 use tokio::net::TcpListener;
 
-use super::Args;
 use crate::bench::listeners;
 
 const GATEWAY_PORT: &str = "--gateway-port or WAYBILL_GATEWAY_PORT";
@@ -15,6 +14,63 @@ pub const NATS_PORT: &str = "--nats-port or WAYBILL_NATS_PORT";
 pub const MONITOR_PORT: &str = "--nats-monitor-port or WAYBILL_NATS_MONITOR_PORT";
 /// What moves the databases.
 pub const POSTGRES_PORT: &str = "--postgres-port or WAYBILL_POSTGRES_PORT";
+
+/// Where everything listens.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Ports {
+    /// The address to listen on.
+    #[arg(long, env = "WAYBILL_HOST", default_value = "127.0.0.1")]
+    pub host: String,
+
+    /// The gateway's port.
+    #[arg(long, env = "WAYBILL_GATEWAY_PORT", default_value_t = 8080, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub gateway_port: u16,
+
+    /// The user service's port.
+    #[arg(long, env = "WAYBILL_USER_PORT", default_value_t = 8081, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub user_port: u16,
+
+    /// The product service's port.
+    #[arg(long, env = "WAYBILL_PRODUCT_PORT", default_value_t = 8082, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub product_port: u16,
+
+    /// The order service's port.
+    #[arg(long, env = "WAYBILL_ORDER_PORT", default_value_t = 8083, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub order_port: u16,
+
+    /// The broker's port; 0 takes any that is free.
+    #[arg(long, env = "WAYBILL_NATS_PORT", default_value_t = 4222, value_name = "PORT")]
+    pub nats_port: u16,
+
+    /// The broker's port for monitoring over HTTP; 0 for none.
+    #[arg(long, env = "WAYBILL_NATS_MONITOR_PORT", default_value_t = 0, value_name = "PORT")]
+    pub nats_monitor_port: u16,
+
+    /// The databases' port; 0 takes any that is free.
+    #[arg(long, env = "WAYBILL_POSTGRES_PORT", default_value_t = 0, value_name = "PORT")]
+    pub postgres_port: u16,
+}
+
+impl Ports {
+    /// The services and their ports.
+    pub fn services(&self) -> [(&'static str, u16); 4] {
+        [("gateway", self.gateway_port), ("user", self.user_port), ("product", self.product_port), ("order", self.order_port)]
+    }
+
+    /// Where a service with this port listens.
+    pub fn listen(&self, port: u16) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            return format!("[{}]:{port}", self.host);
+        }
+        format!("{}:{port}", self.host)
+    }
+
+    /// Where a service with this port is found.
+    pub fn url(&self, port: u16) -> String {
+        format!("http://{}", self.listen(port))
+    }
+}
 
 /// What the services listen on, taken before anything is started: a port that somebody else has costs nothing but this message.
 pub struct Listeners {
@@ -30,26 +86,26 @@ pub struct Listeners {
 
 impl Listeners {
     /// Takes all four.
-    pub fn open(args: &Args) -> anyhow::Result<Self> {
+    pub fn open(ports: &Ports) -> anyhow::Result<Self> {
         let open = |port, setting| {
-            let listener = bind(&args.listen(port), port, setting)?;
+            let listener = bind(&ports.listen(port), port, setting)?;
             listener.set_nonblocking(true)?;
             Ok::<_, anyhow::Error>(TcpListener::from_std(listener)?)
         };
         Ok(Self {
-            gateway: open(args.gateway_port, GATEWAY_PORT)?,
-            user: open(args.user_port, USER_PORT)?,
-            product: open(args.product_port, PRODUCT_PORT)?,
-            order: open(args.order_port, ORDER_PORT)?,
+            gateway: open(ports.gateway_port, GATEWAY_PORT)?,
+            user: open(ports.user_port, USER_PORT)?,
+            product: open(ports.product_port, PRODUCT_PORT)?,
+            order: open(ports.order_port, ORDER_PORT)?,
         })
     }
 }
 
 /// Whether the ports of the servers that are going to be started are free; else whose they are.
-pub fn servers(args: &Args) -> anyhow::Result<()> {
-    let nats = [(args.nats_port, NATS_PORT), (args.nats_monitor_port, MONITOR_PORT)];
-    let nats = nats.into_iter().filter(|_| args.nats_url.is_none());
-    let postgres = [(args.postgres_port, POSTGRES_PORT)].into_iter().filter(|_| args.postgres_url.is_none());
+pub fn servers(ports: &Ports, own_nats: bool, own_postgres: bool) -> anyhow::Result<()> {
+    let nats = [(ports.nats_port, NATS_PORT), (ports.nats_monitor_port, MONITOR_PORT)];
+    let nats = nats.into_iter().filter(|_| own_nats);
+    let postgres = [(ports.postgres_port, POSTGRES_PORT)].into_iter().filter(|_| own_postgres);
     for (port, setting) in nats.chain(postgres).filter(|(port, _)| *port != 0) {
         drop(bind(&format!("127.0.0.1:{port}"), port, setting)?);
     }

@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use thiserror::Error;
 
-use crate::{Data, Message, TraceParent};
+use crate::{Data, DecodeError, Message, TraceParent};
 
 /// The content type of a batch (CloudEvents JSON format, section 4).
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -19,17 +18,6 @@ pub const BATCH_MAX_EVENTS: usize = 256;
 
 /// The most bytes in one batch: half of what a nats-server accepts by default, leaving room for headers.
 pub const BATCH_MAX_BYTES: usize = 512 * 1024;
-
-/// Why an event could not be read. Never passing: the same bytes fail again.
-#[derive(Debug, Error)]
-pub enum DecodeError {
-    /// Not JSON, or not of the shape the type promises.
-    #[error("the event cannot be read: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// A type this build does not know.
-    #[error("the event type `{0}` is not known here")]
-    Unknown(String),
-}
 
 /// One event and what CloudEvents says about it.
 #[derive(Clone, Debug, PartialEq)]

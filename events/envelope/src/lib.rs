@@ -4,13 +4,15 @@
 //! [`vocabulary!`], one of several such sets with [`vocabularies!`].
 
 pub mod dead_letter;
+mod decode_error;
 mod event;
 mod text;
 mod topology;
 mod trace;
 mod vocabulary;
 
-pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, DecodeError, split_batch};
+pub use decode_error::DecodeError;
+pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, split_batch};
 pub use text::{hidden, is_hidden};
 pub use topology::{Consumer, Stream, Topology, event_subject};
 pub use trace::TraceParent;

@@ -6,7 +6,6 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::replay::json;
 use crate::stages::step_name;
 use crate::{Plan, State};
 
@@ -64,4 +63,9 @@ fn gist(content: &Value) -> String {
         Value::Array(_) => "…".to_owned(),
         leaf => brief(leaf),
     }
+}
+
+/// What is persisted can be written, or it could not be.
+pub(crate) fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_else(|error| format!("unwritable: {error}").into())
 }

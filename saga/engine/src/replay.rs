@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::change::json;
 use crate::decide::repeat;
 use crate::history::attempts;
 use crate::{Change, Decision, Entry, Plan, State, changes, decide};
@@ -135,9 +136,4 @@ fn diverges<P: Plan>(entry: &Entry<P>, now: &Decision<P>) -> Option<Divergence> 
 
 fn diverged<P: Plan>(entry: &Entry<P>, field: &str, recorded: Value, now: Value) -> Divergence {
     Divergence { sequence: entry.sequence, field: field.to_owned(), recorded, now }
-}
-
-/// What is persisted can be written, or it could not be.
-pub(crate) fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_else(|error| format!("unwritable: {error}").into())
 }

@@ -48,7 +48,7 @@ impl Handler for Commands {
 
 /// What a command asks, and about which reservation: the order's own.
 pub fn command(event: &product::Command) -> (ReservationId, Command) {
-    match command {
+    match event {
         product::Command::Reserve(reserve) => (reserve.order_id.into(), Command::Reserve(reserve.items.clone())),
         product::Command::Release(release) => (release.order_id.into(), Command::Release),
     }

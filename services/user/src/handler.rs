@@ -8,7 +8,6 @@ use events::event_subject;
 use events::streams::USER_REPLIES;
 use events::user::{Command, Created, Event, Refused, Reply, Updated, User, Validated};
 use events::{CloudEvent, Reason, ReasonCode, UserId};
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 

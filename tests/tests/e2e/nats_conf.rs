@@ -61,7 +61,7 @@ async fn the_server_takes_the_configuration_only_with_every_password() {
 async fn the_server_takes_the_clusters_configuration_only_with_a_folder_for_its_store() {
     const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats-cluster.conf");
     let read = async |store: Option<&str>| {
-        let mut command = Command::new(stack::nats::program(&stack::Options::for_tests()).await.unwrap());
+        let mut command = Command::new(stack::Options::for_tests().nats_server().await.unwrap());
         command.env_remove("WAYBILL_NATS_STORE").envs(store.map(|store| ("WAYBILL_NATS_STORE", store)));
         let done = command.args(["-t", "-c", CLUSTER, "--name", "nats-1"]).stdin(Stdio::null()).output().await.unwrap();
         (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())

@@ -22,7 +22,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let nats_server = stack::nats::program(&stack::Options::for_tests()).await.expect("a nats-server");
+        let nats_server = stack::Options::for_tests().nats_server().await.expect("a nats-server");
         let folder = std::env::temp_dir().join(format!("waybill-up-{}", Uuid::now_v7().simple()));
         fs::create_dir(&folder).expect("a folder");
         Self { folder, ports: std::array::from_fn(|_| Port::FREE.pick().expect("a free port")), nats_server }

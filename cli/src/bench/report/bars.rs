@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::meter::Part;
 use super::super::result::Run;
-use super::escape;
+use super::html::escape;
 use super::plot::{Axis, colour, plain};
 
 // In SVG units; the page scales them.

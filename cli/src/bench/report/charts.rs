@@ -1,8 +1,8 @@
 //! The charts of latency: by percentile, and against the load.
 
 use super::super::result::Run;
+use super::html::section;
 use super::plot::{Axis, Series, plain, plot};
-use super::section;
 
 /// The marks on a latency curve.
 const PERCENTILES: [(f64, &str); 6] =

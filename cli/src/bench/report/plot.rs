@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::escape;
+use super::html::escape;
 
 // The frame, in SVG units; the page scales it.
 const WIDTH: f64 = 960.0;

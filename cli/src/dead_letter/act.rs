@@ -26,14 +26,14 @@ const AT_ONCE: usize = 32;
 
 /// What is done with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum Action {
     /// Sent back.
     Redrive,
     /// Deleted.
     Drop,
 }
 
-impl Deed {
+impl Action {
     /// As a question begins.
     pub const fn word(self) -> &'static str {
         match self {
@@ -68,11 +68,11 @@ enum Outcome {
 }
 
 /// Does it with each. What was done before an error stays done; the same command again goes on.
-pub async fn run(broker: &Broker, stream: &Stream, deed: Deed, chosen: Chosen, out: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(broker: &Broker, stream: &Stream, action: Action, chosen: Chosen, out: Output) -> anyhow::Result<ExitCode> {
     let progress = Progress::start("letters", Some(chosen.sequences.len() as u64));
     let mut report = Report::default();
     let mut outcomes = stream::iter(chosen.sequences)
-        .map(|sequence| async move { (sequence, one(broker, stream, deed, sequence).await) })
+        .map(|sequence| async move { (sequence, one(broker, stream, action, sequence).await) })
         .buffer_unordered(AT_ONCE);
     let mut at = 0;
     while let Some((sequence, outcome)) = outcomes.next().await {
@@ -85,7 +85,7 @@ pub async fn run(broker: &Broker, stream: &Stream, deed: Deed, chosen: Chosen, o
         progress.at(at, || format!("{at} letters"));
     }
     drop(progress);
-    let done = if deed == Deed::Redrive { "sent back" } else { "deleted" };
+    let done = if action == Action::Redrive { "sent back" } else { "deleted" };
     report
         .refused
         .iter()
@@ -100,8 +100,8 @@ pub async fn run(broker: &Broker, stream: &Stream, deed: Deed, chosen: Chosen, o
     Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn one(broker: &Broker, stream: &Stream, deed: Deed, sequence: u64) -> anyhow::Result<Outcome> {
-    if deed == Deed::Redrive {
+async fn one(broker: &Broker, stream: &Stream, action: Action, sequence: u64) -> anyhow::Result<Outcome> {
+    if action == Action::Redrive {
         let Some(letter) = letter::get(stream, sequence).await? else { return Ok(Outcome::Gone) };
         let packet = match packed(&letter) {
             Ok(packet) => packet,
@@ -115,7 +115,7 @@ async fn one(broker: &Broker, stream: &Stream, deed: Deed, sequence: u64) -> any
         Ok(()) => Ok(Outcome::Done),
         // Deleting what is not there is an error to the broker, not to us; after a redrive the message is stored, and that counts.
         Err(error) => match letter::get(stream, sequence).await? {
-            None if deed == Deed::Redrive => Ok(Outcome::Done),
+            None if action == Action::Redrive => Ok(Outcome::Done),
             None => Ok(Outcome::Gone),
             Some(_) => Err(error),
         },
