@@ -1,5 +1,7 @@
 //! The headers of a dead letter: why an event could not be handled, where it came from and how often it was tried.
 
+use crate::Stream;
+
 /// The type of a dead letter as a CloudEvent. Its data is what could not be handled: an event, several of one message as an array, or a whole
 /// message.
 pub const TYPE: &str = "waybill.dead_letter.v1";
@@ -28,6 +30,14 @@ pub const HEADER: &str = "Waybill-Header-";
 
 /// The stream of dead letters.
 pub const DEAD_LETTERS: &str = "DEAD_LETTERS";
+
+/// The same as it is made. Every reader may write to it.
+pub const DEAD_LETTERS_STREAM: Stream = Stream {
+    name: DEAD_LETTERS,
+    subjects: &["dead.>"],
+    description: "Events that could not be handled, as they were",
+    producer: "",
+};
 
 /// What dead letters of an outbox name as their stream: they reached none. The consumer they name is the service.
 pub const OUTBOX: &str = "OUTBOX";

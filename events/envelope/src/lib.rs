@@ -14,6 +14,6 @@ mod vocabulary;
 pub use decode_error::DecodeError;
 pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, split_batch};
 pub use text::{hidden, is_hidden};
-pub use topology::{Consumer, Stream, Topology, event_subject};
+pub use topology::{Consumer, Participant, Stream, Topology, event_subject};
 pub use trace::TraceParent;
 pub use vocabulary::{Data, Message, Typed};

@@ -31,6 +31,29 @@ pub struct Topology {
     pub consumers: &'static [Consumer],
 }
 
+/// Somebody who is asked to do steps of sagas, and replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// Its name: it reads its commands by a consumer of this name.
+    pub name: &'static str,
+    /// The stream of its commands.
+    pub commands: Stream,
+    /// The stream of its replies.
+    pub replies: Stream,
+}
+
+impl Participant {
+    /// By what it reads its commands.
+    pub const fn reads(&self) -> Consumer {
+        Consumer { stream: self.commands.name, name: self.name }
+    }
+
+    /// By what a saga of this name reads its replies.
+    pub const fn replies_to(&self, saga: &'static str) -> Consumer {
+        Consumer { stream: self.replies.name, name: saga }
+    }
+}
+
 impl Consumer {
     /// Where what this consumer could not handle is kept.
     pub fn dead_subject(&self) -> String {

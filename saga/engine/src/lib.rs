@@ -35,7 +35,7 @@ pub use history::{EACH_RECORDED, Entry, attempts, is_recorded, repetition};
 pub use input::{Action, IgnoredBecause, Input, Verdict};
 pub use plan::{Kind, Outcome, Plan, RetryPolicy, StepSpec, check, compensatable, pivot, retriable};
 pub use replay::{Divergence, Replay, Replayed, divergence, replay};
-pub use stages::{ShapeError, Stages, verify};
+pub use stages::{ShapeError, Stages, step_name, verify};
 pub use state::{Cause, Direction, Effect, Milestone, Phase, Progress, State};
 pub use timers::{RetryOverride, Timer, Timers, Timing};
 pub use transcript::{Exportable, Transcript, Unreadable};

@@ -106,7 +106,7 @@ impl<P: Plan> Stages<P> {
 }
 
 /// A step's name as it is persisted.
-pub(crate) fn step_name<P: Plan>(step: P::Step) -> String {
+pub fn step_name<P: Plan>(step: P::Step) -> String {
     match serde_json::to_value(step) {
         Ok(serde_json::Value::String(name)) => name,
         _ => format!("{step:?}"),

@@ -49,16 +49,19 @@ const AFTER_OUTAGE: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(20);
 
+/// Reads one event.
+type Read<T> = Box<dyn Fn(&RawValue) -> Result<T, DecodeError> + Send + Sync>;
+
 /// Where a handler's work comes from: a durable consumer, and how one of its events is read.
 pub struct Source<T> {
     pub(crate) consumer: Consumer,
-    read: fn(&RawValue) -> Result<T, DecodeError>,
+    read: Read<T>,
 }
 
 impl<T> Source<T> {
     /// Events of this consumer, each read by this function.
-    pub fn new(consumer: Consumer, read: fn(&RawValue) -> Result<T, DecodeError>) -> Self {
-        Self { consumer, read }
+    pub fn new(consumer: Consumer, read: impl Fn(&RawValue) -> Result<T, DecodeError> + Send + Sync + 'static) -> Self {
+        Self { consumer, read: Box::new(read) }
     }
 }
 

@@ -9,9 +9,10 @@ use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::seldom::Seldom;
 use chassis::{Handled, Handler, Outgoing, metrics};
+use events::OrderId;
 use events::order::Status;
-use events::{CloudEvent, DecodeError, OrderId};
 use saga::{Action, IgnoredBecause, Plan as _, Verdict};
+use saga_runtime::Saga as _;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use crate::recent::{Kept, Recent};
 use crate::store::{HistoryRow, Unreadable, cancellations};
 use crate::view::{Row, View};
 use crate::waiting::Waiting;
-use crate::{HistoryLimit, SOURCE, Timing, store, timer};
+use crate::{HistoryLimit, Timing, store, timer};
 
 /// What comes to an order.
 #[derive(Clone, Debug)]
@@ -37,20 +38,6 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Reads an answer of the user service.
-    pub fn from_user(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
-        Ok(Self::reply(Reply::User(CloudEvent::decode(json)?.message)))
-    }
-
-    /// Reads an answer of the product service.
-    pub fn from_product(json: &RawValue) -> Result<(OrderId, Self), DecodeError> {
-        Ok(Self::reply(Reply::Product(CloudEvent::decode(json)?.message)))
-    }
-
-    fn reply(reply: Reply) -> (OrderId, Self) {
-        (reply.order_id(), Self::Reply(reply))
-    }
-
     /// The Idempotency-Key it came with.
     fn key(&self) -> Option<&str> {
         match self {
@@ -232,7 +219,7 @@ impl Handler for Advance {
     /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
     async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
         let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
-        let outgoing = Outgoing::new(SOURCE, now);
+        let outgoing = Outgoing::new(Order::SOURCE, now);
         let (timing, limit, payload_max) = (&self.timing, &self.limit, self.payload_max.get());
         let mut sitting = Sitting { now, steady, timing, limit, payload_max, outgoing };
         if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Reply(_))) {

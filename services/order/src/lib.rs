@@ -35,7 +35,11 @@ use chassis::keys::{self, KeySettings};
 use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
 use chassis::{Parts, Recall, Running, Service, Source, Start, http};
 use clap::{Args, Parser};
-use events::streams::{PRODUCT_REPLIES_CONSUMER, TOPOLOGY, USER_REPLIES_CONSUMER};
+use events::OrderId;
+use events::streams::TOPOLOGY;
+use saga_runtime::Saga as _;
+use saga_runtime::steps::reply_readers;
+use serde_json::value::RawValue;
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -51,9 +55,6 @@ use crate::sweeper::Sweeper;
 use crate::waiting::Waiting;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
-
-/// The speaker of this service's events.
-const SOURCE: &str = "/waybill/order";
 
 /// The settings of the order service.
 #[derive(Parser, Clone, Debug)]
@@ -214,7 +215,7 @@ pub fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationTo
 
 async fn start(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     settings.timing.check()?;
-    ::saga::verify::<saga::Order>()?;
+    saga_runtime::verify::<saga::Order>(&TOPOLOGY)?;
     let payload_max = PayloadMax::default();
     let recall = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn Recall>);
     let service = Service::start(Start {
@@ -244,11 +245,14 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         waiting,
         told: advance::Told::default(),
     });
-    let answers = vec![
-        Source::new(USER_REPLIES_CONSUMER, Trigger::from_user),
-        Source::new(PRODUCT_REPLIES_CONSUMER, Trigger::from_product),
-    ];
-    service.consume(answers, advance.clone());
+    let replies = reply_readers::<saga::Order>().into_iter().map(|(consumer, read)| {
+        let read = move |json: &RawValue| {
+            let reply = read(json)?;
+            Ok((OrderId(saga::Order::correlate(&reply)), Trigger::Reply(reply)))
+        };
+        Source::new(consumer, read)
+    });
+    service.consume(replies.collect(), advance.clone());
     let aside = Arc::new(Aside::default());
     let sweeper = Sweeper {
         database: service.database(),

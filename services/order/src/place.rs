@@ -11,13 +11,14 @@ use chassis::{Handled, Handler, Outgoing};
 use chrono::{DateTime, Utc};
 use events::TraceParent;
 use saga::{Input, Recording, State, apply};
+use saga_runtime::Saga as _;
 use sqlx::PgConnection;
 
 use crate::recent::{Kept, Recent};
 use crate::store::HistoryRow;
 use crate::tell::say;
 use crate::view::{Row, View};
-use crate::{SOURCE, Timing, store, timer};
+use crate::{Timing, store, timer};
 
 /// Places orders.
 pub struct Place {
@@ -57,7 +58,7 @@ impl Handler for Place {
         // By key: what was placed with it before, and what is being placed with it now.
         let mut first = if keys.is_empty() { HashMap::new() } else { store::by_keys(db, &keys).await? };
         let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
-        let mut outgoing = Outgoing::new(SOURCE, now);
+        let mut outgoing = Outgoing::new(Order::SOURCE, now);
         let (mut entries, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for new in batch {
             if let Some((order, view)) = new.key.as_ref().and_then(|key| first.get(key)) {

@@ -4,10 +4,12 @@
 
 use std::time::Duration;
 
-use events::order::{Item, Snapshot, Status, WaybillRef};
+use events::order::{Event, Item, Snapshot, Status, WaybillRef};
 use events::product::Line;
-use events::{Money, MoneyError, OrderId, Reason, ReasonCode, UserId, product, user};
+use events::streams::{ORDERS, PRODUCT, RELEASE, RESERVE, USER, VALIDATE};
+use events::{Message, Money, MoneyError, OrderId, Reason, ReasonCode, Stream, UserId, product, user};
 use saga::{Cause, Exportable, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable};
+use saga_runtime::{Channel, Saga, StatusWord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -32,16 +34,6 @@ pub enum Step {
     ReserveStock,
 }
 
-impl Step {
-    /// The persisted name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ValidateUser => "validate_user",
-            Self::ReserveStock => "reserve_stock",
-        }
-    }
-}
-
 events::vocabularies! {
     /// What the participants are asked to do.
     pub enum Command {
@@ -59,19 +51,6 @@ events::vocabularies! {
         User(user::Reply),
         /// By the product service.
         Product(product::Reply),
-    }
-}
-
-impl Reply {
-    /// The order it is about.
-    pub fn order_id(&self) -> OrderId {
-        match self {
-            Self::User(user::Reply::Validated(reply)) => reply.order_id,
-            Self::User(user::Reply::Refused(reply)) => reply.order_id,
-            Self::Product(product::Reply::Reserved(reply)) => reply.order_id,
-            Self::Product(product::Reply::Refused(reply)) => reply.order_id,
-            Self::Product(product::Reply::Released(reply)) => reply.order_id,
-        }
     }
 }
 
@@ -124,6 +103,56 @@ impl Exportable for Order {
 
     fn id(&self) -> Uuid {
         self.id.0
+    }
+}
+
+impl Saga for Order {
+    type Event = Event;
+
+    const SOURCE: &'static str = "/waybill/order";
+    const EVENTS: Stream = ORDERS;
+    const STATUSES: &'static [StatusWord] = &[
+        StatusWord::under_way(Status::Pending.as_str()),
+        StatusWord::ended(Status::Confirmed.as_str()),
+        StatusWord::ended(Status::Rejected.as_str()),
+        StatusWord::under_way(Status::Cancelling.as_str()),
+        StatusWord::ended(Status::Cancelled.as_str()),
+    ];
+
+    fn channel(step: Step) -> &'static Channel {
+        match step {
+            Step::ValidateUser => &Channel {
+                participant: USER,
+                execute: VALIDATE,
+                compensate: None,
+                replies: <user::Reply as Message>::kinds,
+                executing: "validate the user",
+                compensating: "",
+            },
+            Step::ReserveStock => &Channel {
+                participant: PRODUCT,
+                execute: RESERVE,
+                compensate: Some(RELEASE),
+                replies: <product::Reply as Message>::kinds,
+                executing: "reserve the stock",
+                compensating: "give back the stock",
+            },
+        }
+    }
+
+    fn correlate(reply: &Reply) -> Uuid {
+        let OrderId(id) = match reply {
+            Reply::User(user::Reply::Validated(reply)) => reply.order_id,
+            Reply::User(user::Reply::Refused(reply)) => reply.order_id,
+            Reply::Product(product::Reply::Reserved(reply)) => reply.order_id,
+            Reply::Product(product::Reply::Refused(reply)) => reply.order_id,
+            Reply::Product(product::Reply::Released(reply)) => reply.order_id,
+        };
+        id
+    }
+
+    fn status(state: &State<Self>) -> &'static str {
+        Order::status(state).as_str()
     }
 }
 
@@ -201,11 +230,8 @@ impl Order {
         Some(match cause {
             Cause::Refused { refusal, .. } => refusal.clone(),
             Cause::TimedOut { step } => {
-                let detail = match step {
-                    Some(Step::ValidateUser) => "the user service did not answer in time",
-                    Some(Step::ReserveStock) => "the product service did not answer in time",
-                    None => "the order took too long",
-                };
+                let late = |step| format!("the {} service did not answer in time", Self::channel(step).participant.name);
+                let detail = step.map_or_else(|| "the order took too long".to_owned(), late);
                 Reason::new(ReasonCode::TimedOut, detail)
             }
             Cause::Cancelled => Reason::new(ReasonCode::CancelledByCustomer, "the customer cancelled the order"),

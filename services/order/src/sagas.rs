@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Name, OrderId, UserId};
 use saga::{Action, Direction, IgnoredBecause, Plan as _, State as SagaState, Verdict};
+use saga_runtime::steps::{step_named, waiting_for};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -110,19 +111,11 @@ impl From<InFlight> for View {
 
 /// What a saga waits for, in words.
 fn cause((step, direction, attempts): &(Step, Direction, u32), saga: &InFlight) -> String {
-    let whom = match step {
-        Step::ValidateUser => "user",
-        Step::ReserveStock => "product",
-    };
-    let what = match (step, direction) {
-        (Step::ValidateUser, _) => "validate the user",
-        (Step::ReserveStock, Direction::Execute) => "reserve the stock",
-        (Step::ReserveStock, Direction::Compensate) => "give back the stock",
-    };
     let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     let plural = if *attempts == 1 { "" } else { "s" };
     format!(
-        "waiting for the {whom} service to {what}{}, {attempts} attempt{plural}, last answer: {}",
+        "{}{}, {attempts} attempt{plural}, last answer: {}",
+        waiting_for::<Order>(*step, *direction),
         since.unwrap_or_default(),
         saga.last_answer.as_deref().unwrap_or("none")
     )
@@ -171,8 +164,7 @@ fn status(text: Option<&str>) -> Result<Option<Status>, Problem> {
 }
 
 fn step(name: &str) -> Result<Step, Problem> {
-    serde_json::from_value(name.into())
-        .map_err(|_| Problem::malformed(format!("`{name}` is not one of validate_user, reserve_stock")))
+    step_named::<Order>(name).map_err(Problem::malformed)
 }
 
 fn older_than(seconds: f64) -> Result<Duration, Problem> {

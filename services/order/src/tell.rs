@@ -5,24 +5,23 @@ mod fuzz;
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::saga::{Command, Order};
+use crate::saga::Order;
 use anyhow::Context as _;
 use chassis::broker::PayloadMax;
 use chassis::{Note, Outgoing, Packet, Recall, Saying, Unrecallable};
 use events::event_subject;
 use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
-use events::product;
-use events::streams::{RELEASE, RESERVE, VALIDATE};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use saga::{Effect, Entry, Milestone};
+use saga::{Effect, Entry, Milestone, step_name};
+use saga_runtime::Saga as _;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::recent::Kept;
+use crate::store;
 use crate::view::Row;
-use crate::{SOURCE, store};
 
 /// Says what one decision sends. The row is as the decision left it, the history ends with its entry. `payload_max`: what the broker takes
 /// in one message.
@@ -39,9 +38,9 @@ pub fn say(
     }
     for message in messages {
         let (about, trace) = (id.to_string(), Some(row.trace.clone()));
-        let (verb, name, attempt) = match message {
-            Effect::Execute { step, attempt } => ("", step.name(), *attempt),
-            Effect::Compensate { step, attempt } => ("undo_", step.name(), *attempt),
+        let (verb, step, attempt) = match message {
+            Effect::Execute { step, attempt } => ("", step, *attempt),
+            Effect::Compensate { step, attempt } => ("undo_", step, *attempt),
             Effect::Notify(notice) => {
                 let event = event(*notice, row, history, payload_max)?;
                 let subject = event_subject("order", event.word(), &id);
@@ -52,19 +51,10 @@ pub fn say(
                 continue;
             }
         };
-        let (event_id, attempt) = (format!("{id}/{verb}{name}/{attempt}"), Some(attempt));
-        match row.state.command(&row.order, message) {
-            Some(Command::User(message)) => {
-                outgoing.send(VALIDATE, Saying { id: event_id, about, trace, attempt, message })?;
-            }
-            Some(Command::Product(message)) => {
-                let subject = match message {
-                    product::Command::Reserve(_) => RESERVE,
-                    product::Command::Release(_) => RELEASE,
-                };
-                outgoing.send(subject, Saying { id: event_id, about, trace, attempt, message })?;
-            }
-            None => {}
+        let subject = if verb.is_empty() { Some(Order::channel(*step).execute) } else { Order::channel(*step).compensate };
+        if let (Some(command), Some(subject)) = (row.state.command(&row.order, message), subject) {
+            let id = format!("{id}/{verb}{}/{attempt}", step_name::<Order>(*step));
+            outgoing.send(subject, Saying { id, about, trace, attempt: Some(attempt), message: command })?;
         }
     }
     Ok(())
@@ -133,13 +123,13 @@ pub fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, 
         last = Some((entry.time, entry.sent));
     }
     let (time, sent) = last.ok_or_else(|| Unrecallable("entries count from 1".to_owned()))?;
-    say(outgoing.get_or_insert_with(|| Outgoing::new(SOURCE, time)), &row, history, &sent, payload_max)
+    say(outgoing.get_or_insert_with(|| Outgoing::new(Order::SOURCE, time)), &row, history, &sent, payload_max)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::saga::Reply;
-    use events::product::Line;
+    use events::product::{self, Line};
     use events::{Currency, Money, OrderId, ProductId, Quantity, TraceParent, UserId, user};
     use saga::{Input, Recording, State, apply};
 
@@ -172,7 +162,7 @@ mod tests {
             row.sequence = entry.sequence;
             row.note_prices();
             history.push(HistoryRow::new(row.order.id, &entry).unwrap().whole);
-            let mut outgoing = Outgoing::new(SOURCE, now);
+            let mut outgoing = Outgoing::new(Order::SOURCE, now);
             say(&mut outgoing, &row, &history, &applied.effects, payload_max).unwrap();
             said.push(outgoing.into_packets());
         }

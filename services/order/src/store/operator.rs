@@ -6,6 +6,7 @@ use crate::saga::{Order, Step};
 use chrono::{DateTime, TimeDelta, Utc};
 use events::order::Status;
 use events::{OrderId, UserId};
+use saga::step_name;
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -103,7 +104,7 @@ pub async fn sagas(
     .bind(in_flight_only)
     .bind(filter.order.map(|order| order.0))
     .bind(filter.status.map(Status::as_str))
-    .bind(filter.step.map(Step::name))
+    .bind(filter.step.map(step_name::<Order>))
     .bind(filter.older_than.map(|age| age.as_secs_f64()))
     .bind(filter.user.map(|user| user.0))
     .bind(filter.stuck_only)

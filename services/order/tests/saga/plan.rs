@@ -126,3 +126,12 @@ fn the_plan_is_sound_and_version_1_is_what_it_was() {
     assert_eq!(fingerprints.len(), Order::VERSIONS.len());
     assert_eq!(Order::stages(1).unwrap().fingerprint(), 0xc077_e424_0e2a_db2e);
 }
+
+#[test]
+fn the_table_of_steps_is_complete() {
+    assert_eq!(saga_runtime::verify::<Order>(&events::streams::TOPOLOGY), Ok(()));
+    assert_eq!(
+        saga_runtime::steps::reply_consumers::<Order>(),
+        [events::streams::USER_REPLIES_CONSUMER, events::streams::PRODUCT_REPLIES_CONSUMER]
+    );
+}
