@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
-use crate::outgoing::Packet;
+use crate::packet::Packet;
 use crate::settings::BrokerSettings;
 use crate::unpublished::Unpublished;
 

@@ -31,7 +31,7 @@ use crate::metrics;
 use crate::seldom::Seldom;
 use crate::settings::BatchSettings;
 use crate::unit_of_work::{Failure, Handler, UnitOfWork};
-use crate::writers::Turn;
+use crate::writers::WritePermit;
 
 /// Messages fetched ahead. Each may hold a full batch, so this bounds memory: 32 x 512 KiB.
 const FETCH_AHEAD: usize = 32;
@@ -84,7 +84,7 @@ type Broken = (usize, anyhow::Error);
 /// The messages of all sources.
 type Deliveries = SelectAll<BoxStream<'static, Next>>;
 
-/// What a loop has in hand from turn to turn.
+/// What a loop has in hand from batch to batch.
 struct Hands<T> {
     aside: SetAside<T>,
     graveyard: Graveyard,
@@ -150,7 +150,7 @@ impl<H: Handler> Loop<H> {
                 Some(next) = deliveries.next() => match self.receive(next)? {
                     Some(received) if !received.events.is_empty() => Some(received),
                     Some(bad) => {
-                        // It needs no turn: there is nothing in it to be handled.
+                        // It needs no permit: there is nothing in it to be handled.
                         self.settle(vec![(bad, Verdict::Done)], hands).await;
                         continue;
                     }
@@ -158,10 +158,10 @@ impl<H: Handler> Loop<H> {
                 },
                 () = hands.aside.due() => None,
             };
-            // What arrives while others have their turn joins this batch.
-            let turn = self.unit.turn().await;
+            // What arrives while others write joins this batch.
+            let permit = self.unit.permit().await;
             let (batch, broken) = self.gather(first, &mut deliveries);
-            if !self.work(turn, batch, hands).await {
+            if !self.work(permit, batch, hands).await {
                 // The database is in trouble. The messages are not lost: they come again.
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
@@ -207,11 +207,11 @@ impl<H: Handler> Loop<H> {
 
     /// Handles a batch, with those set aside whose time has come, and settles its messages. `false`: the database is in trouble, nothing was
     /// done.
-    async fn work(&self, turn: Turn, batch: Vec<Received<H::Item>>, hands: &mut Hands<H::Item>) -> bool {
+    async fn work(&self, permit: WritePermit, batch: Vec<Received<H::Item>>, hands: &mut Hands<H::Item>) -> bool {
         let aside = hands.aside.take_due(self.settings.batch_max);
         let fresh = batch.iter().flat_map(|received| received.events.iter().map(|(_, event)| event));
         let items: Vec<&H::Item> = fresh.chain(aside.iter().map(|aside| &aside.item)).collect();
-        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(turn, &*self.handler, &items).await };
+        let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(permit, &*self.handler, &items).await };
         let mut results = match results {
             Ok(results) => results.into_iter(),
             Err(failure) => {
@@ -220,7 +220,7 @@ impl<H: Handler> Loop<H> {
                     error = format!("{:#}", failure.error()),
                     "the database is in trouble; trying again"
                 );
-                // An outage is no message's fault: they come again as soon as it may be over. Each turn that fails takes few, and is
+                // An outage is no message's fault: they come again as soon as it may be over. Each batch that fails takes few, and is
                 // followed by a rest.
                 for received in batch {
                     settle(&received.delivery, AckKind::Nak(Some(AFTER_OUTAGE))).await;

@@ -8,15 +8,13 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, Postgres};
+use sqlx::{Connection as _, PgExecutor, Postgres};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 use crate::meaning::Meaning;
-use crate::outgoing::Statement;
 use crate::settings::{DatabaseSettings, Secret, with_scheme};
-use crate::unit_of_work::Conflict;
 
 /// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -133,7 +131,7 @@ impl Database {
 
     /// The time by the database's clock, in whole microseconds: the one clock that all instances share. Read on this connection every
     /// few seconds, and carried on from there by a clock that nobody can set.
-    pub async fn now(&self, connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+    pub async fn now(&self, connection: impl PgExecutor<'_>) -> sqlx::Result<DateTime<Utc>> {
         let known = *self.shared.clock.lock().expect("the clock is never poisoned");
         let (then, since) = match known.filter(|(_, since)| since.elapsed() < CLOCK_EVERY) {
             Some(known) => known,
@@ -313,26 +311,4 @@ async fn ping(pool: &PgPool) -> sqlx::Result<bool> {
         drop(connection.detach());
     }
     Ok(writable)
-}
-
-/// Runs a statement that writes, unless somebody was first. `raced_for`: the unique constraints and indexes of what two may be about to make
-/// at the same moment. A violation of any other is what it is.
-///
-/// # Errors
-/// [`Conflict`] where one of these rows is there already, or where the statement undid itself with a division by zero because what it found
-/// was not what it was to change.
-pub async fn execute(statement: Statement<'_>, connection: &mut PgConnection, raced_for: &[&str]) -> anyhow::Result<()> {
-    match statement.execute(connection).await {
-        Err(error) if lost_race(&error, raced_for) => Err(anyhow::Error::from(error).context(Conflict)),
-        done => done.map(drop).map_err(crate::unsure::of_statement),
-    }
-}
-
-fn lost_race(error: &sqlx::Error, raced_for: &[&str]) -> bool {
-    let Some(error) = error.as_database_error() else { return false };
-    match error.code().as_deref() {
-        Some("23505") => error.constraint().is_some_and(|name| raced_for.contains(&name)),
-        Some("22012") => true,
-        _ => false,
-    }
 }

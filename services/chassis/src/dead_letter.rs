@@ -16,7 +16,7 @@ use envelope::Consumer;
 use envelope::dead_letter::{CONSUMER, DELIVERIES, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED, TYPE};
 
 pub(crate) use self::graveyard::Graveyard;
-use crate::outgoing::Packet;
+use crate::packet::Packet;
 
 /// The longest reason: it may quote what came, and a message whose headers are too long would never be stored.
 const LONGEST_REASON: usize = 500;

@@ -11,7 +11,7 @@ use crate::fair_limit::{FairLimit, Permit};
 use crate::metrics;
 use crate::settings::{BatchSettings, HttpSettings};
 use crate::unit_of_work::{Busy, Failure, Handler, UnitOfWork};
-use crate::writers::Turn;
+use crate::writers::WritePermit;
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {
@@ -22,7 +22,7 @@ pub struct GroupCommit<H: Handler> {
 
 struct Waiting<H: Handler> {
     item: H::Item,
-    answer: oneshot::Sender<Result<H::Answer, Undone<H>>>,
+    answer: oneshot::Sender<Result<H::Output, Undone<H>>>,
     /// In the queue; given back when the batch begins.
     place: Option<Permit>,
 }
@@ -64,14 +64,14 @@ impl<H: Handler> GroupCommit<H> {
                     some = waiting.recv_many(&mut batch, batch_max) => if some == 0 { break },
                     () = stop.cancelled() => break,
                 }
-                let turn = unit.turn().await;
+                let permit = unit.permit().await;
                 while batch.len() < batch_max
                     && let Ok(more) = waiting.try_recv()
                 {
                     batch.push(more);
                 }
                 batch.iter_mut().for_each(|waiting| waiting.place = None);
-                run(&unit, turn, &*handler, &mut batch).await;
+                run(&unit, permit, &*handler, &mut batch).await;
             }
         };
         (Self { queue, places: FairLimit::new(queue_max, http), busy }, work)
@@ -79,7 +79,7 @@ impl<H: Handler> GroupCommit<H> {
 
     /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it. A request held
     /// up by a row that somebody else holds leaves its batch, and queues again until its time is up.
-    pub async fn submit(&self, client: Client, mut item: H::Item) -> Result<Result<H::Answer, Failure>, Overloaded> {
+    pub async fn submit(&self, client: Client, mut item: H::Item) -> Result<Result<H::Output, Failure>, Overloaded> {
         let mut waits = self.busy.waits();
         loop {
             let (answer, answered) = oneshot::channel();
@@ -103,9 +103,9 @@ impl<H: Handler> GroupCommit<H> {
     }
 }
 
-async fn run<H: Handler>(unit: &UnitOfWork, turn: Turn, handler: &H, batch: &mut Vec<Waiting<H>>) {
+async fn run<H: Handler>(unit: &UnitOfWork, permit: WritePermit, handler: &H, batch: &mut Vec<Waiting<H>>) {
     let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
-    match unit.run(turn, handler, &items).await {
+    match unit.run(permit, handler, &items).await {
         Ok(results) => {
             for (Waiting { item, answer, .. }, result) in batch.drain(..).zip(results) {
                 let _ = answer.send(result.map_err(|failure| Undone { failure, item }));

@@ -1,9 +1,9 @@
 //! How a service lives: settings, telemetry, health, shutdown, database, topology, outbox, consumer, HTTP edge.
 //!
 //! The one idea to know: **the batch is the unit of work, from the edge to the end.** Whatever queued up while the last transaction
-//! was running becomes the next batch: one transaction, one outbox row, one message. A [`Handler`] is a function from a transaction and
-//! a batch to answers and [`Outgoing`] messages; the same handler shape serves HTTP requests ([`GroupCommit`]), messages
-//! ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
+//! was running becomes the next batch: one transaction, one outbox row, one message. A [`Handler`] is a function from a connection
+//! and a batch to outputs and the [`Statement`] that writes the batch and its [`Outgoing`] messages; the same handler serves HTTP requests
+//! ([`GroupCommit`]), messages ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
 
 pub mod broker;
 mod client;
@@ -22,11 +22,15 @@ pub mod keys;
 pub mod listed;
 pub mod meaning;
 pub mod metrics;
+mod note;
 mod outbox;
 mod outgoing;
+mod packet;
+mod read_connection;
 pub mod seldom;
 mod service;
 pub mod settings;
+mod statement;
 mod stored;
 pub mod telemetry;
 pub mod topology;
@@ -39,11 +43,16 @@ pub use client::{Client, Networks};
 pub use consumer::Source;
 pub use fair_limit::{FairLimit, Permit};
 pub use group_commit::{GroupCommit, Overloaded};
-pub use outbox::{Note, Recall, Unrecallable};
-pub use outgoing::{Outgoing, Packet, Saying, Statement};
+pub use meaning::Conflict;
+pub use note::Note;
+pub use outbox::{CannotRebuild, RebuildMessages};
+pub use outgoing::{NewEvent, Outgoing};
+pub use packet::Packet;
+pub use read_connection::ReadConnection;
 pub use service::{Parts, Running, Service, Start, cores, main, runtime};
-pub use unit_of_work::{Conflict, Failure, Handled, Handler, UnitOfWork};
-pub use writers::Turn;
+pub use statement::Statement;
+pub use unit_of_work::{Failure, Handled, Handler, InTransaction, OneStatement, UnitOfWork};
+pub use writers::WritePermit;
 
 /// Batches are many small pieces of memory, taken by one thread and given back by another: an order costs a fifth less CPU with this.
 #[global_allocator]

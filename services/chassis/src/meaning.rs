@@ -1,7 +1,11 @@
 //! What the database's errors mean: the one table that requests, batches, timers and reads go by.
 
 use self::Meaning::{Busy, Conflict as Raced, Outage, StalePlan};
-use crate::unit_of_work::Conflict;
+
+/// Another transaction came first; the same work, begun again, will see what it did.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("another transaction came first")]
+pub struct Conflict;
 
 /// What an error says about the work that met it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

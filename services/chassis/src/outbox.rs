@@ -6,7 +6,7 @@
 mod choose;
 mod lane;
 mod letter;
-mod note;
+mod rebuild;
 mod relay;
 mod rows;
 mod seen;
@@ -19,7 +19,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,28 +31,19 @@ use crate::broker::Broker;
 use crate::database::Database;
 use crate::health::Health;
 use crate::metrics;
-use crate::outgoing::{Outgoing, Packet, told_about};
+use crate::note::Note;
+use crate::outgoing::Outgoing;
+use crate::packet::{Packet, subject_id};
 use crate::settings::{BrokerSettings, OutboxSettings};
 
-pub use self::note::{Note, Recall, Unrecallable};
+pub use self::rebuild::{CannotRebuild, RebuildMessages};
 
 /// How long published rows are gathered before one statement deletes them; and how soon a deletion that failed is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a batch waits for room among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
-const ROOM_WITHIN: Duration = Duration::from_secs(1);
-
-/// Inserts an outbox row, bound as the first five parameters of the statement it is part of; see [`Outgoing::statement`]. None where
-/// there is nothing to say.
-///
-/// [`Outgoing::statement`]: crate::Outgoing::statement
-#[macro_export]
-macro_rules! outbox {
-    () => {
-        "insert into outbox (id, subjects, headers, payloads, notes) select $1, $2, $3, $4, $5 where $1 is not null"
-    };
-}
+/// How long a batch waits for a place among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
+const PERMIT_WITHIN: Duration = Duration::from_secs(1);
 
 /// The outbox of one database.
 #[derive(Clone)]
@@ -79,11 +69,11 @@ struct Inner {
     behind: Mutex<HashSet<Uuid>>,
     /// Rows that no stream takes.
     unheard: Mutex<Unheard>,
-    recall: Option<Box<dyn Recall>>,
+    rebuild: Option<Box<dyn RebuildMessages>>,
 }
 
-/// Room for one row among those in flight.
-pub(crate) struct Room(#[allow(dead_code)] OwnedSemaphorePermit);
+/// The right to publish one row; only so many are in flight.
+pub(crate) struct PublishPermit(#[allow(dead_code)] OwnedSemaphorePermit);
 
 impl Outbox {
     pub(crate) fn new(
@@ -92,7 +82,7 @@ impl Outbox {
         broker: Broker,
         broker_settings: &BrokerSettings,
         settings: &OutboxSettings,
-        recall: Option<Box<dyn Recall>>,
+        rebuild: Option<Box<dyn RebuildMessages>>,
     ) -> Self {
         Self(Arc::new(Inner {
             service,
@@ -109,38 +99,38 @@ impl Outbox {
             something_left: Notify::new(),
             behind: Mutex::default(),
             unheard: Mutex::default(),
-            recall,
+            rebuild,
         }))
     }
 
-    /// Waits for room among the rows in flight. `None`: the broker is away or does not keep up; what is written is left to the relay.
-    pub(crate) async fn room(&self) -> Option<Room> {
+    /// Waits for a place among the rows in flight. `None`: the broker is away or does not keep up; what is written is left to the relay.
+    pub(crate) async fn publish_permit(&self) -> Option<PublishPermit> {
         if !self.0.broker.is_connected() {
             return None;
         }
-        let room = tokio::time::timeout(ROOM_WITHIN, self.0.in_flight.clone().acquire_owned()).await;
-        room.ok()?.ok().map(Room)
+        let permit = tokio::time::timeout(PERMIT_WITHIN, self.0.in_flight.clone().acquire_owned()).await;
+        permit.ok()?.ok().map(PublishPermit)
     }
 
-    /// Takes over what is committed. It is published in the background, or left to the relay: without room, where it is to keep its place
+    /// Takes over what is committed. It is published in the background, or left to the relay: without a permit, where it is to keep its place
     /// among the rows, and where it tells of something that an earlier row left there tells of.
-    pub(crate) fn committed(&self, room: Option<Room>, outgoing: Outgoing) {
-        let (row, in_turn) = (outgoing.id(), outgoing.is_in_turn());
+    pub(crate) fn committed(&self, permit: Option<PublishPermit>, outgoing: Outgoing) {
+        let (row, in_order) = (outgoing.id(), outgoing.is_in_order());
         let (notes, packets) = outgoing.into_notes_and_packets();
         if packets.is_empty() {
             return;
         }
         // What notes tell of is read from them when it is asked for, which it rarely is.
         let told = if notes.is_empty() { told(&packets) } else { Vec::new() };
-        let about = move || Note::read_all(&notes).unwrap_or_default().into_iter().map(|note| note.about).chain(told).collect();
-        let Some(room) = room.filter(|_| !in_turn && self.lane().lets_pass(|| self::told(&packets))) else {
+        let about = move || Note::read_all(&notes).unwrap_or_default().into_iter().map(|note| note.subject).chain(told).collect();
+        let Some(permit) = permit.filter(|_| !in_order && self.lane().lets_pass(|| self::told(&packets))) else {
             return self.leave(row, about());
         };
         self.in_hand().insert(row);
         let outbox = self.clone();
         self.0.publishing.spawn(async move {
             outbox.publish(row, packets, about).await;
-            drop(room);
+            drop(permit);
         });
     }
 
@@ -241,12 +231,5 @@ impl Outbox {
 
 /// What events for everyone among these messages tell of.
 fn told(packets: &[Packet]) -> Vec<Uuid> {
-    packets.iter().filter_map(|packet| told_about(&packet.subject)).collect()
-}
-
-pub(crate) fn headers_to_json(packets: &[Packet]) -> Value {
-    let headers = |packet: &Packet| {
-        Value::Object(packet.headers.iter().map(|(name, value)| (name.to_string(), Value::from(value.as_str()))).collect())
-    };
-    packets.iter().map(headers).collect()
+    packets.iter().filter_map(|packet| subject_id(&packet.subject)).collect()
 }

@@ -1,63 +1,37 @@
-//! What a transaction says: events packed into as few messages as may be.
+//! What a batch sends: events packed into as few messages as may be.
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use uuid::Uuid;
 
-use crate::outbox::{self, Note};
+use crate::note::Note;
+use crate::packet::{Packet, headers_to_json};
 
-/// A statement with its parameters.
-pub type Statement<'a> = sqlx::query::Query<'a, Postgres, PgArguments>;
-
-/// One message to publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// The subject.
-    pub subject: String,
-    /// The headers.
-    pub headers: Vec<(Cow<'static, str>, String)>,
-    /// The body.
-    pub payload: Bytes,
-}
-
-impl Packet {
-    /// Whether it is a batch between services, and no event for everyone.
-    pub(crate) fn is_batch(&self) -> bool {
-        self.headers.iter().any(|(name, value)| name == "Content-Type" && value == BATCH_CONTENT_TYPE)
-    }
-}
-
-/// What an event for everyone tells of: the id at the end of its subject.
-pub(crate) fn told_about(subject: &str) -> Option<Uuid> {
-    let (_, id) = subject.strip_prefix("events.")?.rsplit_once('.')?;
-    Uuid::try_parse(id).ok()
-}
-
-/// An event to be said, before its envelope.
-pub struct Saying<M> {
+/// An event to be sent, before its envelope.
+pub struct NewEvent<M> {
     /// Unique within the source; the same for a repetition.
     pub id: String,
     /// What it is about.
-    pub about: String,
+    pub subject: String,
     /// The trace it belongs to.
     pub trace: Option<TraceParent>,
     /// For commands.
     pub attempt: Option<u32>,
-    /// What is said.
+    /// What it says.
     pub message: M,
 }
 
-impl<M> Saying<M> {
-    /// The answer to a command. It bears the command's id, so that the same answer given twice is the same event.
+impl<M> NewEvent<M> {
+    /// The reply to a command. It bears the command's id, so that the same reply given twice is the same event.
     pub fn reply<C>(command: &CloudEvent<C>, message: impl Into<M>) -> Self {
         Self {
             id: command.id.clone(),
-            about: command.subject.clone(),
+            subject: command.subject.clone(),
             trace: command.traceparent.clone(),
             attempt: None,
             message: message.into(),
@@ -65,12 +39,12 @@ impl<M> Saying<M> {
     }
 
     /// An event for everyone about a thing that has no saga; `id` must be unique.
-    pub fn event(id: impl ToString, about: impl ToString, message: impl Into<M>) -> Self {
-        Self { id: id.to_string(), about: about.to_string(), trace: None, attempt: None, message: message.into() }
+    pub fn event(id: impl ToString, subject: impl ToString, message: impl Into<M>) -> Self {
+        Self { id: id.to_string(), subject: subject.to_string(), trace: None, attempt: None, message: message.into() }
     }
 }
 
-/// What a transaction says. Goes into the outbox with it, and to the broker after it.
+/// What a batch sends: written to the outbox with it, and to the broker after it.
 pub struct Outgoing {
     source: &'static str,
     now: DateTime<Utc>,
@@ -79,8 +53,7 @@ pub struct Outgoing {
     notes: Vec<u8>,
     /// Of its row in the outbox.
     id: Uuid,
-    in_turn: bool,
-    written: bool,
+    in_order: bool,
 }
 
 /// A JSON array in the making, without its closing bracket.
@@ -93,21 +66,12 @@ struct OpenBatch {
 impl Outgoing {
     /// Nothing yet. `source` is the speaker (`/waybill/order`), `now` what the events bear as their time.
     pub fn new(source: &'static str, now: DateTime<Utc>) -> Self {
-        Self {
-            source,
-            now,
-            open: Vec::new(),
-            packets: Vec::new(),
-            notes: Vec::new(),
-            id: Uuid::now_v7(),
-            in_turn: false,
-            written: false,
-        }
+        Self { source, now, open: Vec::new(), packets: Vec::new(), notes: Vec::new(), id: Uuid::now_v7(), in_order: false }
     }
 
     /// Adds an event to the batch for a subject; a batch that is full becomes a message.
-    pub fn send<M: Message>(&mut self, subject: &'static str, saying: Saying<M>) -> anyhow::Result<()> {
-        let event = self.event(saying);
+    pub fn send<M: Message>(&mut self, subject: &'static str, new: NewEvent<M>) -> anyhow::Result<()> {
+        let event = self.event(new);
         let position = self.open.iter().position(|batch| batch.subject == subject).unwrap_or_else(|| {
             self.open.push(OpenBatch { subject, events: 0, json: Vec::new() });
             self.open.len() - 1
@@ -132,8 +96,8 @@ impl Outgoing {
 
     /// Adds an event for everyone: a message of its own, attributes in the headers, readable with `nats sub`
     /// (CloudEvents NATS binding, binary mode).
-    pub fn tell<M: Message>(&mut self, subject: String, saying: Saying<M>) -> anyhow::Result<()> {
-        let event = self.event(saying);
+    pub fn publish_event<M: Message>(&mut self, subject: String, new: NewEvent<M>) -> anyhow::Result<()> {
+        let event = self.event(new);
         let mut headers: Vec<(Cow<'static, str>, String)> = vec![
             ("Content-Type".into(), "application/json".into()),
             ("ce-specversion".into(), "1.0".into()),
@@ -152,36 +116,34 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Notes what everything said here can be made from again: then the outbox keeps these notes, in their order, and not the messages.
-    /// For a service whose messages say nothing that its database does not hold; see [`Recall`](crate::Recall).
+    /// Notes what everything sent here can be made from again: then the outbox keeps these notes, in their order, and not the messages.
+    /// For a service whose messages say nothing that its database does not hold; see [`RebuildMessages`](crate::RebuildMessages).
     pub fn note(&mut self, note: Note) {
         self.notes.extend_from_slice(&note.bytes());
     }
 
     /// Keeps its place in the order of the outbox: it goes out after every earlier row that tells of the same, of whatever instance. For
     /// what comes of itself (a timer, a person). What answers a message needs it not: that message went out after what was said before it.
-    pub fn keep_turn(&mut self) {
-        self.in_turn = true;
+    pub fn keep_order(&mut self) {
+        self.in_order = true;
     }
 
-    /// Begins the one statement that writes all a handler has to write, and what it says with it. `sql` holds [`outbox!`], which inserts
-    /// the outbox row; its parameters are the first five, and already bound. Nothing can be said after it.
-    pub fn statement(&mut self, sql: &'static str) -> Statement<'_> {
+    /// Whether nothing is sent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty() && self.open.is_empty()
+    }
+
+    /// Binds the outbox row, the first five parameters of a statement. Nothing is added after it.
+    pub(crate) fn bind<'q>(&mut self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
         self.seal();
-        self.written = true;
         // Nobody needs the messages where there are notes to make them again from.
         let kept = if self.notes.is_empty() { self.packets.as_slice() } else { &[] };
-        sqlx::query(sql)
+        query
             .bind((!self.packets.is_empty()).then_some(self.id))
             .bind(kept.iter().map(|packet| packet.subject.as_str()).collect::<Vec<_>>())
-            .bind(outbox::headers_to_json(kept))
+            .bind(headers_to_json(kept))
             .bind(kept.iter().map(|packet| &*packet.payload).collect::<Vec<_>>())
             .bind(self.notes.as_slice())
-    }
-
-    /// Whether a handler's own statement wrote it, or nothing was said.
-    pub(crate) fn is_written(&self) -> bool {
-        self.written || (self.packets.is_empty() && self.open.is_empty())
     }
 
     /// The id of its row in the outbox.
@@ -189,8 +151,8 @@ impl Outgoing {
         self.id
     }
 
-    pub(crate) fn is_in_turn(&self) -> bool {
-        self.in_turn
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.in_order
     }
 
     /// The messages. Their places are part of their ids, so they stay: the batches that were open at the end, then what came before.
@@ -209,15 +171,15 @@ impl Outgoing {
         self.packets.splice(0..0, open);
     }
 
-    fn event<M>(&self, saying: Saying<M>) -> CloudEvent<M> {
+    fn event<M>(&self, new: NewEvent<M>) -> CloudEvent<M> {
         CloudEvent {
-            id: saying.id,
+            id: new.id,
             source: self.source.into(),
             time: self.now,
-            subject: saying.about,
-            traceparent: saying.trace,
-            attempt: saying.attempt,
-            message: saying.message,
+            subject: new.subject,
+            traceparent: new.trace,
+            attempt: new.attempt,
+            message: new.message,
         }
     }
 }
@@ -265,18 +227,18 @@ mod tests {
         }
     }
 
-    fn saying(number: u64) -> Saying<Command> {
-        let (id, about) = (number.to_string(), Uuid::from_u128(number.into()).to_string());
-        Saying { id, about, trace: None, attempt: Some(1), message: Validate { user_id: Uuid::nil() }.into() }
+    fn new_event(number: u64) -> NewEvent<Command> {
+        let (id, subject) = (number.to_string(), Uuid::from_u128(number.into()).to_string());
+        NewEvent { id, subject, trace: None, attempt: Some(1), message: Validate { user_id: Uuid::nil() }.into() }
     }
 
     #[test]
     fn events_for_one_subject_are_packed() {
         let mut outgoing = Outgoing::new("/waybill/test", Utc::now());
         for number in 0..600 {
-            outgoing.send("a", saying(number)).unwrap();
+            outgoing.send("a", new_event(number)).unwrap();
         }
-        outgoing.send("b", saying(600)).unwrap();
+        outgoing.send("b", new_event(600)).unwrap();
         let packets = outgoing.into_packets();
         let mut sizes: Vec<(String, usize)> = packets
             .iter()

@@ -22,7 +22,7 @@ use crate::database::Database;
 use crate::group_commit::GroupCommit;
 use crate::health::Health;
 use crate::http;
-use crate::outbox::{Outbox, Recall};
+use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
 use crate::topology;
@@ -67,7 +67,7 @@ pub struct Start<'a> {
     /// Its settings.
     pub settings: &'a Parts,
     /// For a service that can make its messages again.
-    pub recall: Option<Box<dyn Recall>>,
+    pub rebuild: Option<Box<dyn RebuildMessages>>,
     /// Cancelled when it is to stop.
     pub shutdown: CancellationToken,
 }
@@ -100,11 +100,11 @@ impl Service {
     /// # Errors
     /// Where a setting is malformed.
     pub async fn start(with: Start<'_>) -> anyhow::Result<Self> {
-        let Start { name, listener, database_url, migrator, topology, settings, recall, shutdown } = with;
+        let Start { name, listener, database_url, migrator, topology, settings, rebuild, shutdown } = with;
         let application = format!("waybill-{name}");
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
-        let outbox = Outbox::new(name, database.clone(), broker.clone(), &settings.broker, &settings.outbox, recall);
+        let outbox = Outbox::new(name, database.clone(), broker.clone(), &settings.broker, &settings.outbox, rebuild);
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);

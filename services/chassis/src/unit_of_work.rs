@@ -1,6 +1,7 @@
-//! The unit of work: a batch, in one transaction, with everything it says in one outbox row.
+//! The unit of work: a batch, written at once with everything it sends in one outbox row.
 
 mod around_locks;
+mod shape;
 
 use std::future::Future;
 use std::io;
@@ -9,39 +10,40 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use sqlx::{Executor, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use self::shape::Committed;
+pub use self::shape::{InTransaction, OneStatement, Shape};
 use crate::held::Held;
 use crate::meaning::Meaning;
 use crate::metrics;
 use crate::outbox::Outbox;
-use crate::outgoing::Outgoing;
 use crate::settings::BatchSettings;
+use crate::statement::Statement;
 use crate::unsure::{self, Unsure};
-use crate::writers::{Turn, Writers};
+use crate::writers::{WritePermit, Writers};
 
-/// A function from a transaction and a batch to a batch: the answers, one for each item in order, and what to say.
+/// A function from a connection and a batch to outputs, one for each item in order, and the statement that writes the batch and what it sends.
 ///
-/// It may be called again with the same items after a rollback, so it keeps nothing of its own. A refusal is an answer; an error means
+/// It may be called again with the same items after a rollback, so it keeps nothing of its own. A refusal is an output; an error means
 /// that nothing was done.
 pub trait Handler: Send + Sync + 'static {
     /// A request, an event, a timer.
     type Item: Send + Sync + 'static;
     /// What becomes of one item.
-    type Answer: Send + 'static;
+    type Output: Send + 'static;
+    /// What it works on: [`InTransaction`] or as [`OneStatement`].
+    type Shape: Shape;
     /// What it is called in metrics and logs: `place_orders`.
     const NAME: &'static str;
-    /// Whether it writes everything in one statement, begun with [`Outgoing::statement`] or left to the outbox. That is a transaction of
-    /// its own, so none is begun around it, which saves two round trips; what the handler reads, it reads in none.
-    const ONE_STATEMENT: bool = false;
 
-    /// Does the work, inside the transaction.
+    /// Does the work, and leaves the last statement of it to the unit of work.
     fn handle(
         &self,
-        tx: &mut PgConnection,
+        db: &mut <Self::Shape as Shape>::Connection,
         batch: &[&Self::Item],
-    ) -> impl Future<Output = anyhow::Result<Handled<Self::Answer>>> + Send;
+    ) -> impl Future<Output = anyhow::Result<Handled<Self::Output>>> + Send;
 
     /// The rows an item needs to itself. While somebody else is known to hold one of them, the item is not tried.
     fn rows(&self, _: &Self::Item) -> Vec<Uuid> {
@@ -54,23 +56,25 @@ pub trait Handler: Send + Sync + 'static {
         around_locks::nothing(items.len())
     }
 
-    /// Called after the commit, with the items and their answers: to wake who waits in this process, to keep what is needed again. Must
+    /// Called after the commit, with the items and their outputs: to wake who waits in this process, to keep what is needed again. Must
     /// not block.
-    fn committed(&self, _: &[&Self::Item], _: &mut [Self::Answer]) {}
+    fn committed(&self, _: &[&Self::Item], _: &mut [Self::Output]) {}
 }
 
 /// What a handler made of a batch.
-pub struct Handled<A> {
+pub struct Handled<O> {
     /// One for each item, in order.
-    pub answers: Vec<A>,
-    /// What to say, once it is committed.
-    pub outgoing: Outgoing,
+    pub outputs: Vec<O>,
+    /// What is still to be written, and what is to be sent once it is committed.
+    pub statement: Statement,
 }
 
-/// Another transaction came first; the same work, begun again, will see what it did.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("another transaction came first")]
-pub struct Conflict;
+impl<O> Handled<O> {
+    /// These outputs, and what is to be written: a [`Statement`], or just [`Outgoing`](crate::Outgoing).
+    pub fn new(outputs: Vec<O>, statement: impl Into<Statement>) -> Self {
+        Self { outputs, statement: statement.into() }
+    }
+}
 
 /// Why a batch, or one item of it, was not done.
 #[derive(Debug)]
@@ -158,26 +162,26 @@ impl UnitOfWork {
         self.writers.release();
     }
 
-    /// Waits for the right to run a batch. What arrives meanwhile belongs in it.
-    pub async fn turn(&self) -> Turn {
-        self.writers.turn().await
+    /// Waits for the right to write a batch. What arrives meanwhile belongs in it.
+    pub async fn permit(&self) -> WritePermit {
+        self.writers.permit().await
     }
 
-    /// Does a batch in one transaction. Where somebody else holds a row, it goes on without the items that need it. If it fails, its items
+    /// Writes a batch at once. Where somebody else holds a row, it goes on without the items that need it. If it fails, its items
     /// are tried one by one, so that one that cannot be done stops no other.
     ///
     /// `Err`: the database is in trouble, and nothing was done. Run it in a task of its own: dropped half way it would waste a connection.
     pub async fn run<H: Handler>(
         &self,
-        turn: Turn,
+        permit: WritePermit,
         handler: &H,
         items: &[&H::Item],
-    ) -> Result<Vec<Result<H::Answer, Failure>>, Failure> {
+    ) -> Result<Vec<Result<H::Output, Failure>>, Failure> {
         if !self.held.is_empty() {
-            return self.around_locks(Some(turn), handler, items, false).await;
+            return self.around_locks(Some(permit), handler, items, false).await;
         }
-        match self.attempt(turn, handler, items).await {
-            Ok(answers) => Ok(answers.into_iter().map(Ok).collect()),
+        match self.attempt(permit, handler, items).await {
+            Ok(outputs) => Ok(outputs.into_iter().map(Ok).collect()),
             Err(failure @ Failure::Outage(_)) => Err(failure),
             Err(Failure::Busy(error)) => {
                 tracing::info!(handler = H::NAME, reason = format!("{error:#}"), "a batch met a lock; going on around it");
@@ -196,18 +200,18 @@ impl UnitOfWork {
     }
 
     /// One item, alone, in a task of its own: a client that disconnects cannot leave a transaction half done.
-    pub async fn run_detached<H: Handler>(&self, handler: &Arc<H>, item: H::Item) -> Result<H::Answer, Failure> {
+    pub async fn run_detached<H: Handler>(&self, handler: &Arc<H>, item: H::Item) -> Result<H::Output, Failure> {
         let (unit, handler) = (self.clone(), handler.clone());
         let work = tokio::spawn(async move { unit.run_one(&*handler, &item).await });
         work.await.unwrap_or_else(|error| Err(Failure::Item(anyhow!(error))))
     }
 
-    /// One item, alone. Where somebody else holds a row that it needs, it waits for its time without a turn.
-    async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Answer, Failure> {
+    /// One item, alone. Where somebody else holds a row that it needs, it waits for its time without a permit.
+    async fn run_one<H: Handler>(&self, handler: &H, item: &H::Item) -> Result<H::Output, Failure> {
         let mut waits = self.busy.waits();
         loop {
-            let mut results = self.run(self.turn().await, handler, &[item]).await?;
-            match results.pop().unwrap_or_else(|| Err(Failure::Item(anyhow!("the handler gave no answer")))) {
+            let mut results = self.run(self.permit().await, handler, &[item]).await?;
+            match results.pop().unwrap_or_else(|| Err(Failure::Item(anyhow!("the handler gave no output")))) {
                 Err(Failure::Busy(error)) => match waits.next() {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(Failure::Busy(error)),
@@ -217,23 +221,23 @@ impl UnitOfWork {
         }
     }
 
-    async fn attempt<H: Handler>(&self, turn: Turn, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Answer>, Failure> {
+    async fn attempt<H: Handler>(&self, permit: WritePermit, handler: &H, items: &[&H::Item]) -> Result<Vec<H::Output>, Failure> {
         let begun = Instant::now();
-        let mut turn = Some(turn);
+        let mut permit = Some(permit);
         let mut waits =
             ExponentialBuilder::new().with_min_delay(Duration::from_millis(5)).with_max_times(5).with_jitter().build();
         let (mut renewals, mut conflicts) = (0, 0);
         let done = loop {
-            let mine = match turn.take() {
-                Some(turn) => turn,
-                None => self.turn().await,
+            let mine = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit().await,
             };
             let mine = Mutex::new(Some(mine));
             let error = match self.once(&mine, handler, items).await {
-                Ok(answers) => break Ok(answers),
+                Ok(outputs) => break Ok(outputs),
                 Err(error) => error,
             };
-            turn = mine.into_inner().expect("the turn is never poisoned");
+            permit = mine.into_inner().expect("the permit is never poisoned");
             match Meaning::of_any(&error) {
                 Meaning::StalePlan if renewals < RENEWALS => renewals += 1,
                 // At once: what came first is committed, and is seen.
@@ -241,7 +245,7 @@ impl UnitOfWork {
                 Meaning::Conflict => match waits.next() {
                     Some(wait) => {
                         // Nobody else is to wait for this one's luck.
-                        drop(turn.take());
+                        drop(permit.take());
                         tokio::time::sleep(wait).await;
                     }
                     None => break Err(error),
@@ -249,22 +253,22 @@ impl UnitOfWork {
                 _ => break Err(error),
             }
         };
-        drop(turn);
+        drop(permit);
         metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
         done.map_err(Failure::of)
     }
 
     async fn once<H: Handler>(
         &self,
-        turn: &Mutex<Option<Turn>>,
+        permit: &Mutex<Option<WritePermit>>,
         handler: &H,
         items: &[&H::Item],
-    ) -> anyhow::Result<Vec<H::Answer>> {
-        let room = self.outbox.room().await;
+    ) -> anyhow::Result<Vec<H::Output>> {
+        let publish = self.outbox.publish_permit().await;
         let mut writer = self.writers.writer().await?;
-        let work = tokio::time::timeout(self.writers.patience(), write(&mut writer.connection, turn, handler, items)).await;
-        let Handled { mut answers, outgoing } = match work {
-            Ok(Ok(handled)) => handled,
+        let work = H::Shape::write(&mut writer.connection, permit, handler, items);
+        let Committed { mut outputs, outgoing } = match tokio::time::timeout(self.writers.patience(), work).await {
+            Ok(Ok(done)) => done,
             Ok(Err(error)) => {
                 self.writers.failed(writer, Meaning::of_any(&error)).await;
                 return Err(error);
@@ -277,45 +281,8 @@ impl UnitOfWork {
             }
         };
         self.writers.keep(writer);
-        self.outbox.committed(room, outgoing);
-        handler.committed(items, &mut answers);
-        Ok(answers)
+        self.outbox.committed(publish, outgoing);
+        handler.committed(items, &mut outputs);
+        Ok(outputs)
     }
-}
-
-/// Does a batch in one transaction.
-async fn write<H: Handler>(
-    connection: &mut PgConnection,
-    turn: &Mutex<Option<Turn>>,
-    handler: &H,
-    items: &[&H::Item],
-) -> anyhow::Result<Handled<H::Answer>> {
-    if H::ONE_STATEMENT {
-        return handle(connection, handler, items).await.map_err(unsure::of_one_statement);
-    }
-    connection.execute("begin").await?;
-    let handled = handle(connection, handler, items).await;
-    if handled.is_ok() {
-        // The next batch begins while this one waits for the disk.
-        drop(turn.lock().expect("the turn is never poisoned").take());
-        connection.execute("commit").await.map_err(unsure::of_commit)?;
-    } else if let Err(error) = connection.execute("rollback").await {
-        // The connection is gone, and the transaction with it; what failed first says why.
-        tracing::debug!(%error, "no rollback");
-    }
-    handled
-}
-
-/// Handles a batch, and writes what it says.
-async fn handle<H: Handler>(
-    connection: &mut PgConnection,
-    handler: &H,
-    items: &[&H::Item],
-) -> anyhow::Result<Handled<H::Answer>> {
-    let mut handled = handler.handle(connection, items).await?;
-    anyhow::ensure!(handled.answers.len() == items.len(), "{} answers for {} items", handled.answers.len(), items.len());
-    if !handled.outgoing.is_written() {
-        handled.outgoing.statement(crate::outbox!()).execute(&mut *connection).await?;
-    }
-    Ok(handled)
 }

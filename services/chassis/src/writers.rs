@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::database::Database;
 use crate::meaning::Meaning;
+use crate::read_connection::ReadConnection;
 
 /// A connection used within this time is taken for alive; one that has rested for longer is asked first.
 const FRESH: Duration = Duration::from_secs(1);
@@ -20,39 +21,39 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a batch gets beyond the longest statement before its connection is given up.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// The connections a service writes on: one for each turn, and one more, because the next batch begins while the last is being committed.
+/// The connections a service writes on: one for each batch at a time, and one more, because the next batch begins while the last is being committed.
 pub(crate) struct Writers {
     database: Database,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     kept: Mutex<Vec<(PoolConnection<Postgres>, Instant)>>,
 }
 
-/// The right to run a transaction. Take it before gathering a batch: what arrives while waiting for it shares the transaction.
-pub struct Turn(#[allow(dead_code)] OwnedSemaphorePermit);
+/// The right to write a batch. Take it before gathering a batch: what arrives while waiting for it shares the transaction.
+pub struct WritePermit(#[allow(dead_code)] OwnedSemaphorePermit);
 
 /// A connection for one batch. Dropped before it is kept again, what was begun on it is rolled back before anybody else has it.
 pub(crate) struct Writer {
-    pub(crate) connection: PoolConnection<Postgres>,
+    pub(crate) connection: ReadConnection,
     _place: OwnedSemaphorePermit,
 }
 
 impl Writer {
     /// Closes the connection instead of giving it back: nobody knows what it is at.
     pub(crate) fn close(self) {
-        drop(self.connection.detach());
+        drop(self.connection.into_inner().detach());
     }
 }
 
 impl Writers {
-    pub(crate) fn new(database: Database, turns: u32) -> Self {
-        let connections = Arc::new(Semaphore::new(connections(turns) as usize));
-        Self { database, turns: Arc::new(Semaphore::new(turns as usize)), connections, kept: Mutex::default() }
+    pub(crate) fn new(database: Database, permits: u32) -> Self {
+        let connections = Arc::new(Semaphore::new(connections(permits) as usize));
+        Self { database, permits: Arc::new(Semaphore::new(permits as usize)), connections, kept: Mutex::default() }
     }
 
-    /// Waits for a turn. First come, first served.
-    pub(crate) async fn turn(&self) -> Turn {
-        Turn(place(&self.turns).await)
+    /// Waits for the right to write. First come, first served.
+    pub(crate) async fn permit(&self) -> WritePermit {
+        WritePermit(place(&self.permits).await)
     }
 
     /// A connection that is alive.
@@ -60,13 +61,13 @@ impl Writers {
         let place = place(&self.connections).await;
         if let Some((mut connection, used)) = self.pop() {
             if used.elapsed() < FRESH || matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {
-                return Ok(Writer { connection, _place: place });
+                return Ok(Writer { connection: ReadConnection::new(connection), _place: place });
             }
             // It broke while it rested. Closed, not released: the pool could not mend it.
             drop(connection.detach());
         }
         let connection = self.database.writing_pool().acquire().await?;
-        Ok(Writer { connection, _place: place })
+        Ok(Writer { connection: ReadConnection::new(connection), _place: place })
     }
 
     /// How long a batch may take: longer than the database lets a statement run.
@@ -76,7 +77,7 @@ impl Writers {
 
     /// Keeps the connection for the next batch.
     pub(crate) fn keep(&self, writer: Writer) {
-        self.kept.lock().expect("the list is never poisoned").push((writer.connection, Instant::now()));
+        self.kept.lock().expect("the list is never poisoned").push((writer.connection.into_inner(), Instant::now()));
     }
 
     /// Takes back the connection of a batch that failed, as what the database said of it asks for.
@@ -90,7 +91,7 @@ impl Writers {
             // The same batch, begun again, finds this connection and no other.
             Meaning::StalePlan => {
                 self.close();
-                if writer.connection.clear_cached_statements().await.is_ok() {
+                if writer.connection.writable().clear_cached_statements().await.is_ok() {
                     self.keep(writer);
                 }
             }
@@ -118,9 +119,9 @@ impl Writers {
     }
 }
 
-/// How many connections so many turns need.
-pub(crate) fn connections(turns: u32) -> u32 {
-    turns + 1
+/// How many connections so many batches at a time need.
+pub(crate) fn connections(permits: u32) -> u32 {
+    permits + 1
 }
 
 async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {

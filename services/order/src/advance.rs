@@ -8,13 +8,13 @@ use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::seldom::Seldom;
-use chassis::{Handled, Handler, Outgoing, metrics};
+use chassis::{Handled, Handler, OneStatement, Outgoing, ReadConnection, Statement, metrics};
 use events::OrderId;
 use events::order::Status;
 use saga::{Action, IgnoredBecause, Plan as _, Verdict};
 use saga_runtime::Saga as _;
 use serde_json::value::RawValue;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::open::{Open, Outcome, Sitting, ends};
@@ -104,7 +104,7 @@ struct Orders {
 impl Advance {
     async fn decide(
         &self,
-        db: &mut PgConnection,
+        db: &mut ReadConnection,
         sitting: &mut Sitting<'_>,
         batch: &[&(OrderId, Trigger)],
     ) -> anyhow::Result<Orders> {
@@ -127,7 +127,7 @@ impl Advance {
         }
         if !unsure.is_empty() {
             let mut rows = Vec::with_capacity(unsure.len());
-            for found in store::rows(db, &unsure).await? {
+            for found in store::rows(&mut *db, &unsure).await? {
                 match found {
                     Ok(row) => rows.push(row),
                     Err(unreadable) => drop(orders.unreadable.insert(unreadable.id, unreadable)),
@@ -149,7 +149,7 @@ impl Advance {
         Ok(orders)
     }
 
-    async fn write(&self, db: &mut PgConnection, sitting: &mut Sitting<'_>, orders: &mut Orders) -> anyhow::Result<()> {
+    fn write(&self, sitting: Sitting<'_>, orders: &mut Orders) -> anyhow::Result<Statement> {
         let (mut entries, mut rows): (Vec<HistoryRow>, Vec<(&Row, u32)>) = (Vec::new(), Vec::new());
         let mut cancelled = Vec::new();
         for open in orders.open.values_mut().filter(|open| open.moved) {
@@ -159,17 +159,17 @@ impl Advance {
             rows.push((&open.row, was));
             cancelled.extend(open.cancelled_with.as_deref().map(|key| (key, open.row.order.id)));
         }
-        if !rows.is_empty() {
-            store::write(db, &mut sitting.outgoing, sitting.now, &rows, &entries, &cancelled).await?;
+        if rows.is_empty() {
+            return Ok(sitting.outgoing.into());
         }
-        Ok(())
+        store::write(sitting.outgoing, sitting.now, &rows, &entries, &cancelled)
     }
 }
 
 /// The histories of orders that these triggers end: an order's last event carries its whole history, and nothing else needs it. What is
 /// refused, late or repeated must not cost a read of everything that ever happened.
 async fn ending_histories(
-    db: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     rows: &[Row],
     triggers: &BTreeMap<OrderId, Vec<&Trigger>>,
     sitting: &Sitting<'_>,
@@ -212,31 +212,31 @@ impl Orders {
 
 impl Handler for Advance {
     type Item = (OrderId, Trigger);
-    type Answer = Option<Moved>;
+    type Output = Option<Moved>;
+    type Shape = OneStatement;
     const NAME: &'static str = "advance_orders";
-    const ONE_STATEMENT: bool = true;
 
     /// Decides a batch, each order's triggers in their order. `None` for an order nobody knows.
-    async fn handle(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Answer>> {
-        let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
+    async fn handle(&self, db: &mut ReadConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<Self::Output>> {
+        let (now, steady) = (self.database.now(&mut *db).await?, self.clock.now(&mut *db).await?);
         let outgoing = Outgoing::new(Order::SOURCE, now);
         let (timing, limit, payload_max) = (&self.timing, &self.limit, self.payload_max.get());
         let mut sitting = Sitting { now, steady, timing, limit, payload_max, outgoing };
         if batch.iter().any(|(_, trigger)| !matches!(trigger, Trigger::Reply(_))) {
-            sitting.outgoing.keep_turn();
+            sitting.outgoing.keep_order();
         }
         // A key that was used before asks for nothing. Looked for here, so that whoever comes second with it finds the first.
         let keys: Vec<&str> = batch.iter().filter_map(|(_, trigger)| trigger.key()).collect();
-        let used = if keys.is_empty() { HashMap::new() } else { cancellations::cancelled_with(db, &keys).await? };
+        let used = if keys.is_empty() { HashMap::new() } else { cancellations::cancelled_with(&mut *db, &keys).await? };
         let used = |(_, trigger): &Self::Item| trigger.key().and_then(|key| used.get(key)).copied();
         let asking: Vec<&Self::Item> = batch.iter().copied().filter(|item| used(item).is_none()).collect();
         let mut orders = self.decide(db, &mut sitting, &asking).await?;
-        self.write(db, &mut sitting, &mut orders).await?;
-        let answer = |item: &Self::Item| match used(item) {
+        let statement = self.write(sitting, &mut orders)?;
+        let output = |item: &Self::Item| match used(item) {
             Some(order) => Some(Moved::nothing(item.0, Status::Cancelling, Outcome::KeyUsed(order))),
             None => orders.moved(item),
         };
-        Ok(Handled { answers: batch.iter().copied().map(answer).collect(), outgoing: sitting.outgoing })
+        Ok(Handled { outputs: batch.iter().copied().map(output).collect(), statement })
     }
 
     fn rows(&self, (id, _): &Self::Item) -> Vec<Uuid> {
@@ -250,10 +250,10 @@ impl Handler for Advance {
     }
 
     /// Keeps what will move again, wakes who waits, and counts what ended.
-    fn committed(&self, batch: &[&Self::Item], answers: &mut [Self::Answer]) {
-        self.recent.keep(answers.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
+    fn committed(&self, batch: &[&Self::Item], outputs: &mut [Self::Output]) {
+        self.recent.keep(outputs.iter_mut().flatten().filter_map(|moved| moved.kept.take()));
         let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
-        for ((id, trigger), moved) in batch.iter().zip(answers.iter()) {
+        for ((id, trigger), moved) in batch.iter().zip(outputs.iter()) {
             let Some(moved) = moved else {
                 unknown.extend(matches!(trigger, Trigger::Reply(_)).then_some(*id));
                 continue;

@@ -33,7 +33,7 @@ use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::keys::{self, KeySettings};
 use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
-use chassis::{Parts, Recall, Running, Service, Source, Start, http};
+use chassis::{Parts, RebuildMessages, Running, Service, Source, Start, http};
 use clap::{Args, Parser};
 use events::OrderId;
 use events::streams::TOPOLOGY;
@@ -217,7 +217,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     settings.timing.check()?;
     saga_runtime::verify::<saga::Order>(&TOPOLOGY)?;
     let payload_max = PayloadMax::default();
-    let recall = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn Recall>);
+    let rebuild = Some(Box::new(tell::SayAgain(payload_max.clone())) as Box<dyn RebuildMessages>);
     let service = Service::start(Start {
         name: "order",
         listener,
@@ -225,7 +225,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         migrator: &MIGRATIONS,
         topology: &TOPOLOGY,
         settings: &settings.parts,
-        recall,
+        rebuild,
         shutdown,
     })
     .await?;

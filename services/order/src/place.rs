@@ -7,12 +7,11 @@ use crate::saga::Order;
 use anyhow::Context as _;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
-use chassis::{Handled, Handler, Outgoing};
+use chassis::{Handled, Handler, OneStatement, Outgoing, ReadConnection};
 use chrono::{DateTime, Utc};
 use events::TraceParent;
 use saga::{Input, Recording, State, apply};
 use saga_runtime::Saga as _;
-use sqlx::PgConnection;
 
 use crate::recent::{Kept, Recent};
 use crate::store::HistoryRow;
@@ -49,20 +48,20 @@ pub enum Placing {
 
 impl Handler for Place {
     type Item = NewOrder;
-    type Answer = Placing;
+    type Output = Placing;
+    type Shape = OneStatement;
     const NAME: &'static str = "place_orders";
-    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, db: &mut PgConnection, batch: &[&NewOrder]) -> anyhow::Result<Handled<Placing>> {
+    async fn handle(&self, db: &mut ReadConnection, batch: &[&NewOrder]) -> anyhow::Result<Handled<Placing>> {
         let keys: Vec<&str> = batch.iter().filter_map(|new| new.key.as_deref()).collect();
         // By key: what was placed with it before, and what is being placed with it now.
-        let mut first = if keys.is_empty() { HashMap::new() } else { store::by_keys(db, &keys).await? };
-        let (now, steady) = (self.database.now(db).await?, self.clock.now(db).await?);
+        let mut first = if keys.is_empty() { HashMap::new() } else { store::by_keys(&mut *db, &keys).await? };
+        let (now, steady) = (self.database.now(&mut *db).await?, self.clock.now(db).await?);
         let mut outgoing = Outgoing::new(Order::SOURCE, now);
-        let (mut entries, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let (mut entries, mut outputs) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for new in batch {
             if let Some((order, view)) = new.key.as_ref().and_then(|key| first.get(key)) {
-                answers.push(if same(order, &new.order) { Placing::Replayed(view.clone()) } else { Placing::KeyReused });
+                outputs.push(if same(order, &new.order) { Placing::Replayed(view.clone()) } else { Placing::KeyReused });
                 continue;
             }
             let mut state = State::new();
@@ -76,21 +75,19 @@ impl Handler for Place {
             if let Some(key) = &new.key {
                 first.insert(key.clone(), (row.order.clone(), row.view()));
             }
-            answers.push(Placing::Placed(row.view(), Some(Box::new(Kept { row, history }))));
+            outputs.push(Placing::Placed(row.view(), Some(Box::new(Kept { row, history }))));
         }
-        let new = batch.iter().zip(&answers).filter_map(|(new, answer)| match answer {
+        let new = batch.iter().zip(&outputs).filter_map(|(new, answer)| match answer {
             Placing::Placed(_, Some(kept)) => Some((&kept.row, new.key.as_deref())),
             _ => None,
         });
         let new: Vec<(&Row, Option<&str>)> = new.collect();
-        if !new.is_empty() {
-            store::insert(db, &mut outgoing, now, &new, &entries).await?;
-        }
-        Ok(Handled { answers, outgoing })
+        let statement = if new.is_empty() { outgoing.into() } else { store::insert(outgoing, now, &new, &entries)? };
+        Ok(Handled { outputs, statement })
     }
 
-    fn committed(&self, _: &[&NewOrder], answers: &mut [Placing]) {
-        self.recent.keep(answers.iter_mut().filter_map(|answer| match answer {
+    fn committed(&self, _: &[&NewOrder], outputs: &mut [Placing]) {
+        self.recent.keep(outputs.iter_mut().filter_map(|output| match output {
             Placing::Placed(_, kept) => kept.take().map(|kept| *kept),
             _ => None,
         }));

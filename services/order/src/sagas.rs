@@ -184,7 +184,7 @@ async fn view(edge: &Edge, order: OrderId) -> Result<View, Problem> {
 async fn sagas(edge: &Edge, filter: &SagaFilter, after: Option<Uuid>, rows: i64) -> Result<Vec<InFlight>, Problem> {
     let clock = &edge.advance.clock;
     let read = |mut db: Reader| async move {
-        let steady = clock.now(&mut db).await?;
+        let steady = clock.now(&mut **db).await?;
         store::sagas(&mut db, steady, filter, after, rows).await
     };
     edge.operators.read(read).await.map_err(unanswered)

@@ -32,15 +32,14 @@ mod rows;
 use std::collections::{HashMap, HashSet};
 
 use crate::saga::Order;
-use chassis::Outgoing;
-use chassis::database::execute;
 use chassis::listed::{Listed, named};
+use chassis::{Outgoing, Statement};
 use chrono::{DateTime, Utc};
 use events::order::Status;
 use events::{Money, OrderId, UserId};
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use crate::recent::Kept;
@@ -57,19 +56,18 @@ fn corrupt(what: String) -> sqlx::Error {
 }
 
 /// Inserts orders with the first entries of their waybills, and what is said of them. Whoever used one of their keys first wins.
-pub async fn insert(
-    db: &mut PgConnection,
-    outgoing: &mut Outgoing,
+pub fn insert(
+    outgoing: Outgoing,
     now: DateTime<Utc>,
     new: &[(&Row, Option<&str>)],
     entries: &[HistoryRow],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Statement> {
     let (mut items, mut states) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
     for (row, _) in new {
         items.push(serde_json::to_string(&row.order.items)?);
         states.push(serde_json::to_string(&row.state)?);
     }
-    let statement = outgoing.statement(concat!(
+    const SQL: &str = concat!(
         "with told as (",
         chassis::outbox!(),
         "), appended as (",
@@ -79,7 +77,8 @@ pub async fn insert(
          select id, user_id, items::json, $12, state::json, 1, began_at, began_at, due_at, traceparent, key, $9, $9 \
          from unnest($10::uuid[], $11::uuid[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::text[], \
                      $18::text[]) as new (id, user_id, items, state, began_at, due_at, traceparent, key)"
-    ));
+    );
+    let statement = outgoing.statement(SQL, &["orders_idempotency_key", "order_history_pkey"]);
     let statement = with_entries(statement, now, entries)
         .bind(new.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
         .bind(new.iter().map(|(row, _)| row.order.user_id.0).collect::<Vec<_>>())
@@ -90,11 +89,11 @@ pub async fn insert(
         .bind(new.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
         .bind(new.iter().map(|(row, _)| row.trace.as_str()).collect::<Vec<_>>())
         .bind(new.iter().map(|(_, key)| *key).collect::<Vec<_>>());
-    execute(statement, db, &["orders_idempotency_key", "order_history_pkey"]).await
+    Ok(statement)
 }
 
 /// Orders, as they were asked for and as they stand, by the keys they were placed with.
-pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashMap<String, (Order, View)>> {
+pub async fn by_keys(db: impl PgExecutor<'_>, keys: &[&str]) -> sqlx::Result<HashMap<String, (Order, View)>> {
     let rows = sqlx::query(concat!("select ", view_columns!(), ", idempotency_key from orders where idempotency_key = any($1)"))
         .bind(keys)
         .fetch_all(db)
@@ -103,7 +102,7 @@ pub async fn by_keys(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashM
 }
 
 /// Orders without their histories, to be decided; those that cannot be read beside those that can.
-pub async fn rows(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Result<Row, Unreadable>>> {
+pub async fn rows(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<Result<Row, Unreadable>>> {
     let rows = sqlx::query(concat!("select ", columns!(), " from orders where id = any($1)")).bind(ids).fetch_all(db).await?;
     rows.iter().map(readable).collect()
 }
@@ -128,14 +127,13 @@ pub async fn kept(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Kept>
 ///
 /// Each comes with the sequence it was decided at. The rows need no locks: where one of them stands elsewhere by now, somebody was first, and
 /// nothing of all this is written. `cancelled`: the keys of cancellations among them.
-pub async fn write(
-    db: &mut PgConnection,
-    outgoing: &mut Outgoing,
+pub fn write(
+    outgoing: Outgoing,
     now: DateTime<Utc>,
     moved: &[(&Row, u32)],
     entries: &[HistoryRow],
     cancelled: &[(&str, OrderId)],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Statement> {
     let (mut states, mut prices, mut currencies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut totals, mut reasons) = (Vec::new(), Vec::new());
     for (row, _) in moved {
@@ -170,12 +168,13 @@ pub async fn write(
             )
         };
     }
-    let statement = match cancelled {
-        [] => outgoing.statement(sql!("")),
-        _ => outgoing.statement(sql!(
+    let sql = match cancelled {
+        [] => sql!(""),
+        _ => sql!(
             ", keyed as (insert into cancellations (idempotency_key, order_id) select * from unnest($24::text[], $25::uuid[]))"
-        )),
+        ),
     };
+    let statement = outgoing.statement(sql, &["order_history_pkey", "cancellations_pkey"]);
     let statement = with_entries(statement, now, entries)
         .bind(moved.iter().map(|(row, _)| row.order.id.0).collect::<Vec<_>>())
         .bind(moved.iter().map(|(_, was)| *was as i32).collect::<Vec<_>>())
@@ -191,13 +190,12 @@ pub async fn write(
         .bind(moved.iter().map(|(row, _)| row.due_at).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.updated_at).collect::<Vec<_>>())
         .bind(moved.iter().map(|(row, _)| row.history_bytes as i64).collect::<Vec<_>>());
-    let statement = match cancelled {
+    Ok(match cancelled {
         [] => statement,
         _ => statement
             .bind(cancelled.iter().map(|(key, _)| *key).collect::<Vec<_>>())
             .bind(cancelled.iter().map(|(_, order)| order.0).collect::<Vec<_>>()),
-    };
-    execute(statement, db, &["order_history_pkey", "cancellations_pkey"]).await
+    })
 }
 
 /// Which of these orders somebody else holds, without waiting for them.

@@ -57,7 +57,7 @@ impl Sweeper {
         loop {
             let (clock, known) = (&self.advance.clock, &known);
             let look = |mut db: Reader| async move {
-                let now = clock.now(&mut db).await?;
+                let now = clock.now(&mut **db).await?;
                 store::due(&mut db, now, known, after, LOOK_MAX).await
             };
             let due = self.database.read(look).await?;
@@ -92,9 +92,9 @@ impl Sweeper {
     /// more.
     async fn sweep(&self, orders: &[OrderId]) -> anyhow::Result<()> {
         let items: Vec<(OrderId, Trigger)> = orders.iter().map(|id| (*id, Trigger::Timer)).collect();
-        let turn = self.unit.turn().await;
+        let permit = self.unit.permit().await;
         let items: Vec<&(OrderId, Trigger)> = items.iter().collect();
-        let results = self.unit.run(turn, &*self.advance, &items).await;
+        let results = self.unit.run(permit, &*self.advance, &items).await;
         let results = results.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
         for (id, result) in orders.iter().zip(results) {
             let failure = match result {
@@ -149,7 +149,7 @@ impl Count {
 
     async fn tally(&self) -> sqlx::Result<plans::Tally> {
         let count = |mut db: Reader| async move {
-            let now = self.clock.now(&mut db).await?;
+            let now = self.clock.now(&mut **db).await?;
             store::count(&mut db, now, self.stuck_after).await
         };
         Ok(plans::Tally::of(self.operators.read(count).await?))

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::saga::Order;
 use anyhow::Context as _;
 use chassis::broker::PayloadMax;
-use chassis::{Note, Outgoing, Packet, Recall, Saying, Unrecallable};
+use chassis::{CannotRebuild, NewEvent, Note, Outgoing, Packet, RebuildMessages};
 use events::event_subject;
 use events::order::{Cancelled, Compensating, Confirmed, Event, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use futures_util::FutureExt as _;
@@ -34,7 +34,7 @@ pub fn say(
 ) -> anyhow::Result<()> {
     let id = row.order.id;
     if !messages.is_empty() {
-        outgoing.note(Note { about: id.0, entry: row.sequence });
+        outgoing.note(Note { subject: id.0, entry: row.sequence });
     }
     for message in messages {
         let (about, trace) = (id.to_string(), Some(row.trace.clone()));
@@ -46,15 +46,15 @@ pub fn say(
                 let subject = event_subject("order", event.word(), &id);
                 // Its place in the history tells one from a namesake.
                 let event_id = format!("{id}/{}/{}", event.word(), row.sequence);
-                let saying = Saying { id: event_id, about, trace, attempt: None, message: event };
-                outgoing.tell(subject, saying)?;
+                let new = NewEvent { id: event_id, subject: about, trace, attempt: None, message: event };
+                outgoing.publish_event(subject, new)?;
                 continue;
             }
         };
         let subject = if verb.is_empty() { Some(Order::channel(*step).execute) } else { Order::channel(*step).compensate };
         if let (Some(command), Some(subject)) = (row.state.command(&row.order, message), subject) {
             let id = format!("{id}/{verb}{}/{attempt}", step_name::<Order>(*step));
-            outgoing.send(subject, Saying { id, about, trace, attempt: Some(attempt), message: command })?;
+            outgoing.send(subject, NewEvent { id, subject: about, trace, attempt: Some(attempt), message: command })?;
         }
     }
     Ok(())
@@ -92,15 +92,15 @@ fn event(notice: Milestone, row: &Row, history: &[Box<RawValue>], payload_max: u
 /// Says again what entries said. With what the broker takes in one message.
 pub struct SayAgain(pub PayloadMax);
 
-impl Recall for SayAgain {
-    fn recall<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [Note]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
+impl RebuildMessages for SayAgain {
+    fn rebuild<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [Note]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
         async move {
-            let ids: Vec<Uuid> = notes.iter().map(|note| note.about).collect::<BTreeSet<_>>().into_iter().collect();
+            let ids: Vec<Uuid> = notes.iter().map(|note| note.subject).collect::<BTreeSet<_>>().into_iter().collect();
             let orders = store::kept(db, &ids).await?;
             let orders: HashMap<Uuid, &Kept> = orders.iter().map(|kept| (kept.row.order.id.0, kept)).collect();
             let mut outgoing: Option<Outgoing> = None;
-            for Note { about, entry } in notes {
-                let kept = orders.get(about).ok_or_else(|| Unrecallable(format!("there is no order {about}")))?;
+            for Note { subject: about, entry } in notes {
+                let kept = orders.get(about).ok_or_else(|| CannotRebuild(format!("there is no order {about}")))?;
                 say_again(&mut outgoing, kept, *entry as usize, self.0.get())
                     .with_context(|| format!("entry {entry} of order {about}"))?;
             }
@@ -112,7 +112,7 @@ impl Recall for SayAgain {
 
 /// What an entry of an order's history said, as it was said then. The entries of one transaction bear one time.
 pub fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, payload_max: usize) -> anyhow::Result<()> {
-    let history = kept.history.get(..sequence).ok_or_else(|| Unrecallable("there is no such entry".to_owned()))?;
+    let history = kept.history.get(..sequence).ok_or_else(|| CannotRebuild("there is no such entry".to_owned()))?;
     let mut row = Row { prices: None, ..kept.row.clone() };
     let mut last = None;
     for entry in history {
@@ -122,7 +122,7 @@ pub fn say_again(outgoing: &mut Option<Outgoing>, kept: &Kept, sequence: usize, 
         row.note_prices();
         last = Some((entry.time, entry.sent));
     }
-    let (time, sent) = last.ok_or_else(|| Unrecallable("entries count from 1".to_owned()))?;
+    let (time, sent) = last.ok_or_else(|| CannotRebuild("entries count from 1".to_owned()))?;
     say(outgoing.get_or_insert_with(|| Outgoing::new(Order::SOURCE, time)), &row, history, &sent, payload_max)
 }
 

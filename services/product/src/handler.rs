@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chassis::{Conflict, Handled, Handler, Outgoing, Saying};
+use chassis::{Conflict, Handled, Handler, InTransaction, NewEvent, Outgoing};
 use chrono::Utc;
 use events::event_subject;
 use events::product::{self, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
@@ -23,7 +23,8 @@ pub struct Commands;
 
 impl Handler for Commands {
     type Item = CloudEvent<product::Command>;
-    type Answer = ();
+    type Output = ();
+    type Shape = InTransaction;
     const NAME: &'static str = "hold_stock";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
@@ -31,10 +32,9 @@ impl Handler for Commands {
         let (change, states) = settle(tx, &commands).await?;
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         for ((event, (id, command)), state) in batch.iter().zip(&commands).zip(states) {
-            outgoing.send(PRODUCT_REPLIES, Saying::<Reply>::reply(event, reply(OrderId(id.0), command, state)))?;
+            outgoing.send(PRODUCT_REPLIES, NewEvent::<Reply>::reply(event, reply(OrderId(id.0), command, state)))?;
         }
-        store::write(tx, &mut outgoing, false, &change).await?;
-        Ok(Handled { answers: vec![(); batch.len()], outgoing })
+        Ok(Handled::new(vec![(); batch.len()], store::write(outgoing, false, &change)?))
     }
 
     fn rows(&self, event: &Self::Item) -> Vec<Uuid> {
@@ -161,19 +161,20 @@ pub fn direct_answer(id: ReservationId, state: &ReservationState) -> Option<Valu
 
 impl Handler for Direct {
     type Item = DirectCommand;
-    type Answer = Once<ReservationState>;
+    type Output = Once<ReservationState>;
+    type Shape = InTransaction;
     const NAME: &'static str = "hold_stock_directly";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&DirectCommand]) -> anyhow::Result<Handled<Once<ReservationState>>> {
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         for item in batch {
-            answers.push(match &item.keyed {
+            outputs.push(match &item.keyed {
                 Some(keyed) => keyed.earlier(tx).await?,
                 None => None,
             });
         }
         let new: Vec<&DirectCommand> =
-            batch.iter().zip(&answers).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
+            batch.iter().zip(&outputs).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
         let commands: Vec<(ReservationId, Command)> = new.iter().map(|item| (item.id, item.command.clone())).collect();
         let (change, states) = settle(tx, &commands).await?;
         // A refusal uses up no key: asked again, there may be stock.
@@ -182,11 +183,9 @@ impl Handler for Direct {
                 keyed.keep(tx, &answer).await?;
             }
         }
-        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        store::write(tx, &mut outgoing, true, &change).await?;
         let mut states = states.into_iter().map(Once::Now);
-        let answers = answers.into_iter().filter_map(|earlier| earlier.or_else(|| states.next())).collect();
-        Ok(Handled { answers, outgoing })
+        let outputs = outputs.into_iter().filter_map(|earlier| earlier.or_else(|| states.next())).collect();
+        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), true, &change)?))
     }
 
     fn rows(&self, item: &Self::Item) -> Vec<Uuid> {
@@ -213,19 +212,20 @@ pub enum Creation {
 
 impl Handler for Create {
     type Item = NewProduct;
-    type Answer = Creation;
+    type Output = Creation;
+    type Shape = InTransaction;
     const NAME: &'static str = "create_products";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&NewProduct]) -> anyhow::Result<Handled<Creation>> {
         let created: HashMap<ProductId, Product> =
             store::insert(tx, batch).await?.into_iter().map(|product| (product.id, product)).collect();
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         for new in batch {
             if let Some(product) = created.get(&new.id) {
-                let event = Saying::<Event>::event(format!("{}/created", product.id), product.id, Created(product.clone()));
-                outgoing.tell(event_subject("product", "created", &product.id), event)?;
-                answers.push(Creation::Created(product.clone()));
+                let event = NewEvent::<Event>::event(format!("{}/created", product.id), product.id, Created(product.clone()));
+                outgoing.publish_event(event_subject("product", "created", &product.id), event)?;
+                outputs.push(Creation::Created(product.clone()));
                 continue;
             }
             // Not inserted: the key is taken. A new statement sees by what.
@@ -234,9 +234,9 @@ impl Handler for Create {
                 None => None,
             };
             let (earlier, request) = earlier.ok_or(Conflict)?;
-            answers.push(if request == new.request() { Creation::Replayed(earlier) } else { Creation::KeyReused });
+            outputs.push(if request == new.request() { Creation::Replayed(earlier) } else { Creation::KeyReused });
         }
-        Ok(Handled { answers, outgoing })
+        Ok(Handled::new(outputs, outgoing))
     }
 }
 
@@ -254,33 +254,34 @@ pub enum StockChange {
 
 impl Handler for ChangeStock {
     type Item = Delta;
-    type Answer = Once<StockChange>;
+    type Output = Once<StockChange>;
+    type Shape = InTransaction;
     const NAME: &'static str = "change_stock";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Delta]) -> anyhow::Result<Handled<Once<StockChange>>> {
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         for &Delta { product: id, delta, keyed } in batch {
             if let Some(keyed) = keyed
                 && let Some(earlier) = keyed.earlier(tx).await?
             {
-                answers.push(earlier);
+                outputs.push(earlier);
                 continue;
             }
-            answers.push(Once::Now(match store::change_stock(tx, *id, *delta, StockLevel::MAX).await? {
+            outputs.push(Once::Now(match store::change_stock(tx, *id, *delta, StockLevel::MAX).await? {
                 Some(product) => {
                     if let Some(keyed) = keyed {
                         keyed.keep(tx, &serde_json::to_value(&product)?).await?;
                     }
                     let changed = StockChanged { delta: *delta, product: product.clone() };
-                    let event = Saying::<Event>::event(Uuid::now_v7(), *id, changed);
-                    outgoing.tell(event_subject("product", "stock_changed", id), event)?;
+                    let event = NewEvent::<Event>::event(Uuid::now_v7(), *id, changed);
+                    outgoing.publish_event(event_subject("product", "stock_changed", id), event)?;
                     StockChange::Changed(product)
                 }
                 None => store::get(&mut *tx, *id).await?.map_or(StockChange::NotFound, StockChange::Impossible),
             }));
         }
-        Ok(Handled { answers, outgoing })
+        Ok(Handled::new(outputs, outgoing))
     }
 
     fn rows(&self, delta: &Delta) -> Vec<Uuid> {

@@ -78,7 +78,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         migrator: &MIGRATIONS,
         topology: &TOPOLOGY,
         settings: &settings.parts,
-        recall: None,
+        rebuild: None,
         shutdown,
     })
     .await?;

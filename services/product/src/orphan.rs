@@ -1,7 +1,7 @@
 //! Stock that no saga gives back: held for an order nobody placed, or for one that ended although its compensation was given up. `waybill audit`
 //! finds it and an operator gives it back.
 
-use chassis::{Conflict, Handled, Handler, Outgoing};
+use chassis::{Conflict, Handled, Handler, InTransaction, Outgoing};
 use chrono::Utc;
 use events::ReservationId;
 use sqlx::PgConnection;
@@ -27,15 +27,16 @@ pub enum GivenBack {
 
 impl Handler for GiveBack {
     type Item = Orphan;
-    type Answer = GivenBack;
+    type Output = GivenBack;
+    type Shape = InTransaction;
     const NAME: &'static str = "give_back";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Orphan]) -> anyhow::Result<Handled<GivenBack>> {
         let ids: Vec<Uuid> = batch.iter().map(|orphan| orphan.id.0).collect();
         let states = store::reservation_states(&mut *tx, &ids).await?;
-        let (mut answers, mut released) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut outputs, mut released) = (Vec::with_capacity(batch.len()), Vec::new());
         for orphan in batch {
-            answers.push(match (states.get(&orphan.id), store::is_direct(&mut *tx, orphan.id).await?) {
+            outputs.push(match (states.get(&orphan.id), store::is_direct(&mut *tx, orphan.id).await?) {
                 (None, _) => GivenBack::NotFound,
                 (_, Some(true)) => GivenBack::Direct,
                 (Some(ReservationState::Reserved(_)), _) => {
@@ -50,9 +51,7 @@ impl Handler for GiveBack {
         if !store::record_given_back(tx, &released).await? {
             return Err(Conflict.into());
         }
-        let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        store::write(tx, &mut outgoing, false, &change).await?;
-        Ok(Handled { answers, outgoing })
+        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), false, &change)?))
     }
 
     fn rows(&self, orphan: &Orphan) -> Vec<Uuid> {

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use chassis::Outgoing;
-use chassis::database::execute;
 use chassis::listed::{Listed, named};
+use chassis::{Outgoing, Statement};
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
@@ -215,8 +214,8 @@ pub struct Change {
     pub released: Vec<ReservationId>,
 }
 
-/// Writes a change and what is said of it: one statement, because each costs a round trip.
-pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool, change: &Change) -> anyhow::Result<()> {
+/// Writes a change and what is sent with it: one statement, because each costs a round trip.
+pub fn write(outgoing: Outgoing, direct: bool, change: &Change) -> anyhow::Result<Statement> {
     let Change { stock, new, released } = change;
     let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for (_, state) in new {
@@ -229,8 +228,8 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         items.push(serde_json::to_string(held)?);
         reasons.push(reason);
     }
-    let statement = outgoing.statement(concat!(
-        "with told as (",
+    const SQL: &str = concat!(
+        "with sent as (",
         chassis::outbox!(),
         "), counted as (\
              update products set stock = changed.stock, reserved = changed.reserved \
@@ -240,8 +239,10 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
              select id, $10, status, items::json, reason \
              from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
          update reservations set status = 'released', updated_at = now() where id = any($14)"
-    ));
-    let statement = statement
+    );
+    // Another transaction may have been first to decide about one of these.
+    Ok(outgoing
+        .statement(SQL, &["reservations_pkey"])
         .bind(stock.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
@@ -250,9 +251,7 @@ pub async fn write(tx: &mut PgConnection, outgoing: &mut Outgoing, direct: bool,
         .bind(statuses)
         .bind(items)
         .bind(reasons)
-        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>());
-    // Another transaction may have been first to decide about one of these.
-    execute(statement, tx, &["reservations_pkey"]).await
+        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>()))
 }
 
 /// One product.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chassis::{Handled, Handler, Outgoing, Saying};
+use chassis::{Handled, Handler, InTransaction, NewEvent, OneStatement, Outgoing, ReadConnection};
 use chrono::Utc;
 use events::event_subject;
 use events::streams::USER_REPLIES;
@@ -19,19 +19,19 @@ pub struct Validate;
 
 impl Handler for Validate {
     type Item = CloudEvent<Command>;
-    type Answer = ();
+    type Output = ();
+    type Shape = OneStatement;
     const NAME: &'static str = "validate_users";
-    const ONE_STATEMENT: bool = true;
 
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
+    async fn handle(&self, db: &mut ReadConnection, batch: &[&Self::Item]) -> anyhow::Result<Handled<()>> {
         let ids: Vec<Uuid> = batch.iter().map(|event| user_of(event).0).collect();
-        let known: HashMap<Uuid, bool> = store::activity(tx, &ids).await?.into_iter().collect();
+        let known: HashMap<Uuid, bool> = store::activity(db, &ids).await?.into_iter().collect();
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
         for event in batch {
             let active = known.get(&user_of(event).0).copied();
-            outgoing.send(USER_REPLIES, Saying::<Reply>::reply(event, judge(&event.message, active)))?;
+            outgoing.send(USER_REPLIES, NewEvent::<Reply>::reply(event, judge(&event.message, active)))?;
         }
-        Ok(Handled { answers: vec![(); batch.len()], outgoing })
+        Ok(Handled::new(vec![(); batch.len()], outgoing))
     }
 }
 
@@ -68,18 +68,19 @@ pub enum Creation {
 
 impl Handler for Create {
     type Item = NewUser;
-    type Answer = Creation;
+    type Output = Creation;
+    type Shape = InTransaction;
     const NAME: &'static str = "create_users";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&NewUser]) -> anyhow::Result<Handled<Creation>> {
         let created: HashMap<UserId, User> = store::insert(tx, batch).await?.into_iter().map(|user| (user.id, user)).collect();
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         for new in batch {
             if let Some(user) = created.get(&new.id) {
-                let event = Saying::<Event>::event(format!("{}/created", user.id), user.id, Created(user.clone()));
-                outgoing.tell(event_subject("user", "created", &user.id), event)?;
-                answers.push(Creation::Created(user.clone()));
+                let event = NewEvent::<Event>::event(format!("{}/created", user.id), user.id, Created(user.clone()));
+                outgoing.publish_event(event_subject("user", "created", &user.id), event)?;
+                outputs.push(Creation::Created(user.clone()));
                 continue;
             }
             // Not inserted: the key or the address is taken. A new statement sees by whom.
@@ -87,13 +88,13 @@ impl Handler for Create {
                 Some(key) => store::by_key(tx, key).await?,
                 None => None,
             };
-            answers.push(match earlier {
+            outputs.push(match earlier {
                 Some((user, request)) if request == new.request() => Creation::Replayed(user),
                 Some(_) => Creation::KeyReused,
                 None => Creation::EmailTaken,
             });
         }
-        Ok(Handled { answers, outgoing })
+        Ok(Handled::new(outputs, outgoing))
     }
 }
 
@@ -102,21 +103,22 @@ pub struct Update;
 
 impl Handler for Update {
     type Item = Change;
-    type Answer = Option<User>;
+    type Output = Option<User>;
+    type Shape = InTransaction;
     const NAME: &'static str = "change_users";
 
     async fn handle(&self, tx: &mut PgConnection, batch: &[&Change]) -> anyhow::Result<Handled<Option<User>>> {
         let mut outgoing = Outgoing::new(SOURCE, Utc::now());
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         for change in batch {
             let user = store::update(tx, change).await?;
             if let Some(user) = &user {
-                let event = Saying::<Event>::event(Uuid::now_v7(), user.id, Updated(user.clone()));
-                outgoing.tell(event_subject("user", "updated", &user.id), event)?;
+                let event = NewEvent::<Event>::event(Uuid::now_v7(), user.id, Updated(user.clone()));
+                outgoing.publish_event(event_subject("user", "updated", &user.id), event)?;
             }
-            answers.push(user);
+            outputs.push(user);
         }
-        Ok(Handled { answers, outgoing })
+        Ok(Handled::new(outputs, outgoing))
     }
 
     fn rows(&self, change: &Change) -> Vec<Uuid> {

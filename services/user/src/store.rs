@@ -7,7 +7,7 @@ use events::UserId;
 use events::user::User;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row};
+use sqlx::{FromRow, PgConnection, PgExecutor, Row};
 use uuid::Uuid;
 
 use crate::requests::{Change, NewUser};
@@ -97,8 +97,8 @@ pub async fn set_email_key(tx: &mut PgConnection, id: Uuid, key: &str) -> sqlx::
 }
 
 /// Which of these users there are, and whether each is active.
-pub async fn activity(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, bool)>> {
-    sqlx::query_as("select id, active from users where id = any($1)").bind(ids).fetch_all(tx).await
+pub async fn activity(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, bool)>> {
+    sqlx::query_as("select id, active from users where id = any($1)").bind(ids).fetch_all(db).await
 }
 
 /// Which of these users somebody else holds, without waiting for them.

@@ -11,7 +11,7 @@ use super::{DeadLetter, Kind, Origin};
 use crate::broker::Broker;
 use crate::consumer::{again, settle};
 use crate::metrics;
-use crate::outgoing::Packet;
+use crate::packet::Packet;
 
 /// Letters awaiting the broker at once. Each holds its message, so this bounds memory; further ones come again.
 const AT_ONCE: usize = 64;

@@ -10,7 +10,7 @@ use envelope::dead_letter::{CONSUMER, DELIVERIES, HEADER, REASON, STREAM, SUBJEC
 use uuid::Uuid;
 
 use crate::dead_letter::reason_for_header;
-use crate::outgoing::Packet;
+use crate::packet::Packet;
 
 /// What headers may take: those of ours are some hundred bytes.
 const HEADERS_MAX: usize = 16 * 1024;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Outbox;
 use super::choose::{Candidate, Choice, Watched, choose};
 use super::letter;
-use super::note::{Note, Unrecallable};
+use super::rebuild::CannotRebuild;
 use super::rows::{self, Claimed};
 use super::seen::{self, Seen, View};
 use super::settle::BEHIND_FOR;
@@ -21,7 +21,8 @@ use super::wire::{in_wire_order, message_id};
 use crate::database::Reader;
 use crate::meaning::Meaning;
 use crate::metrics;
-use crate::outgoing::{Packet, told_about};
+use crate::note::Note;
+use crate::packet::{Packet, subject_id};
 use crate::unpublished::{Cause, Unpublished};
 
 /// How often the relay looks for rows left behind; and how soon again where rows of its own wait for those of others.
@@ -218,7 +219,7 @@ impl Outbox {
             let held_up = held_up.get(&row.id).map_or(&[][..], Vec::as_slice);
             let mut waiting = Vec::new();
             for (index, packet) in in_wire_order(packets.iter(), row.pending.as_deref()) {
-                if told_about(&packet.subject).is_some_and(|thing| held_up.contains(&thing)) {
+                if subject_id(&packet.subject).is_some_and(|thing| held_up.contains(&thing)) {
                     waiting.push(index);
                     continue;
                 }
@@ -260,14 +261,14 @@ impl Outbox {
             return Err(Unmade { cause: Cause::Never, reason: "the row's notes cannot be read".to_owned(), notes: Vec::new() });
         };
         let unmade = |cause, reason| Unmade { cause, reason, notes: notes.clone() };
-        let Some(recall) = &self.0.recall else {
+        let Some(rebuild) = &self.0.rebuild else {
             return Err(unmade(Cause::Never, "the row holds notes, and this service makes no messages from notes".to_owned()));
         };
-        let recalled = async { recall.recall(&mut *self.0.database.pool().acquire().await?, &notes).await }.await;
-        recalled.map_err(|error| {
+        let rebuilt = async { rebuild.rebuild(&mut *self.0.database.pool().acquire().await?, &notes).await }.await;
+        rebuilt.map_err(|error| {
             let cause = if Meaning::of_any(&error) != Meaning::Own {
                 Cause::Outage
-            } else if error.chain().any(|cause| cause.is::<Unrecallable>()) {
+            } else if error.chain().any(|cause| cause.is::<CannotRebuild>()) {
                 Cause::Never
             } else {
                 Cause::Refused
@@ -285,7 +286,7 @@ impl Outbox {
                 Ok(parts) => {
                     // Before the whole is out of hand: nothing of theirs may pass.
                     let mut lane = self.lane();
-                    parts.into_iter().zip(&notes).for_each(|(part, note)| lane.leave(part, vec![note.about]));
+                    parts.into_iter().zip(&notes).for_each(|(part, note)| lane.leave(part, vec![note.subject]));
                     lane.remove(row.id);
                     true
                 }
@@ -296,7 +297,7 @@ impl Outbox {
             };
         }
         let what = match notes.first() {
-            Some(Note { about, entry }) => format!("entry {entry} of the history of {about}"),
+            Some(Note { subject, entry }) => format!("entry {entry} of the history of {subject}"),
             None => format!("{} bytes of notes", row.notes.len()),
         };
         self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })], Vec::new()).await

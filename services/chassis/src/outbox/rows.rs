@@ -7,8 +7,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, PgPool, Row as _};
 use uuid::Uuid;
 
-use super::note::Note;
-use crate::outgoing::Packet;
+use crate::note::Note;
+use crate::packet::Packet;
 
 /// For how long a row is one relay's. Longer than publishing takes at worst: acknowledgements that never come.
 pub(super) const CLAIM: Duration = Duration::from_secs(15);
@@ -99,7 +99,7 @@ pub(super) async fn set_aside(db: impl PgExecutor<'_>, row: &SetAside<'_>) -> sq
     .map(drop)
 }
 
-/// Makes of a row one row for each of its notes, so that the one that cannot be recalled stops none of the others. Returns their ids.
+/// Makes of a row one row for each of its notes, so that the one that cannot be rebuilt stops none of the others. Returns their ids.
 pub(super) async fn split(db: impl PgExecutor<'_>, id: Uuid, notes: &[Note]) -> sqlx::Result<Vec<Uuid>> {
     let parts: Vec<Uuid> = notes.iter().map(|_| Uuid::now_v7()).collect();
     sqlx::query(

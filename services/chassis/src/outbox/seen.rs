@@ -8,9 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgExecutor, Row as _};
 use uuid::Uuid;
 
-use super::note::Note;
 use super::rows::{CLAIM, RETRY_MAX};
-use crate::outgoing::told_about;
+use crate::note::Note;
+use crate::packet::subject_id;
 
 /// The order of writing. Rows without a position are older than all.
 pub(super) type Place = (Option<i64>, Uuid);
@@ -160,6 +160,6 @@ fn read(row: &PgRow) -> sqlx::Result<Seen> {
 
 /// What a whole row may tell of.
 pub(super) fn whole(notes: &[u8], subjects: &[String]) -> Vec<Uuid> {
-    let noted = Note::read_all(notes).unwrap_or_default().into_iter().map(|note| note.about);
-    noted.chain(subjects.iter().filter_map(|subject| told_about(subject))).collect()
+    let noted = Note::read_all(notes).unwrap_or_default().into_iter().map(|note| note.subject);
+    noted.chain(subjects.iter().filter_map(|subject| subject_id(subject))).collect()
 }

@@ -9,7 +9,7 @@ use super::letter::Unpublishable;
 use super::rows::{self, Claimed, SetAside};
 use super::seen;
 use crate::metrics;
-use crate::outgoing::{Packet, told_about};
+use crate::packet::{Packet, subject_id};
 use crate::unpublished::{Cause, Unpublished};
 
 /// How long a row stands aside that waits behind another, where such rows would hide the rest.
@@ -83,7 +83,7 @@ impl Outbox {
         // What could not be made is whole as before.
         let is_made = packets.iter().all(|packet| !packet.subject.is_empty());
         let about: Vec<Uuid> = match is_made {
-            true => left.iter().filter_map(|index| told_about(&packets[*index].subject)).collect(),
+            true => left.iter().filter_map(|index| subject_id(&packets[*index].subject)).collect(),
             false => seen::whole(&row.notes, &row.packets.iter().map(|packet| packet.subject.clone()).collect::<Vec<_>>()),
         };
         let set_aside = SetAside {

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use uuid::Uuid;
 
-use crate::outgoing::Packet;
+use crate::packet::Packet;
 
 /// The id of a message: the same whoever publishes it, and however often.
 pub(super) fn message_id(row: Uuid, index: usize) -> String {

@@ -8,31 +8,31 @@ use tokio::time::timeout;
 use super::{Failure, Handler, RENEWALS, UnitOfWork};
 use crate::held::Known;
 use crate::meaning::Meaning;
-use crate::writers::Turn;
+use crate::writers::WritePermit;
 
 /// Items in a row that meet a lock nobody can name, or a conflict that stays, before the rest is not tried: then it is none of them, but the
 /// whole table.
 const HINDERED_IN_A_ROW: usize = 3;
 
 /// What becomes of each item of a batch.
-pub(super) type Results<A> = Vec<Result<A, Failure>>;
+pub(super) type Results<O> = Vec<Result<O, Failure>>;
 
 impl UnitOfWork {
     /// Does a batch without the items that need a row somebody else holds: those are [`Failure::Busy`], and are not waited for. `met`: a try
     /// of this batch has just met a lock.
     pub(super) async fn around_locks<H: Handler>(
         &self,
-        turn: Option<Turn>,
+        permit: Option<WritePermit>,
         handler: &H,
         items: &[&H::Item],
         met: bool,
-    ) -> Result<Results<H::Answer>, Failure> {
+    ) -> Result<Results<H::Output>, Failure> {
         self.held.forget();
         let known: Vec<Known> = items.iter().map(|item| self.held.known(&handler.rows(item))).collect();
         let mut busy: Vec<bool> = known.iter().map(|known| *known == Known::Held).collect();
-        let mut turn = Some(match turn {
-            Some(turn) => turn,
-            None => self.turn().await,
+        let mut permit = Some(match permit {
+            Some(permit) => permit,
+            None => self.permit().await,
         });
         if met || known.contains(&Known::Doubtful) {
             let asked: Vec<usize> = (0..items.len()).filter(|index| !busy[*index]).collect();
@@ -51,14 +51,14 @@ impl UnitOfWork {
         let open: Vec<&H::Item> = items.iter().zip(&busy).filter(|(_, busy)| !**busy).map(|(item, _)| *item).collect();
         let done = match open.len() {
             0 => Vec::new(),
-            _ => match self.attempt(turn.take().expect("taken once"), handler, &open).await {
-                Ok(answers) => answers.into_iter().map(Ok).collect(),
+            _ => match self.attempt(permit.take().expect("taken once"), handler, &open).await {
+                Ok(outputs) => outputs.into_iter().map(Ok).collect(),
                 Err(failure @ Failure::Outage(_)) => return Err(failure),
                 Err(failure) if open.len() == 1 => vec![Err(failure)],
                 Err(_) => self.one_by_one(None, handler, &open).await,
             },
         };
-        drop(turn);
+        drop(permit);
         let mut done = done.into_iter();
         let held = || Err(Failure::Busy(anyhow!("somebody else holds a row that is needed")));
         Ok(busy.into_iter().map(|busy| if busy { held() } else { done.next().expect("one for each") }).collect())
@@ -67,19 +67,19 @@ impl UnitOfWork {
     /// Each item in a transaction of its own.
     pub(super) async fn one_by_one<H: Handler>(
         &self,
-        mut turn: Option<Turn>,
+        mut permit: Option<WritePermit>,
         handler: &H,
         items: &[&H::Item],
-    ) -> Results<H::Answer> {
-        let mut results: Results<H::Answer> = Vec::with_capacity(items.len());
+    ) -> Results<H::Output> {
+        let mut results: Results<H::Output> = Vec::with_capacity(items.len());
         let mut hindered_in_a_row = 0;
         for &item in items {
-            let turn = match turn.take() {
-                Some(turn) => turn,
-                None => self.turn().await,
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => self.permit().await,
             };
-            let result = match self.attempt(turn, handler, &[item]).await {
-                Ok(mut answers) => answers.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no answer"))),
+            let result = match self.attempt(permit, handler, &[item]).await {
+                Ok(mut outputs) => outputs.pop().ok_or_else(|| Failure::Item(anyhow!("the handler gave no output"))),
                 Err(failure) => Err(failure),
             };
             let hindered = matches!(result, Err(Failure::Busy(_) | Failure::Conflict(_)));
@@ -106,7 +106,7 @@ impl UnitOfWork {
         let mut renewals = 0;
         loop {
             let mut writer = self.writers.writer().await.map_err(|error| Failure::of(error.into()))?;
-            let error = match timeout(self.writers.patience(), handler.held(&mut writer.connection, items)).await {
+            let error = match timeout(self.writers.patience(), handler.held(writer.connection.writable(), items)).await {
                 Ok(Ok(held)) => {
                     self.writers.keep(writer);
                     return Ok(held);

@@ -219,7 +219,7 @@ impl Watch {
             }
             let mut outgoing: Option<Outgoing> = None;
             say_again(&mut outgoing, kept, entry.sequence as usize, self.payload_max.get())?;
-            let note = Note { about: kept.row.order.id.0, entry: entry.sequence }.bytes().to_vec();
+            let note = Note { subject: kept.row.order.id.0, entry: entry.sequence }.bytes().to_vec();
             for mut packet in outgoing.map(Outgoing::into_packets).unwrap_or_default() {
                 let id = packet.headers.iter().find(|(name, _)| name == "ce-id").map(|(_, id)| id.clone());
                 if let Some(id) = id {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use events::OrderId;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 /// Deletes keys that are older than so many seconds, the oldest first and so many at most.
@@ -12,7 +12,7 @@ pub const EXPIRE: &str = "delete from cancellations where idempotency_key in \
      order by created_at limit $2 for update skip locked)";
 
 /// The orders that were cancelled with these keys.
-pub async fn cancelled_with(db: &mut PgConnection, keys: &[&str]) -> sqlx::Result<HashMap<String, OrderId>> {
+pub async fn cancelled_with(db: impl PgExecutor<'_>, keys: &[&str]) -> sqlx::Result<HashMap<String, OrderId>> {
     let rows: Vec<(String, Uuid)> =
         sqlx::query_as("select idempotency_key, order_id from cancellations where idempotency_key = any($1)")
             .bind(keys)

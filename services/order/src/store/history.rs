@@ -9,7 +9,7 @@ use saga::{Effect, Entry, Input, State, Verdict};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, PgExecutor, Row as _};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -66,7 +66,7 @@ fn entry_time(at: DateTime<Utc>) -> String {
 }
 
 /// Binds entries after the outbox row.
-pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, entries: &'a [HistoryRow]) -> Statement<'a> {
+pub(super) fn with_entries(statement: Statement, now: DateTime<Utc>, entries: &[HistoryRow]) -> Statement {
     statement
         .bind(entries.iter().map(|entry| entry.order_id.0).collect::<Vec<_>>())
         .bind(entries.iter().map(|entry| entry.sequence as i32).collect::<Vec<_>>())
@@ -75,7 +75,7 @@ pub(super) fn with_entries<'a>(statement: Statement<'a>, now: DateTime<Utc>, ent
 }
 
 /// The waybills of orders, each whole and in order. For few, and where the whole is needed: nothing bounds their length.
-pub async fn history(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
+pub async fn history(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
     histories(db, ids, entry).await
 }
 
@@ -85,7 +85,7 @@ pub async fn history_served(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result
 }
 
 async fn histories(
-    db: &mut PgConnection,
+    db: impl PgExecutor<'_>,
     ids: &[Uuid],
     entry: impl Fn(&PgRow) -> sqlx::Result<Served>,
 ) -> sqlx::Result<Vec<(OrderId, Box<RawValue>)>> {
