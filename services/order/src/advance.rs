@@ -8,7 +8,7 @@ use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::seldom::Seldom;
-use chassis::{Handled, Handler, OneStatement, Outgoing, ReadConnection, Statement, metrics};
+use chassis::{Handled, Handler, OneStatement, Outgoing, ReadConnection, Statement};
 use events::OrderId;
 use events::order::Status;
 use saga::{Action, IgnoredBecause, Plan as _, Verdict};
@@ -22,7 +22,7 @@ use crate::recent::{Kept, Recent};
 use crate::store::{HistoryRow, Unreadable, cancellations};
 use crate::view::{Row, View};
 use crate::waiting::Waiting;
-use crate::{HistoryLimit, Timing, store, timer};
+use crate::{HistoryLimit, Timing, metrics, store, timer};
 
 /// What comes to an order.
 #[derive(Clone, Debug)]

@@ -95,7 +95,7 @@ impl Watch {
 
     async fn look(&self, shutdown: &CancellationToken) -> anyhow::Result<String> {
         if !self.holds_watch().await? {
-            chassis::metrics::events_rebuild(None);
+            crate::metrics::events_rebuild(None);
             return Ok("watched by another instance".to_owned());
         }
         anyhow::ensure!(self.broker.is_connected(), "the broker is not connected");
@@ -122,7 +122,7 @@ impl Watch {
         match open {
             Some(open) => self.carry_on(open, stream.oldest_to_hold(), shutdown).await,
             None => {
-                chassis::metrics::events_rebuild(None);
+                crate::metrics::events_rebuild(None);
                 Ok(format!("complete until {}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)))
             }
         }

@@ -10,6 +10,7 @@ mod complete;
 mod edge;
 mod export;
 mod live;
+mod metrics;
 mod open;
 mod place;
 mod plans;

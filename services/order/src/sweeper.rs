@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::health::Health;
-use chassis::{Failure, UnitOfWork, metrics};
+use chassis::{Failure, UnitOfWork};
 use events::OrderId;
 use saga::Verdict;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::advance::{Advance, Trigger};
 use crate::aside::Aside;
 use crate::open::Outcome;
-use crate::{plans, store};
+use crate::{metrics, plans, store};
 
 /// Orders swept in one transaction: a batch.
 const SWEEP_MAX: usize = 256;

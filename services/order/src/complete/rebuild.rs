@@ -62,7 +62,7 @@ impl Watch {
         let since = rebuild.since.max(oldest);
         let after = rebuild.after_order.max(rebuild.first_order);
         let left = self.database.read(move |mut db| async move { complete::orders_after(&mut db, after).await }).await?;
-        chassis::metrics::events_rebuild(Some(left));
+        crate::metrics::events_rebuild(Some(left));
         self.health.note(EVENTS, being_completed(&rebuild, left));
         // A pace is kept in short strides, so that this instance does not lose its hold on the watch.
         let at_once = (self.settings.events_rebuild_rate / 2).clamp(1, AT_ONCE) as usize;
@@ -99,7 +99,7 @@ impl Watch {
             if last.is_none() {
                 let Rebuild { reason, checked, missing, unreadable, .. } = &rebuild;
                 tracing::info!(reason, checked, missing, unreadable, "ORDER_EVENTS is complete again");
-                chassis::metrics::events_rebuild(None);
+                crate::metrics::events_rebuild(None);
                 return Ok(format!("complete again: {checked} events looked for, {missing} were missing ({reason})"));
             }
         }
@@ -116,7 +116,7 @@ impl Watch {
         if !self.database.read(advance).await? {
             return Ok(false);
         }
-        chassis::metrics::events_rebuilt(counts.checked, if rebuild.dry_run { 0 } else { counts.missing });
+        crate::metrics::events_rebuilt(counts.checked, if rebuild.dry_run { 0 } else { counts.missing });
         rebuild.checked += counts.checked;
         rebuild.missing += counts.missing;
         rebuild.unreadable += counts.unreadable.len() as i64;
