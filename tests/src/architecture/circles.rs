@@ -88,7 +88,7 @@ fn module(path: &str) -> Module {
 
 /// The files that a file declares for tests only.
 fn tests_of(file: &Module, text: &str) -> Vec<Module> {
-    let tests = text.split("#[cfg(test)]\n").chain(text.split("#[cfg(doctest)]\n")).skip(1);
+    let tests = text.split("#[cfg(test)]\n").skip(1).chain(text.split("#[cfg(doctest)]\n").skip(1));
     let names = tests.filter_map(|rest| rest.lines().next()?.trim().strip_prefix("mod ")?.strip_suffix(';'));
     names.map(|name| file.iter().cloned().chain([name.to_owned()]).collect()).collect()
 }
