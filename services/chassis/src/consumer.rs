@@ -1,7 +1,7 @@
 //! The messaging loop, written once: pull what has queued up, one transaction, acknowledge.
 //!
-//! Nobody's trouble is everybody's: what needs a row that somebody holds is set aside ([`aside`]), and what cannot be read takes no room in a
-//! batch and is stored beside the loop ([`Graveyard`]).
+//! Nobody's trouble is everybody's: what needs a row that somebody holds is set aside (`aside.rs`), and what cannot be read takes no room in a
+//! batch and is stored beside the loop (`Graveyard`).
 
 mod aside;
 mod failures;

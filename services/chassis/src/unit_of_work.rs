@@ -79,7 +79,7 @@ impl<O> Handled<O> {
 /// Why a batch, or one item of it, was not done.
 #[derive(Debug)]
 pub enum Failure {
-    /// The database is in trouble; the same work may succeed later. Nothing was done, unless the error is [`Unsure`].
+    /// The database is in trouble; the same work may succeed later. Nothing was done, unless the error is `Unsure`.
     Outage(anyhow::Error),
     /// Somebody else holds a row that this item needs: it may be done later, and nothing else waits for it.
     Busy(anyhow::Error),

@@ -35,6 +35,7 @@ use chassis::database::Database;
 use chassis::keys::{self, KeySettings};
 use chassis::settings::{DatabaseSettings, Secret, database_url, hidden, seconds};
 use chassis::{Parts, RebuildMessages, Running, Service, Source, Start, http};
+use chrono::TimeDelta;
 use clap::{Args, Parser};
 use events::OrderId;
 use events::streams::TOPOLOGY;
@@ -190,6 +191,11 @@ impl Timing {
         Ok(())
     }
 
+    /// How long a step, and an order as a whole, may take.
+    pub(crate) fn deadlines(&self) -> (TimeDelta, TimeDelta) {
+        (store::delta(self.step_deadline), store::delta(self.order_deadline))
+    }
+
     /// As the engine takes it.
     pub(crate) fn of_saga(&self) -> ::saga::Timing<saga::Order> {
         let all = RetryOverride {
@@ -257,6 +263,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     let aside = Arc::new(Aside::default());
     let sweeper = Sweeper {
         database: service.database(),
+        broker: service.broker(),
         unit: service.unit_of_work(),
         advance: advance.clone(),
         aside: aside.clone(),

@@ -34,7 +34,7 @@ use std::collections::{HashMap, HashSet};
 use crate::saga::Order;
 use chassis::listed::{Listed, named};
 use chassis::{Outgoing, Statement};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use events::order::Status;
 use events::{Money, OrderId, UserId};
 use sqlx::postgres::PgRow;
@@ -47,7 +47,7 @@ use crate::view::{Row, View};
 
 pub use history::{HistoryPage, HistoryRow, Served, history, history_page, history_served};
 use history::{entries_of, with_entries};
-pub use operator::{Exported, InFlight, SagaFilter, count, exported, oldest_first, record_plan, sagas};
+pub use operator::{Exported, InFlight, SagaFilter, count, delta, exported, oldest_first, record_plan, sagas};
 use rows::readable;
 pub use rows::{Unreadable, plan_of};
 
@@ -217,17 +217,20 @@ fn array(prices: &[Money]) -> String {
 }
 
 /// Orders that are due by the steady clock, the longest due first, after one of them. Unlocked: the decision looks again. Those of plan
-/// versions that this build does not know are left alone.
+/// versions that this build does not know are left alone. `deadlines`: only those that have waited for one reply for longer than the first, or
+/// in all for longer than the second.
 pub async fn due(
     db: &mut PgConnection,
     now: DateTime<Utc>,
     known_plans: &[String],
+    deadlines: Option<(TimeDelta, TimeDelta)>,
     after: Option<(DateTime<Utc>, OrderId)>,
     limit: i64,
 ) -> sqlx::Result<Vec<(DateTime<Utc>, OrderId)>> {
     let rows: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
         "select due_at, id from orders \
          where not settled and due_at <= $5 and ($2::timestamptz is null or (due_at, id) > ($2, $3)) and state->>'plan' = any($1) \
+           and ($6::timestamptz is null or waiting_since <= $6 or coalesce(began_at, created_at) <= $7) \
          order by due_at, id limit $4",
     )
     .bind(known_plans)
@@ -235,6 +238,8 @@ pub async fn due(
     .bind(after.map(|(_, id)| id.0))
     .bind(limit)
     .bind(now)
+    .bind(deadlines.map(|(step, _)| now - step))
+    .bind(deadlines.map(|(_, order)| now - order))
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|(due, id)| (due, OrderId(id))).collect())

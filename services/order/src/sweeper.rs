@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chassis::broker::Broker;
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::health::Health;
@@ -28,6 +29,7 @@ const LOOK_MAX: i64 = 4096;
 /// Lets what is due decide.
 pub struct Sweeper {
     pub database: Database,
+    pub broker: Broker,
     pub unit: UnitOfWork,
     pub advance: Arc<Advance>,
     /// Those that failed, until they are tried again.
@@ -39,8 +41,15 @@ pub struct Sweeper {
 impl Sweeper {
     /// Sweeps until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
+        // When the broker was last away. What was said meanwhile is in the outbox still: to say it again would only make more of it, and
+        // once the broker is back whoever was asked has as long to answer as at first.
+        let mut away: Option<Instant> = None;
         while !shutdown.is_cancelled() {
-            if let Err(error) = self.round(&shutdown).await {
+            if !self.broker.is_connected() {
+                away = Some(Instant::now());
+            }
+            let repeats = away.is_none_or(|away| away.elapsed() >= self.advance.timing.retry_first);
+            if let Err(error) = self.round(repeats, &shutdown).await {
                 tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
             }
             tokio::select! {
@@ -50,15 +59,17 @@ impl Sweeper {
         }
     }
 
-    /// Everything that is due now, the longest due first. What fails steps aside, and the round goes on behind it.
-    async fn round(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    /// Everything that is due now, the longest due first; without repetitions only what may be given up. What fails steps aside, and the round
+    /// goes on behind it.
+    async fn round(&self, repeats: bool, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let known = plans::known();
+        let deadlines = (!repeats).then(|| self.advance.timing.deadlines());
         let (mut after, mut failed) = (None, 0);
         loop {
             let (clock, known) = (&self.advance.clock, &known);
             let look = |mut db: Reader| async move {
                 let now = clock.now(&mut **db).await?;
-                store::due(&mut db, now, known, after, LOOK_MAX).await
+                store::due(&mut db, now, known, deadlines, after, LOOK_MAX).await
             };
             let due = self.database.read(look).await?;
             let now = Instant::now();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use events::streams::{CONSUMERS, STREAMS};
 use events::{ProductId, UserId};
+use serde_json::json;
 use testkit::{Service, System, eventually};
 
 use testkit::Trickle;
@@ -68,6 +69,30 @@ async fn orders_are_taken_while_the_broker_hangs_and_end_when_it_goes_on() {
     let tally = trickle.end().await;
     assert_eq!(tally.failed, 0, "the customers noticed nothing");
     tally.all_confirmed(system.audit().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_nothing_is_said_twice_and_deadlines_are_kept() {
+    let system = System::builder().impatient().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    system.stack.nats.kill().expect("killed");
+    eventually(SOON, || async {
+        let answer = system.client(Service::Order).get("/readyz").await;
+        if answer.status == 503 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    // Its step may take ten times as long as a command waits before it is said again.
+    let given_up = system.submit(user, &[(product, 1)]).await;
+    let last = system.wait_final(given_up).await;
+    assert_eq!((&last["status"], &last["reason"]["code"]), (&json!("rejected"), &json!("timed_out")), "{last:#}");
+    let history = system.history(given_up).await;
+    assert_eq!(history.len(), 2, "placed and given up, and nothing was said again: {history:#?}");
+
+    let waiting = system.submit(user, &[(product, 1)]).await;
+    system.stack.nats.restart().await.expect("a broker");
+    assert_eq!(system.wait_final(waiting).await["status"], "confirmed");
+    assert_eq!(system.stock(product).await, (9, 1));
+    system.audit().await;
 }
 
 /// When a stream, and a consumer, came to be; nothing where there is none.

@@ -76,7 +76,7 @@ impl PageQuery {
         self.limit + 1
     }
 
-    /// The page made of the rows read: as many as were asked for, or as fit into [`BYTES_MAX`].
+    /// The page made of the rows read: as many as were asked for, or as fit into `BYTES_MAX`.
     ///
     /// # Errors
     /// An item that cannot be written as JSON.

@@ -9,6 +9,7 @@ use chassis::database::Reader;
 use chassis::{Note, Outgoing, Packet};
 use chrono::{DateTime, Utc};
 use events::streams::ORDER_EVENTS;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use saga::{Effect, Entry};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +26,9 @@ const REPUBLISHED: &str = "ce-republished";
 /// Orders looked at in one statement; and those read whole at once, at most.
 const PAGE: i64 = 1000;
 const AT_ONCE: u32 = 50;
+
+/// Events the broker is asked for at once: one after the other would be as slow as the way there and back.
+const ASKED_AT_ONCE: usize = 16;
 
 /// How often how far it has come is written down: a page may take long.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +52,10 @@ fn being_completed(rebuild: &Rebuild, orders_left: i64) -> String {
     format!(
         "being completed: {checked} events looked for, {missing} were missing so far, {orders_left}{more} orders are still to be looked at ({reason})"
     )
+}
+
+fn is_unreadable(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
 }
 
 impl Watch {
@@ -142,36 +150,27 @@ impl Watch {
     /// could not be read or are not taken.
     async fn some(&self, rebuild: &Rebuild, since: DateTime<Utc>, orders: &[Uuid]) -> anyhow::Result<Found> {
         let (mut told, mut unreadable) = (Vec::new(), Vec::new());
-        for order in orders {
-            let ids = [*order];
-            match self.database.read(move |mut db| async move { store::kept(&mut db, &ids).await }).await {
-                Ok(kept) => {
-                    for kept in &kept {
-                        match self.told(kept, since) {
-                            Ok(events) => told.extend(events),
-                            Err(error) => {
-                                unreadable.push(*order);
-                                tracing::warn!(%order, error = format!("{error:#}"), "the history cannot be told again by this build");
-                            }
-                        }
-                    }
+        for (order, kept) in self.read(orders).await? {
+            match kept.and_then(|kept| self.told(&kept, since)) {
+                Ok(events) => told.extend(events),
+                Err(error) => {
+                    unreadable.push(order);
+                    tracing::warn!(%order, error = format!("{error:#}"), "the order's events cannot be told again by this build");
                 }
-                Err(sqlx::Error::Decode(error) | sqlx::Error::ColumnDecode { source: error, .. }) => {
-                    unreadable.push(*order);
-                    tracing::warn!(%order, %error, "the order cannot be read by this build");
-                }
-                Err(error) => return Err(error.into()),
             }
         }
         let pending = self.on_their_way(&told).await?;
         told.retain(|told| !pending.contains(&told.note));
         let checked = told.len();
-        let mut missing = Vec::new();
-        for told in told {
-            if !self.broker.holds(ORDER_EVENTS, &told.packet.subject).await? {
-                missing.push(told);
-            }
-        }
+        let missing: Vec<Option<Told>> = stream::iter(told)
+            .map(|told| async move {
+                let held = self.broker.holds(ORDER_EVENTS, &told.packet.subject).await?;
+                anyhow::Ok((!held).then_some(told))
+            })
+            .buffered(ASKED_AT_ONCE)
+            .try_collect()
+            .await?;
+        let missing: Vec<Told> = missing.into_iter().flatten().collect();
         let count = missing.len();
         if !rebuild.dry_run && !missing.is_empty() {
             // An id of its own: the broker may still remember the first one's, and would drop this for it.
@@ -187,6 +186,33 @@ impl Watch {
             }
         }
         Ok(Found { checked: checked as i64, missing: count as i64, unreadable })
+    }
+
+    /// Orders with their histories: all in one statement or, where one of them cannot be read, each in its own.
+    async fn read(&self, orders: &[Uuid]) -> anyhow::Result<Vec<(Uuid, anyhow::Result<Kept>)>> {
+        let kept = |ids: Vec<Uuid>| {
+            self.database.read(move |mut db| {
+                let ids = ids.clone();
+                async move { store::kept(&mut db, &ids).await }
+            })
+        };
+        match kept(orders.to_vec()).await {
+            Ok(mut all) => {
+                all.sort_by_key(|kept| kept.row.order.id);
+                return Ok(all.into_iter().map(|kept| (kept.row.order.id.0, Ok(kept))).collect());
+            }
+            Err(error) if is_unreadable(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut each = Vec::with_capacity(orders.len());
+        for order in orders {
+            match kept(vec![*order]).await {
+                Ok(found) => each.extend(found.into_iter().map(|kept| (*order, Ok(kept)))),
+                Err(error) if is_unreadable(&error) => each.push((*order, Err(error.into()))),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(each)
     }
 
     /// The notes of events that are still in the outbox. Asked after the histories and before the stream: what is neither there nor here is

@@ -130,7 +130,7 @@ fn before(steady: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
 }
 
 /// A span of more than a hundred years is as good as for ever.
-fn delta(age: Duration) -> TimeDelta {
+pub fn delta(age: Duration) -> TimeDelta {
     TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX).min(TimeDelta::days(36_500))
 }
 
