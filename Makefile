@@ -14,7 +14,7 @@ ARGS =
 # For `make fuzz`: seconds for each target (SECONDS=60), and the seed (SEED=1).
 # For `make soak`: minutes (MINUTES=10), and the seed (SEED=1).
 
-.PHONY: help up build test faults soak fuzz lint deny
+.PHONY: help up build test faults soak fuzz lint doc deny
 
 help:
 	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
@@ -23,6 +23,7 @@ help:
 	@echo 'make soak    faults at random under load, from a seed: make soak MINUTES=10 SEED=1'
 	@echo 'make fuzz    every decoder that faces the outside, so many seconds each: make fuzz SECONDS=60'
 	@echo 'make lint   formatting and clippy, warnings are errors'
+	@echo 'make doc     the documentation of all crates, in target/doc; warnings are errors'
 	@echo 'make deny   licenses, sources and banned crates (needs cargo-deny)'
 	@echo 'make build  binaries in target/release; those of the image, in target/dist: make build PROFILE=dist'
 
@@ -63,6 +64,10 @@ fuzz:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
+
+doc: export RUSTDOCFLAGS = -D warnings
+doc:
+	$(CARGO) doc --workspace --locked --no-deps
 
 # Advisories are left to `cargo deny check advisories`: they change from day to day and need a network.
 deny:
