@@ -1,26 +1,23 @@
-//! Group commit at the edge: requests that arrive while a transaction is running share the next one.
-
-use std::sync::Arc;
+//! Group commit at the edge: requests that arrive while a batch is written share the next one.
 
 use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::fair_limit::{FairLimit, Permit};
 use crate::metrics;
 use crate::settings::{BatchSettings, HttpSettings};
-use crate::unit_of_work::{Busy, Failure, Handler, UnitOfWork};
-use crate::writers::WritePermit;
+use crate::unit_of_work::{Busy, Failure, Handler};
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {
-    queue: mpsc::Sender<Waiting<H>>,
+    queue: mpsc::Sender<Request<H>>,
     places: FairLimit,
     busy: Busy,
 }
 
-struct Waiting<H: Handler> {
+/// A request in the queue, or in a batch.
+struct Request<H: Handler> {
     item: H::Item,
     answer: oneshot::Sender<Result<H::Output, Undone<H>>>,
     /// In the queue; given back when the batch begins.
@@ -44,37 +41,12 @@ impl<H: Handler> Clone for GroupCommit<H> {
 }
 
 impl<H: Handler> GroupCommit<H> {
-    /// The queue, and the task that works it off until it is told to stop. A batch that has begun is finished.
-    pub(crate) fn new(
-        handler: Arc<H>,
-        unit: UnitOfWork,
-        settings: &BatchSettings,
-        http: &HttpSettings,
-        stop: CancellationToken,
-    ) -> (Self, impl Future<Output = ()> + use<H>) {
+    /// The queue, and its other end.
+    pub(crate) fn new(settings: &BatchSettings, http: &HttpSettings, busy: Busy) -> (Self, Requests<H>) {
         let BatchSettings { batch_max, queue_max, .. } = *settings;
-        let busy = unit.busy();
-        let (queue, mut waiting) = mpsc::channel::<Waiting<H>>(queue_max);
-        let work = async move {
-            let mut batch = Vec::with_capacity(batch_max);
-            // `recv_many` waits for one and takes what is there: no timer decides, the load does.
-            loop {
-                tokio::select! {
-                    biased;
-                    some = waiting.recv_many(&mut batch, batch_max) => if some == 0 { break },
-                    () = stop.cancelled() => break,
-                }
-                let permit = unit.permit().await;
-                while batch.len() < batch_max
-                    && let Ok(more) = waiting.try_recv()
-                {
-                    batch.push(more);
-                }
-                batch.iter_mut().for_each(|waiting| waiting.place = None);
-                run(&unit, permit, &*handler, &mut batch).await;
-            }
-        };
-        (Self { queue, places: FairLimit::new(queue_max, http), busy }, work)
+        let (queue, queued) = mpsc::channel(queue_max);
+        let requests = Requests { queued, batch: Vec::with_capacity(batch_max), batch_max, is_open: true };
+        (Self { queue, places: FairLimit::new(queue_max, http), busy }, requests)
     }
 
     /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it. A request held
@@ -88,9 +60,9 @@ impl<H: Handler> GroupCommit<H> {
                 Overloaded
             };
             let place = self.places.acquire(client, 1).ok_or_else(overloaded)?;
-            self.queue.try_send(Waiting { item, answer, place: Some(place) }).map_err(|_| overloaded())?;
+            self.queue.try_send(Request { item, answer, place: Some(place) }).map_err(|_| overloaded())?;
             let undone = match answered.await {
-                Ok(Ok(answer)) => return Ok(Ok(answer)),
+                Ok(Ok(output)) => return Ok(Ok(output)),
                 Ok(Err(undone)) => undone,
                 Err(_) => return Ok(Err(Failure::Outage(anyhow!("the service is stopping")))),
             };
@@ -103,20 +75,63 @@ impl<H: Handler> GroupCommit<H> {
     }
 }
 
-async fn run<H: Handler>(unit: &UnitOfWork, permit: WritePermit, handler: &H, batch: &mut Vec<Waiting<H>>) {
-    let items: Vec<&H::Item> = batch.iter().map(|waiting| &waiting.item).collect();
-    match unit.run(permit, handler, &items).await {
-        Ok(results) => {
-            for (Waiting { item, answer, .. }, result) in batch.drain(..).zip(results) {
-                let _ = answer.send(result.map_err(|failure| Undone { failure, item }));
-            }
+/// The requests of a handler, queued and in the batch under way.
+pub(crate) struct Requests<H: Handler> {
+    queued: mpsc::Receiver<Request<H>>,
+    batch: Vec<Request<H>>,
+    batch_max: usize,
+    is_open: bool,
+}
+
+impl<H: Handler> Requests<H> {
+    /// Whether there may be more.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Takes no more; what is queued is answered that the service is stopping.
+    pub(crate) fn close(&mut self) {
+        self.is_open = false;
+        self.queued.close();
+        while self.queued.try_recv().is_ok() {}
+    }
+
+    /// Waits until there are some, and takes what is there. `false`: nobody can make any more.
+    pub(crate) async fn some(&mut self) -> bool {
+        self.queued.recv_many(&mut self.batch, self.batch_max).await > 0
+    }
+
+    /// Takes what has arrived meanwhile, as far as there is room in the batch, which now begins.
+    pub(crate) fn gather(&mut self) {
+        while self.is_open
+            && self.batch.len() < self.batch_max
+            && let Ok(more) = self.queued.try_recv()
+        {
+            self.batch.push(more);
         }
-        Err(failure) => {
+        self.batch.iter_mut().for_each(|request| request.place = None);
+    }
+
+    /// What is in the batch.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &H::Item> {
+        self.batch.iter().map(|request| &request.item)
+    }
+
+    /// Answers the batch; its results come first.
+    pub(crate) fn answer(&mut self, results: &mut impl Iterator<Item = Result<H::Output, Failure>>) {
+        for (Request { item, answer, .. }, result) in self.batch.drain(..).zip(results) {
+            let _ = answer.send(result.map_err(|failure| Undone { failure, item }));
+        }
+    }
+
+    /// Answers that nothing was done.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        if !self.batch.is_empty() {
             let reason = format!("{:#}", failure.error());
-            tracing::warn!(reason, requests = batch.len(), "not committed");
-            for Waiting { item, answer, .. } in batch.drain(..) {
-                let _ = answer.send(Err(Undone { failure: failure.copy(), item }));
-            }
+            tracing::warn!(handler = H::NAME, reason, requests = self.batch.len(), "not committed");
+        }
+        for Request { item, answer, .. } in self.batch.drain(..) {
+            let _ = answer.send(Err(Undone { failure: failure.copy(), item }));
         }
     }
 }

@@ -45,7 +45,7 @@ fn reads(sql: &str) -> bool {
 }
 
 fn refused(sql: &str) -> sqlx::Error {
-    sqlx::Error::Protocol(format!("a connection to read on takes no statement but a select: {sql}"))
+    sqlx::Error::InvalidArgument(format!("a connection to read on takes no statement but a select: {sql}"))
 }
 
 impl<'c> Executor<'c> for &'c mut ReadConnection {

@@ -17,11 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, PayloadMax};
-use crate::consumer::{Loop, Source};
+use crate::consumer::{Binding, Messages, Source};
 use crate::database::Database;
 use crate::group_commit::GroupCommit;
 use crate::health::Health;
 use crate::http;
+use crate::intake::Intake;
 use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
@@ -174,28 +175,28 @@ impl Service {
         self.shutdown.clone()
     }
 
-    /// Lets requests that arrive together share a transaction of this handler.
+    /// Handles what clients request through the queue that is returned; what arrives together shares a batch.
     pub fn group_commit<H: Handler>(&self, handler: Arc<H>) -> GroupCommit<H> {
-        let (queue, work) =
-            GroupCommit::new(handler, self.unit.clone(), &self.settings.batch, &self.settings.http, self.stop_writing.clone());
-        self.writers.spawn(work);
-        queue
+        self.intake(Vec::new(), handler)
     }
 
-    /// Handles what durable consumers bring, what arrives together in one batch, until shutdown.
+    /// Handles what durable consumers bring, until shutdown; what arrives together shares a batch.
     pub fn consume<H: Handler>(&self, sources: Vec<Source<H::Item>>, handler: Arc<H>) {
+        drop(self.intake(sources, handler));
+    }
+
+    /// Handles both: what durable consumers bring and what clients request share the batches of one handler.
+    pub fn intake<H: Handler>(&self, sources: Vec<Source<H::Item>>, handler: Arc<H>) -> GroupCommit<H> {
         for source in &sources {
             self.health.expect(source.consumer.stream);
         }
-        let consumer_loop = Loop {
-            sources,
-            handler,
-            unit: self.unit.clone(),
-            broker: self.broker.clone(),
-            health: self.health.clone(),
-            settings: self.settings.batch.clone(),
-        };
-        self.spawn(consumer_loop.run(self.shutdown.clone()));
+        let (batch, busy) = (&self.settings.batch, self.unit.busy());
+        let (queue, requests) = GroupCommit::new(batch, &self.settings.http, busy);
+        let binding = Binding { broker: self.broker.clone(), health: self.health.clone(), migrated: self.migrated.clone() };
+        let messages = Messages::bind(H::NAME, sources, &binding, batch, busy);
+        let intake = Intake { handler, unit: self.unit.clone(), requests, messages };
+        self.writers.spawn(intake.run(self.shutdown.clone(), self.stop_writing.clone()));
+        queue
     }
 
     /// Runs a task from when the schema is up to date until shutdown; it must end soon after.

@@ -32,6 +32,7 @@ mod http_pages;
 mod http_products;
 mod http_users;
 mod http_waiting;
+mod intake;
 mod load;
 mod locks;
 mod messages;

@@ -1,11 +1,11 @@
 //! A message as a consumer receives it: its events read, and what of it cannot be read.
 
-use async_nats::jetstream::{AckKind, Message as Delivery};
+use async_nats::jetstream::Message as Delivery;
 use bytes::Bytes;
 use envelope::{BATCH_MAX_EVENTS, split_batch};
 
-use super::Source;
 use super::failures::Failures;
+use super::source::Source;
 use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};
 use crate::unit_of_work::Failure;
 
@@ -14,7 +14,7 @@ use crate::unit_of_work::Failure;
 const READ_AT_LEAST: usize = 16;
 
 /// A delivered message.
-pub(super) struct Received<T> {
+pub(crate) struct Received<T> {
     pub delivery: Delivery,
     pub origin: Origin,
     /// Its good events, each with its place in the message.
@@ -107,17 +107,4 @@ impl<T> Received<T> {
 fn part(payload: &Bytes, index: usize) -> Bytes {
     let parts = split_batch(payload).unwrap_or_default();
     parts.get(index).map_or_else(|| payload.clone(), |part| payload.slice_ref(part.get().as_bytes()))
-}
-
-/// Once more, later: a bare NAK would come back at once, thousands of times a second.
-pub(crate) fn again(deliveries: i64) -> AckKind {
-    let seconds = (1 << deliveries.clamp(0, 5)).min(30);
-    AckKind::Nak(Some(std::time::Duration::from_secs(seconds)))
-}
-
-/// Tells the broker. If that fails the message comes again, to the same effect.
-pub(crate) async fn settle(delivery: &Delivery, verdict: AckKind) {
-    if let Err(error) = delivery.ack_with(verdict).await {
-        tracing::debug!(%error, "not acknowledged; it will come again");
-    }
 }

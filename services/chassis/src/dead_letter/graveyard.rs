@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{DeadLetter, Kind, Origin};
 use crate::broker::Broker;
-use crate::consumer::{again, settle};
+use crate::delivery::{again, settle};
 use crate::metrics;
 use crate::packet::Packet;
 
