@@ -47,7 +47,7 @@ pub use fair_limit::{FairLimit, Permit};
 pub use group_commit::{GroupCommit, Overloaded};
 pub use meaning::Conflict;
 pub use note::Note;
-pub use outbox::{CannotRebuild, RebuildMessages};
+pub use outbox::{CannotRebuild, OUTBOX_SQL, RebuildMessages};
 pub use outgoing::{NewEvent, Outgoing};
 pub use packet::Packet;
 pub use read_connection::ReadConnection;

@@ -45,6 +45,13 @@ const SWEEP_AGAIN: Duration = Duration::from_secs(1);
 /// How long a batch waits for a place among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
 const PERMIT_WITHIN: Duration = Duration::from_secs(1);
 
+/// What makes the outbox's table: the text of a migration of every service that sends.
+///
+/// ```sql
+#[doc = include_str!("outbox/outbox.sql")]
+/// ```
+pub const OUTBOX_SQL: &str = include_str!("outbox/outbox.sql");
+
 /// The outbox of one database.
 #[derive(Clone)]
 pub struct Outbox(Arc<Inner>);

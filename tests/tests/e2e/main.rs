@@ -40,6 +40,7 @@ mod nats_conf;
 mod outbox;
 mod outbox_aside;
 mod outbox_poisoned;
+mod participant;
 mod saga_aside;
 mod saga_cancel;
 mod saga_claim;
