@@ -1,4 +1,4 @@
-//! A clock for spans that outlast any process: how long an order may wait, and when it is asked for again.
+//! A clock for spans that outlast any process: how long a saga may wait, and when it is asked for again.
 //!
 //! Nobody can set it. It is a row of the service's database, which every running instance carries on by the time that it counts itself: about
 //! once a second it writes what it has, unless the row is ahead, and goes on from what the row then says. So it never runs faster than real

@@ -28,10 +28,10 @@ use self::received::Verdict;
 pub use self::source::Source;
 use crate::dead_letter::Graveyard;
 use crate::delivery::{again, settle};
+use crate::failure::{Busy, Failure};
 use crate::metrics;
 use crate::seldom::Seldom;
 use crate::settings::BatchSettings;
-use crate::unit_of_work::{Busy, Failure};
 
 /// Bytes in one batch of messages, so that a flood of messages with few good events cannot grow one until memory is full.
 const BATCH_BYTES: usize = FETCH_AHEAD * BATCH_MAX_BYTES;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
@@ -12,9 +11,10 @@ use sqlx::{Connection as _, PgExecutor, Postgres};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::address::options;
 use crate::health::Health;
 use crate::meaning::Meaning;
-use crate::settings::{DatabaseSettings, Secret, with_scheme};
+use crate::settings::{DatabaseSettings, Secret};
 
 /// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -216,52 +216,6 @@ impl Database {
     }
 }
 
-/// Reads the address of a database. What it leaves out has the driver's own default, whatever is in the environment (see
-/// [`crate::environment`]) and in the password file of libpq.
-///
-/// # Errors
-/// Where it is no address, or has a parameter that the driver does not know and would log with its value.
-pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    read(url).map_err(|why| anyhow!("the database's address {why}"))
-}
-
-/// The same; the error goes on where a sentence begins with what it is about.
-pub(crate) fn read(url: &str) -> anyhow::Result<PgConnectOptions> {
-    const FORM: &str = "is not of the form postgres://user:password@host:port/name";
-    const KNOWN: [&str; 18] = [
-        "sslmode",
-        "ssl-mode",
-        "sslrootcert",
-        "ssl-root-cert",
-        "ssl-ca",
-        "sslcert",
-        "ssl-cert",
-        "sslkey",
-        "ssl-key",
-        "host",
-        "hostaddr",
-        "port",
-        "dbname",
-        "user",
-        "password",
-        "application_name",
-        "options",
-        "statement-cache-capacity",
-    ];
-    let url = &with_scheme(url, "postgres");
-    let (address, query) = url.split_once('?').unwrap_or((url, ""));
-    let authority = address.strip_prefix("postgres://").or_else(|| address.strip_prefix("postgresql://")).context(FORM)?;
-    let names = query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
-    let mut has_password = authority.rsplit_once('@').is_some_and(|(credentials, _)| credentials.contains(':'));
-    for name in names {
-        ensure!(KNOWN.contains(&name) || name.starts_with("options["), "has a parameter that is not known: `{name}`");
-        has_password |= name == "password";
-    }
-    // The driver's own error shows a part of the address.
-    let options: PgConnectOptions = url.parse().map_err(|_| anyhow!(FORM))?;
-    Ok(if has_password { options } else { options.password("") })
-}
-
 impl Pools {
     fn new(options: &PgConnectOptions, settings: &DatabaseSettings) -> Self {
         // What a read does not ask for folds away when it is planned with its values.
@@ -277,10 +231,7 @@ impl Pools {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ]);
-        Self {
-            reading: pool(reading, settings.database_connections),
-            writing: pool(writing, crate::writers::connections(settings.writers)),
-        }
+        Self { reading: pool(reading, settings.database_connections), writing: pool(writing, settings.writing_connections()) }
     }
 }
 

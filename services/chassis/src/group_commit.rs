@@ -4,10 +4,11 @@ use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::client::Client;
+use crate::failure::{Busy, Failure};
 use crate::fair_limit::{FairLimit, Permit};
+use crate::handler::Handler;
 use crate::metrics;
 use crate::settings::{BatchSettings, HttpSettings};
-use crate::unit_of_work::{Busy, Failure, Handler};
 
 /// A queue in front of a handler.
 pub struct GroupCommit<H: Handler> {

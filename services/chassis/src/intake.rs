@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{Messages, Received};
 use crate::group_commit::Requests;
-use crate::unit_of_work::{Handler, UnitOfWork};
+use crate::handler::Handler;
+use crate::unit_of_work::UnitOfWork;
 
 /// An intake in the making.
 pub(crate) struct Intake<H: Handler> {

@@ -21,9 +21,9 @@ const LEAST: f64 = 86_400.0;
 /// How long keys live.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct KeySettings {
-    /// Seconds after which an Idempotency-Key is forgotten that is not kept on what it made: those of cancellations, of changes of stock, and
-    /// of holds without an order and their release; at least a day. Longer than any client goes on trying; what repeats a forgotten key is
-    /// done again. Keys of orders, users and products last as long as these.
+    /// Seconds after which an Idempotency-Key is forgotten that is not kept on what it made (that of a cancellation, or of a change); at least a
+    /// day. Longer than any client goes on trying; what repeats a forgotten key is done again. Keys of things that were made last as long as
+    /// these.
     #[arg(long, env = "WAYBILL_KEYS_EXPIRE_AFTER", default_value = "604800", value_parser = a_day_or_more)]
     pub keys_expire_after: Duration,
 }

@@ -5,6 +5,7 @@
 //! and a batch to outputs and the [`Statement`] that writes the batch and its [`Outgoing`] messages; the same handler serves HTTP requests
 //! ([`GroupCommit`]), messages ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
 
+mod address;
 pub mod broker;
 mod client;
 pub mod clock;
@@ -13,8 +14,10 @@ pub mod database;
 mod dead_letter;
 mod delivery;
 pub mod environment;
+mod failure;
 mod fair_limit;
 mod group_commit;
+mod handler;
 pub mod health;
 mod held;
 pub mod http;
@@ -43,8 +46,10 @@ mod writers;
 
 pub use client::{Client, Networks};
 pub use consumer::Source;
+pub use failure::Failure;
 pub use fair_limit::{FairLimit, Permit};
 pub use group_commit::{GroupCommit, Overloaded};
+pub use handler::{Handled, Handler, InTransaction, OneStatement, Shape};
 pub use meaning::Conflict;
 pub use note::Note;
 pub use outbox::{CannotRebuild, OUTBOX_SQL, RebuildMessages};
@@ -53,5 +58,5 @@ pub use packet::Packet;
 pub use read_connection::ReadConnection;
 pub use service::{Parts, Running, Service, Start, cores, main, runtime};
 pub use statement::Statement;
-pub use unit_of_work::{Failure, Handled, Handler, InTransaction, OneStatement, Shape, UnitOfWork};
+pub use unit_of_work::UnitOfWork;
 pub use writers::WritePermit;

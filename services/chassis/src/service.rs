@@ -20,6 +20,7 @@ use crate::broker::{Broker, PayloadMax};
 use crate::consumer::{Binding, Messages, Source};
 use crate::database::Database;
 use crate::group_commit::GroupCommit;
+use crate::handler::Handler;
 use crate::health::Health;
 use crate::http;
 use crate::intake::Intake;
@@ -27,7 +28,7 @@ use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
 use crate::topology;
-use crate::unit_of_work::{Handler, UnitOfWork};
+use crate::unit_of_work::UnitOfWork;
 use crate::writers::Writers;
 
 /// Settings every service with a database has.
@@ -114,7 +115,7 @@ impl Service {
             name,
             listener,
             settings: settings.clone(),
-            unit: UnitOfWork::new(Writers::new(database.clone(), settings.database.writers), outbox.clone(), &settings.batch),
+            unit: UnitOfWork::new(Writers::new(database.clone(), &settings.database), outbox.clone(), &settings.batch),
             database,
             broker,
             health,

@@ -10,8 +10,9 @@ use clap::Args;
 use clap::builder::{RangedU64ValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 
+use crate::address;
+pub use crate::address::with_scheme;
 use crate::client::Networks;
-use crate::database;
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
 pub(crate) const LONGEST: f64 = 315_360_000.0;
@@ -70,7 +71,7 @@ pub struct DatabaseSettings {
     #[arg(long, env = "WAYBILL_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub database_connections: u32,
 
-    /// Batches written at once, each on a connection of its own. Fewer makes larger batches, which cost less an order; more overlaps
+    /// Batches written at once, each on a connection of its own. Fewer makes larger batches, which cost less an item; more overlaps
     /// their waits for the disk.
     #[arg(long, env = "WAYBILL_WRITERS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub writers: u32,
@@ -83,6 +84,13 @@ pub struct DatabaseSettings {
     /// instance's batch takes, commit and all; what waits meanwhile is everybody.
     #[arg(long, env = "WAYBILL_LOCK_TIMEOUT", default_value = "0.3", value_parser = seconds)]
     pub lock_timeout: Duration,
+}
+
+impl DatabaseSettings {
+    /// One for each batch that is written at a time, and one more, because the next one begins while the last is being committed.
+    pub(crate) fn writing_connections(&self) -> u32 {
+        self.writers + 1
+    }
 }
 
 /// The HTTP edge.
@@ -253,13 +261,8 @@ pub fn nats_url(text: &str) -> Result<Secret, String> {
 /// Reads the address of a database; `postgres://` may be left out.
 pub fn database_url(text: &str) -> Result<Secret, String> {
     let text = with_scheme(text, "postgres");
-    database::read(&text).map_err(|error| error.to_string())?;
+    address::read(&text).map_err(|error| error.to_string())?;
     Ok(Secret(text))
-}
-
-/// The address, with this scheme where it has none.
-pub fn with_scheme(address: &str, scheme: &str) -> String {
-    if address.contains("://") { address.to_owned() } else { format!("{scheme}://{address}") }
 }
 
 /// Reads a value as the function does, and never shows it: an address may hold a password. The function says what is wrong without the value.

@@ -1,141 +1,26 @@
 //! The unit of work: a batch, written at once with everything it sends in one outbox row.
 
 mod around_locks;
-mod shape;
 
-use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use sqlx::PgConnection;
-use uuid::Uuid;
 
-use self::shape::Committed;
-pub use self::shape::{InTransaction, OneStatement, Shape};
+use crate::failure::{Busy, Failure};
+use crate::handler::{Committed, Handler, Shape as _};
 use crate::held::Held;
 use crate::meaning::Meaning;
 use crate::metrics;
 use crate::outbox::Outbox;
 use crate::settings::BatchSettings;
-use crate::statement::Statement;
-use crate::unsure::{self, Unsure};
+use crate::unsure;
 use crate::writers::{WritePermit, Writers};
-
-/// A function from a connection and a batch to outputs, one for each item in order, and the statement that writes the batch and what it sends.
-///
-/// It may be called again with the same items after a rollback, so it keeps nothing of its own. A refusal is an output; an error means
-/// that nothing was done.
-pub trait Handler: Send + Sync + 'static {
-    /// A request, an event, a timer.
-    type Item: Send + Sync + 'static;
-    /// What becomes of one item.
-    type Output: Send + 'static;
-    /// What it works on: [`InTransaction`] or as [`OneStatement`].
-    type Shape: Shape;
-    /// What it is called in metrics and logs: `place_orders`.
-    const NAME: &'static str;
-
-    /// Does the work, and leaves the last statement of it to the unit of work.
-    fn handle(
-        &self,
-        db: &mut <Self::Shape as Shape>::Connection,
-        batch: &[&Self::Item],
-    ) -> impl Future<Output = anyhow::Result<Handled<Self::Output>>> + Send;
-
-    /// The rows an item needs to itself. While somebody else is known to hold one of them, the item is not tried.
-    fn rows(&self, _: &Self::Item) -> Vec<Uuid> {
-        Vec::new()
-    }
-
-    /// For each item, those of its rows that somebody else holds; an item with none is not held up by a row. Asked after a batch has met a
-    /// lock, outside of any transaction; must not wait for one.
-    fn held(&self, _: &mut PgConnection, items: &[&Self::Item]) -> impl Future<Output = anyhow::Result<Vec<Vec<Uuid>>>> + Send {
-        around_locks::nothing(items.len())
-    }
-
-    /// Called after the commit, with the items and their outputs: to wake who waits in this process, to keep what is needed again. Must
-    /// not block.
-    fn committed(&self, _: &[&Self::Item], _: &mut [Self::Output]) {}
-}
-
-/// What a handler made of a batch.
-pub struct Handled<O> {
-    /// One for each item, in order.
-    pub outputs: Vec<O>,
-    /// What is still to be written, and what is to be sent once it is committed.
-    pub statement: Statement,
-}
-
-impl<O> Handled<O> {
-    /// These outputs, and what is to be written: a [`Statement`], or just [`Outgoing`](crate::Outgoing).
-    pub fn new(outputs: Vec<O>, statement: impl Into<Statement>) -> Self {
-        Self { outputs, statement: statement.into() }
-    }
-}
-
-/// Why a batch, or one item of it, was not done.
-#[derive(Debug)]
-pub enum Failure {
-    /// The database is in trouble; the same work may succeed later. Nothing was done, unless the error is `Unsure`.
-    Outage(anyhow::Error),
-    /// Somebody else holds a row that this item needs: it may be done later, and nothing else waits for it.
-    Busy(anyhow::Error),
-    /// At every try another transaction had come first. Nothing was done, and the database is well.
-    Conflict(anyhow::Error),
-    /// This item fails on its own; trying again would not help.
-    Item(anyhow::Error),
-}
 
 /// How often a batch is begun again at once because its connection's statements were of another time.
 const RENEWALS: u32 = 4;
-
-impl Failure {
-    /// By what the error means.
-    pub(crate) fn of(error: anyhow::Error) -> Self {
-        match Meaning::of_any(&error) {
-            Meaning::Own => Self::Item(error),
-            Meaning::Busy => Self::Busy(error),
-            Meaning::Conflict => Self::Conflict(error),
-            // Tried again as often as makes sense, and none of it this item's fault.
-            Meaning::StalePlan | Meaning::Outage => Self::Outage(error),
-        }
-    }
-
-    /// The same of another item of the batch.
-    pub(crate) fn copy(&self) -> Self {
-        let error = anyhow!("{:#}", self.error());
-        Self::Outage(if self.error().is::<Unsure>() { error.context(Unsure) } else { error })
-    }
-
-    /// The error behind it.
-    pub fn error(&self) -> &anyhow::Error {
-        let (Self::Outage(error) | Self::Busy(error) | Self::Conflict(error) | Self::Item(error)) = self;
-        error
-    }
-}
-
-/// How long what needs a row that somebody else holds waits for it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Busy {
-    retry: Duration,
-    timeout: Duration,
-}
-
-impl Busy {
-    /// The wait after so many tries: each twice as long as the one before, up to ten times the first.
-    pub(crate) fn wait(self, tries: u32) -> Duration {
-        self.retry.saturating_mul(1 << tries.min(4)).min(self.retry.saturating_mul(10))
-    }
-
-    /// The waits of a request, until its time is up.
-    pub(crate) fn waits(self) -> impl Iterator<Item = Duration> {
-        let deadline = Instant::now() + self.timeout;
-        (0..).map(move |tries| self.wait(tries)).take_while(move |wait| Instant::now() + *wait <= deadline)
-    }
-}
 
 /// Runs batches.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use crate::database::Database;
 use crate::meaning::Meaning;
 use crate::read_connection::ReadConnection;
+use crate::settings::DatabaseSettings;
 
 /// A connection used within this time is taken for alive; one that has rested for longer is asked first.
 const FRESH: Duration = Duration::from_secs(1);
@@ -46,9 +47,10 @@ impl Writer {
 }
 
 impl Writers {
-    pub(crate) fn new(database: Database, permits: u32) -> Self {
-        let connections = Arc::new(Semaphore::new(connections(permits) as usize));
-        Self { database, permits: Arc::new(Semaphore::new(permits as usize)), connections, kept: Mutex::default() }
+    pub(crate) fn new(database: Database, settings: &DatabaseSettings) -> Self {
+        let places = |count: u32| Arc::new(Semaphore::new(count as usize));
+        let (permits, connections) = (places(settings.writers), places(settings.writing_connections()));
+        Self { database, permits, connections, kept: Mutex::default() }
     }
 
     /// Waits for the right to write. First come, first served.
@@ -117,11 +119,6 @@ impl Writers {
     fn pop(&self) -> Option<(PoolConnection<Postgres>, Instant)> {
         self.kept.lock().expect("the list is never poisoned").pop()
     }
-}
-
-/// How many connections so many batches at a time need.
-pub(crate) fn connections(permits: u32) -> u32 {
-    permits + 1
 }
 
 async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {

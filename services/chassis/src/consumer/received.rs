@@ -7,7 +7,7 @@ use envelope::{BATCH_MAX_EVENTS, split_batch};
 use super::failures::Failures;
 use super::source::Source;
 use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};
-use crate::unit_of_work::Failure;
+use crate::failure::Failure;
 
 /// Events of a message that are read before it is taken as bad as a whole, where not one of them is good. Nobody of ours sends such a message,
 /// and everybody waits while it is read.

@@ -3,11 +3,8 @@
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Version, header};
 
-use crate::http::Problem;
-
-/// The longest head of a request, in bytes, and the most headers.
-pub(super) const HEAD_MAX: usize = 32 * 1024;
-pub(super) const HEADERS_MAX: usize = 100;
+use super::limits::{HEAD_MAX, HEADERS_MAX};
+use super::problem::Problem;
 
 /// What a gateway adds, and what is not counted for that reason: a head that passes the gateway's edge passes the service's.
 const ADDED_MAX: usize = 6;

@@ -7,6 +7,7 @@ mod fuzz;
 mod head;
 mod headers;
 mod json;
+mod limits;
 mod page;
 mod problem;
 mod queries;
@@ -25,9 +26,9 @@ pub use server::{listen, serve};
 pub use url::{Id, Query, parse_id};
 
 pub use crate::client::Client;
+use crate::failure::Failure;
 use crate::group_commit::Overloaded;
 use crate::meaning::Meaning;
-use crate::unit_of_work::Failure;
 use crate::unsure::Unsure;
 
 impl From<Overloaded> for Problem {

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::http::head::{HEAD_MAX, HEADERS_MAX};
+use super::limits::{HEAD_MAX, HEADERS_MAX};
 
 /// The longest text about what a client sent, in characters: it may repeat what came, and not at any length.
 const BRIEF: usize = 200;

@@ -1,7 +1,7 @@
 //! The rows this instance has left to its relay, and what they are about.
 //!
 //! A row is published by the task that committed it, at once, unless an earlier row about the same thing is still here: then it waits
-//! behind that one. So the events of one order go out in the order they were committed in.
+//! behind that one. So the events of one thing go out in the order they were committed in.
 
 use std::collections::{HashMap, HashSet};
 

@@ -13,6 +13,15 @@ pub(super) struct Difference {
     wanted: Value,
 }
 
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drift {
+    /// What it is.
+    pub what: String,
+    /// Whether the service cannot work with it.
+    pub fatal: bool,
+}
+
 /// Every property that this build's client knows, of streams and of consumers.
 const KNOWN: [&str; 65] = [
     // streams

@@ -8,8 +8,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use envelope::{Consumer, Stream, Topology};
 use serde_json::{Value, json};
 
+use super::config::{TopologySettings, consumer_json, stream_json};
 use super::drift::{BEGAN, Difference, PAUSED, differences, list, of_consumer};
-use super::{Found, Info, TopologySettings, consumer_json, info, request, stream_json};
+use super::info::{Found, Info, info, request};
 
 /// How long what was refused is left alone, unless it changes: a refusal would not be another one a second later.
 const REFUSED_FOR: Duration = Duration::from_secs(60);

@@ -9,8 +9,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::drift::{Difference, differences, list, of_consumer};
-use super::{Found, Info, TopologySettings, consumer_json, info, stream_json};
+use super::config::{TopologySettings, consumer_json, stream_json};
+use super::drift::{Difference, Drift, differences, list, of_consumer};
+use super::info::{Found, Info, info};
 use crate::broker::Broker;
 use crate::health::Health;
 use crate::metrics;
@@ -84,15 +85,6 @@ pub(crate) async fn watch(
         }
         before = now;
     }
-}
-
-/// Something that is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Drift {
-    /// What it is.
-    pub what: String,
-    /// Whether the service cannot work with it.
-    pub fatal: bool,
 }
 
 /// What was seen of a stream and the consumer of it that the service reads.

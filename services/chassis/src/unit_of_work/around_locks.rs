@@ -1,11 +1,11 @@
 //! Batches that go on without what somebody else has locked.
 
-use std::future::ready;
-
 use anyhow::anyhow;
 use tokio::time::timeout;
 
-use super::{Failure, Handler, RENEWALS, UnitOfWork};
+use super::{RENEWALS, UnitOfWork};
+use crate::failure::Failure;
+use crate::handler::Handler;
 use crate::held::Known;
 use crate::meaning::Meaning;
 use crate::writers::WritePermit;
@@ -126,9 +126,4 @@ impl UnitOfWork {
             renewals += 1;
         }
     }
-}
-
-/// Nothing is held that anybody could name.
-pub(super) fn nothing<E>(items: usize) -> std::future::Ready<Result<Vec<Vec<uuid::Uuid>>, E>> {
-    ready(Ok(vec![Vec::new(); items]))
 }

@@ -1,15 +1,68 @@
-//! The two shapes of a handler.
+//! What handles a batch: a function of one of two shapes.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Mutex;
 
 use sqlx::{Executor as _, PgConnection};
+use uuid::Uuid;
 
-use super::{Handled, Handler};
 use crate::outgoing::Outgoing;
 use crate::read_connection::ReadConnection;
+use crate::statement::Statement;
 use crate::unsure;
 use crate::writers::WritePermit;
+
+/// A function from a connection and a batch to outputs, one for each item in order, and the statement that writes the batch and what it sends.
+///
+/// It may be called again with the same items after a rollback, so it keeps nothing of its own. A refusal is an output; an error means
+/// that nothing was done.
+pub trait Handler: Send + Sync + 'static {
+    /// A request, an event, a timer.
+    type Item: Send + Sync + 'static;
+    /// What becomes of one item.
+    type Output: Send + 'static;
+    /// What it works on: [`InTransaction`] or as [`OneStatement`].
+    type Shape: Shape;
+    /// What it is called in metrics and logs: `place_orders`.
+    const NAME: &'static str;
+
+    /// Does the work, and leaves the last statement of it to the unit of work.
+    fn handle(
+        &self,
+        db: &mut <Self::Shape as Shape>::Connection,
+        batch: &[&Self::Item],
+    ) -> impl Future<Output = anyhow::Result<Handled<Self::Output>>> + Send;
+
+    /// The rows an item needs to itself. While somebody else is known to hold one of them, the item is not tried.
+    fn rows(&self, _: &Self::Item) -> Vec<Uuid> {
+        Vec::new()
+    }
+
+    /// For each item, those of its rows that somebody else holds; an item with none is not held up by a row. Asked after a batch has met a
+    /// lock, outside of any transaction; must not wait for one.
+    fn held(&self, _: &mut PgConnection, items: &[&Self::Item]) -> impl Future<Output = anyhow::Result<Vec<Vec<Uuid>>>> + Send {
+        ready(Ok(vec![Vec::new(); items.len()]))
+    }
+
+    /// Called after the commit, with the items and their outputs: to wake who waits in this process, to keep what is needed again. Must
+    /// not block.
+    fn committed(&self, _: &[&Self::Item], _: &mut [Self::Output]) {}
+}
+
+/// What a handler made of a batch.
+pub struct Handled<O> {
+    /// One for each item, in order.
+    pub outputs: Vec<O>,
+    /// What is still to be written, and what is to be sent once it is committed.
+    pub statement: Statement,
+}
+
+impl<O> Handled<O> {
+    /// These outputs, and what is to be written: a [`Statement`], or just [`Outgoing`](crate::Outgoing).
+    pub fn new(outputs: Vec<O>, statement: impl Into<Statement>) -> Self {
+        Self { outputs, statement: statement.into() }
+    }
+}
 
 /// What a handler is given, and how what it leaves is written.
 pub trait Shape: Sized + 'static {
@@ -38,8 +91,8 @@ pub enum OneStatement {}
 
 /// A batch that is committed.
 pub struct Committed<O> {
-    pub(super) outputs: Vec<O>,
-    pub(super) outgoing: Outgoing,
+    pub(crate) outputs: Vec<O>,
+    pub(crate) outgoing: Outgoing,
 }
 
 impl Shape for InTransaction {
