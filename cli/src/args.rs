@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use chassis::settings::hidden;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
-
 use reqwest::Url;
+use saga_commands::client::Gateway;
+use saga_commands::examples;
+use saga_commands::help;
+use saga_commands::output::{Output, write_bytes};
+use saga_commands::system::{self, http_url, or_usual};
 
-use crate::client::Gateway;
-use crate::output::{Format, Output, write_bytes};
-use crate::system::{self, GATEWAY, http_url, or_usual};
-use crate::{audit, bench, complete, dead_letter, events, health, help, import, order, product, provision, saga, up, user};
+use crate::addresses::{ADDRESSES, GATEWAY};
+use crate::saga::Orders;
+use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -36,12 +39,20 @@ pub struct Cli {
     command: Command,
 }
 
+/// Where ids and numbers come from, by the name that a value has in the usage.
+const SOURCES: [(&str, &str); 5] = [
+    ("<ORDER", "`waybill order list` shows orders with their ids"),
+    ("<USER", "`waybill user list` shows users with their ids"),
+    ("<PRODUCT", "`waybill product list` shows products with their ids"),
+    ("<RESERVATION", "`waybill audit` names what is held for an order that nobody placed"),
+    ("<SEQUENCE", "`waybill dead-letter list` shows dead letters with their sequences"),
+];
+
 /// The flags every command takes.
 #[derive(Debug, clap::Args)]
 pub struct Global {
-    /// How to print: a table for people, one JSON document, or one JSON object a line.
-    #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
-    output: Format,
+    #[command(flatten)]
+    any: saga_commands::Global,
     /// Where the gateway listens [default: what `waybill up` started here, else http://127.0.0.1:8080].
     #[arg(
         long,
@@ -92,8 +103,8 @@ enum Command {
     #[command(subcommand, visible_alias = "orders", after_help = order::EXAMPLES)]
     Order(order::Command),
     /// Any order's story: read it, replay it, put it right.
-    #[command(subcommand, visible_alias = "sagas", after_help = saga::EXAMPLES)]
-    Saga(Box<saga::Command>),
+    #[command(subcommand, visible_alias = "sagas", after_help = examples::<Orders>())]
+    Saga(Box<saga_commands::Command<Orders>>),
     /// What could not be handled, and what to do about it.
     #[command(subcommand, visible_alias = "dead-letters", after_help = dead_letter::EXAMPLES)]
     DeadLetter(dead_letter::Command),
@@ -122,26 +133,19 @@ Examples:
 impl Cli {
     /// Reads the command line and the environment; where they are wrong, says so and ends the program.
     pub fn read() -> Self {
-        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| help::wrong(error));
-        system::said(&matches);
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error))
+        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| help::wrong(error, &SOURCES));
+        system::said(&matches, &ADDRESSES);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error, &SOURCES))
     }
 
     /// The commands, with `-1` as a value wherever a value is expected: its flag says what is wrong with it.
     pub fn definition() -> clap::Command {
-        fn values(command: clap::Command) -> clap::Command {
-            let takes = |argument: clap::Arg| match argument.get_action().takes_values() {
-                true => argument.allow_negative_numbers(true),
-                false => argument,
-            };
-            command.mut_args(takes).mut_subcommands(values)
-        }
-        values(Self::command())
+        help::with_values(Self::command())
     }
 
     /// Runs what was typed. The exit code tells outcomes that are not failures apart.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let out = Output::new(self.global.output);
+        let out = Output::new(self.global.any.output);
         let global = &self.global;
         match self.command {
             Command::Up(args) => args.run().await,

@@ -11,12 +11,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chassis::settings::seconds;
+use saga_commands::output::{Format, Output, Tabular as _, plain, table, tell, write_out};
+use saga_commands::system::announce;
 use serde::Serialize;
 
 pub use self::books::{Books, Check};
 pub use self::checks::all as checks;
-use crate::output::{Format, Output, Tabular as _, plain, table, tell, write_out};
-use crate::system::{Databases, announce};
+use crate::addresses::Databases;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:

@@ -29,6 +29,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chassis::settings::seconds;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use saga_commands::client::Gateway;
+use saga_commands::confirm;
+use saga_commands::output::{Format, Output, plain, tell, write_out};
+use saga_commands::signal::stop_signal;
+use saga_commands::system::announce;
+use saga_commands::usage::Usage;
 
 use self::drive::Mode;
 use self::floor::{Baseline, Traffic};
@@ -38,12 +44,6 @@ use self::run::{Bench, Pace};
 use self::target::{Target, Where};
 use self::workload::{Load, Workload};
 use crate::audit::{self, Books, Check};
-use crate::client::Gateway;
-use crate::confirm;
-use crate::output::{Format, Output, plain, tell, write_out};
-use crate::signal::stop_signal;
-use crate::system::announce;
-use crate::usage::Usage;
 
 /// Shown under `waybill bench -h`.
 pub const EXAMPLES: &str = "Examples:

@@ -13,12 +13,12 @@ use chassis::broker::Broker;
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::dead_letter::DEAD_LETTERS;
+use saga_commands::output::{Format, Output, Tabular as _, table, tell, write_out};
+use saga_commands::usage::number;
+use saga_commands::{broker, confirm};
 
 use self::letter::Letter;
 use self::select::{Filter, Which};
-use crate::output::{Format, Output, Tabular as _, table, tell, write_out};
-use crate::usage::number;
-use crate::{broker, confirm};
 
 /// Shown under `waybill dead-letter --help`.
 pub const EXAMPLES: &str = "A message that no service could handle is kept as it was, with why, where and how often it was tried.
@@ -43,7 +43,7 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value = "100", value_parser = number::<usize, 1, { u64::MAX }>)]
         limit: usize,
         #[command(flatten)]
-        place: broker::Place,
+        target: broker::Target,
     },
     /// Show one dead letter: where it came from, why, and what it says.
     #[command(after_help = "Examples:
@@ -54,7 +54,7 @@ pub enum Command {
         #[arg(value_parser = number::<u64, 1, { u64::MAX }>, add = ArgValueCandidates::new(complete::dead_letters))]
         sequence: u64,
         #[command(flatten)]
-        place: broker::Place,
+        target: broker::Target,
     },
     /// Send dead letters back to where they came from, once their cause is gone.
     #[command(
@@ -91,15 +91,15 @@ pub struct Act {
     #[command(flatten)]
     confirm: confirm::Args,
     #[command(flatten)]
-    place: broker::Place,
+    target: broker::Target,
 }
 
 impl Command {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         match self {
-            Self::List { filter, limit, place } => list(&place.connect().await?, &filter, limit, out).await,
-            Self::Show { sequence, place } => show(&place.connect().await?, sequence, out).await,
+            Self::List { filter, limit, target } => list(&target.connect().await?, &filter, limit, out).await,
+            Self::Show { sequence, target } => show(&target.connect().await?, sequence, out).await,
             Self::Redrive(args) => args.run(act::Action::Redrive, out).await,
             Self::Drop(args) => args.run(act::Action::Drop, out).await,
         }
@@ -109,7 +109,7 @@ impl Command {
 impl Act {
     async fn run(self, action: act::Action, out: Output) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
-        let broker = self.place.connect().await?;
+        let broker = self.target.connect().await?;
         let stream = broker::stream(&broker, DEAD_LETTERS).await?;
         let chosen = self.which.choose(&stream).await?;
         if chosen.sequences.is_empty() {

@@ -1,23 +1,23 @@
 //! `waybill events`: what the services tell everyone, as they tell it.
 
-mod follow;
 mod rebuild;
 
 use std::process::ExitCode;
 
-use chassis::broker::Broker;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
-use events::{Money, OrderId};
-use serde_json::{Value, json};
+use events::OrderId;
+use saga_commands::age;
+use saga_commands::broker::{self, Stored};
+use saga_commands::follow::Follow;
+use saga_commands::output::Output;
+use saga_commands::tail;
+use saga_commands::usage::number;
+use serde_json::Value;
 
-use self::follow::Follow;
-use crate::broker::{self, Stored};
-use crate::output::{Format, Output, plain, write_out};
-use crate::signal::stop_signal;
-use crate::usage::number;
-use crate::{age, complete, price};
+use crate::complete;
+use crate::order::view;
 
 /// Shown under `waybill events --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -61,7 +61,7 @@ pub struct Tail {
     #[arg(long, value_name = "N", value_parser = number::<u64, 1, { u64::MAX }>)]
     limit: Option<u64>,
     #[command(flatten)]
-    place: broker::Place,
+    target: broker::Target,
 }
 
 impl Command {
@@ -71,60 +71,30 @@ impl Command {
             Self::Tail(tail) => tail,
             Self::Rebuild(args) => return args.run(out).await,
         };
-        let broker = tail.place.connect().await?;
-        tokio::select! {
-            ended = tail.show(&broker, out) => ended?,
-            stopped = stop_signal() => stopped?,
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Tail {
-    async fn show(&self, broker: &Broker, out: Output) -> anyhow::Result<()> {
-        let streams = &CONTEXTS[..if self.all_contexts { CONTEXTS.len() } else { 1 }];
-        let filter = self.order.map(|order| format!("events.order.*.{order}")).unwrap_or_default();
-        let mut events = Follow::begin(broker, streams, filter, self.since).await?;
-        for _ in 0..self.limit.unwrap_or(u64::MAX) {
-            let stored = events.next().await?;
-            match out.format {
-                Format::Table => write_out(&line(&stored))?,
-                Format::Json | Format::Jsonl => out.document(&cloud_event(&stored))?,
-            }
-        }
-        Ok(())
+        let broker = tail.target.connect().await?;
+        let streams = &CONTEXTS[..if tail.all_contexts { CONTEXTS.len() } else { 1 }];
+        let filter = tail.order.map(|order| format!("events.order.*.{order}")).unwrap_or_default();
+        let events = Follow::begin(&broker, streams, filter, tail.since).await?;
+        tail::show(events, tail.limit, out, line).await
     }
 }
 
 /// The streams of events, the orders' first.
 const CONTEXTS: [&str; 3] = ["ORDER_EVENTS", "USER_EVENTS", "PRODUCT_EVENTS"];
 
-/// An event for people.
+/// An event for people, after its time.
 fn line(stored: &Stored) -> String {
     let mut words = stored.subject.split('.').skip(1);
     let mut word = || words.next().unwrap_or_default();
     let (context, what, id) = (word(), word(), word());
     let data: Value = serde_json::from_slice(&stored.payload).unwrap_or_default();
     let about = match context {
-        "order" => about_order(&data),
+        "order" => view::gist(&data),
         "user" => if data["active"] == false { "inactive" } else { "active" }.to_owned(),
         "product" => about_product(&data),
         _ => String::new(),
     };
-    let time = stored.time.to_rfc3339_opts(SecondsFormat::Millis, true);
-    plain(format!("{time}  {context:<7}  {what:<13}  {id}  {about}").trim_end().to_owned())
-}
-
-fn about_order(data: &Value) -> String {
-    let items = data["items"].as_array().map_or(0, Vec::len);
-    let mut text = format!("{items} {}", if items == 1 { "line" } else { "lines" });
-    if let Ok(total) = serde_json::from_value::<Money>(data["total"].clone()) {
-        text += &format!(", {}", price::show(total));
-    }
-    if let (Some(code), Some(detail)) = (data["reason"]["code"].as_str(), data["reason"]["detail"].as_str()) {
-        text += &format!(", {code}: {detail}");
-    }
-    text
+    format!("{context:<7}  {what:<13}  {id}  {about}")
 }
 
 fn about_product(data: &Value) -> String {
@@ -133,60 +103,23 @@ fn about_product(data: &Value) -> String {
     format!("{}, stock {}{delta}", product["name"].as_str().unwrap_or_default(), product["stock"])
 }
 
-/// The event in the JSON format: what the headers say of it (binary mode), and its data.
-fn cloud_event(stored: &Stored) -> Value {
-    let mut event = json!({});
-    for (name, values) in stored.headers.iter() {
-        let name: &str = name.as_ref();
-        if let (Some(attribute), Some(value)) = (name.strip_prefix("ce-"), values.first()) {
-            event[attribute] = percent_decoded(value.as_str()).into();
-        }
-    }
-    event["data"] = serde_json::from_slice(&stored.payload).unwrap_or_default();
-    event
-}
-
-/// Undoes what a header needed (CloudEvents NATS binding, section 3.1.3.2).
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok()).and_then(|two| u8::from_str_radix(two, 16).ok());
-        match hex.filter(|_| *first == b'%') {
-            Some(byte) => (bytes.push(byte), rest = &tail[2..]).0,
-            None => (bytes.push(*first), rest = tail).0,
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
-    use async_nats::HeaderMap;
+    use serde_json::json;
 
     use super::*;
 
     fn stored(subject: &str, data: Value) -> Stored {
-        let mut headers = HeaderMap::new();
-        headers.insert("ce-id", "a%20b%");
-        headers.insert("ce-type", "waybill.order.rejected.v1");
-        headers.insert("Content-Type", "application/json");
-        let time = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        let (time, headers) = ("2026-01-02T03:04:05.678Z".parse().unwrap(), Default::default());
         Stored { subject: subject.to_owned(), sequence: 1, time, headers, payload: data.to_string().into() }
     }
 
     #[test]
     fn an_event_is_a_line() {
-        let data = json!({"items": [1], "total": {"amount": 1999, "currency": "USD"}, "reason": {"code": "timed_out", "detail": "a\u{1b}b"}});
+        let data = json!({"items": [1], "total": {"amount": 1999, "currency": "USD"}, "reason": {"code": "timed_out", "detail": "late"}});
         let text = line(&stored("events.order.rejected.17", data));
-        assert_eq!(text, "2026-01-02T03:04:05.678Z  order    rejected       17  1 line, 19.99 USD, timed_out: a b");
+        assert_eq!(text, "order    rejected       17  1 line, 19.99 USD, timed_out: late");
         let text = line(&stored("events.product.stock_changed.18", json!({"delta": -2, "product": {"name": "Tea", "stock": 7}})));
         assert!(text.ends_with("product  stock_changed  18  Tea, stock 7, -2"), "{text}");
-    }
-
-    #[test]
-    fn an_event_is_a_cloud_event() {
-        let event = cloud_event(&stored("events.order.rejected.17", json!({"a": 1})));
-        assert_eq!(event, json!({"id": "a b%", "type": "waybill.order.rejected.v1", "data": {"a": 1}}));
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use chassis::settings::hidden;
 use reqwest::{Client, Url};
+use saga_commands::output::{Format, Output, pairs, write_out};
+use saga_commands::problem::root_cause;
+use saga_commands::system::{http_url, shown};
 use serde::{Deserialize, Serialize};
-
-use crate::output::{Format, Output, pairs, write_out};
-use crate::problem::root_cause;
-use crate::system::{http_url, shown};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:

@@ -13,16 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use events::Currency;
+use saga_commands::client::Gateway;
+use saga_commands::output::{Format, Output, pairs, write_out};
+use saga_commands::usage::{Usage, number};
 
 use self::lines::Lines;
 use self::load::Loader;
 use self::settle::Settle;
 use self::summary::Summary;
-use crate::client::Gateway;
-use crate::output::{Format, Output, pairs, write_out};
 use crate::price;
-use crate::usage::Usage;
-use crate::usage::number;
 
 /// Shown under `waybill import -h`.
 pub const EXAMPLES: &str = "Examples:

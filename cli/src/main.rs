@@ -1,42 +1,28 @@
 //! `waybill`: the command line. Nouns, then verbs; data on stdout, progress and complaints on stderr.
 
-mod age;
+mod addresses;
 mod args;
 mod audit;
 mod bench;
-mod broker;
-mod client;
 mod complete;
-mod confirm;
 mod dead_letter;
 mod events;
 #[cfg(test)]
 mod fuzz;
 mod health;
-mod help;
 mod import;
-mod input;
-mod layout;
-mod list;
-mod note;
 mod once;
 mod order;
-mod output;
-mod page;
 mod price;
-mod problem;
 mod product;
-mod progress;
 mod provision;
-mod retry;
 mod saga;
-mod signal;
-mod system;
 mod up;
-mod usage;
 mod user;
 
 use std::process::ExitCode;
+
+use saga_commands::output;
 
 /// Batches are many small pieces of memory, taken by one thread and given back by another: an order costs a fifth less CPU with this.
 #[global_allocator]

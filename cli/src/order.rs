@@ -12,18 +12,19 @@ use events::order::Status;
 use events::product::Line;
 use events::{OrderId, ProductId, Quantity, UserId};
 use reqwest::Method;
+use saga_commands::client::{self, Gateway, key_header};
+use saga_commands::list;
+use saga_commands::output::Output;
+use saga_commands::problem::Failure;
+use saga_commands::retry::surely;
+use saga_commands::usage::number;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::view::Order;
-use crate::client::{self, Gateway, key_header};
+use crate::complete;
 use crate::once::{Once, perhaps};
-use crate::output::Output;
-use crate::problem::Failure;
-use crate::retry::surely;
-use crate::usage::number;
-use crate::{complete, list};
 
 /// Shown under `waybill order --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -38,7 +39,7 @@ const UNDECIDED: u8 = 4;
 /// What can be done with orders.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Place an order, and wait for its outcome.
+    /// Target an order, and wait for its outcome.
     #[command(
         after_help = "Exit status: 0 confirmed (or accepted, with --no-wait), 3 rejected or cancelled, 4 still pending, 1 failed.
 

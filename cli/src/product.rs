@@ -8,14 +8,15 @@ use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::product::Product;
 use events::{Currency, Money, ProductId};
+use saga_commands::client::Gateway;
+use saga_commands::list;
+use saga_commands::output::{Output, Tabular, fields, time};
+use saga_commands::usage::{Usage, number};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::client::Gateway;
 use crate::once::{Once, perhaps};
-use crate::output::{Output, Tabular, fields, time};
-use crate::usage::Usage;
-use crate::usage::number;
-use crate::{complete, list, price};
+use crate::{complete, price};
 
 /// Shown under `waybill product --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -102,7 +103,7 @@ impl Create {
 impl Command {
     /// Runs the command.
     pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
-        let product: Product = match self {
+        let product: Shown = match self {
             Self::Create(new) => {
                 let price = new.price()?;
                 let body = json!({"name": new.name, "description": new.description, "price": price, "stock": new.stock});
@@ -110,7 +111,7 @@ impl Command {
                 let made = gateway.change("/products", &key, &body).await;
                 made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The product may have been created", &key)))?
             }
-            Self::List(args) => return args.run::<Product>(gateway, out, "/products", vec![]).await,
+            Self::List(args) => return args.run::<Shown>(gateway, out, "/products", vec![]).await,
             Self::Release(args) => return args.run(out).await,
             Self::Show { id } => gateway.get(&format!("/products/{id}")).await?,
             Self::Stock { id, delta, once } => {
@@ -124,24 +125,29 @@ impl Command {
     }
 }
 
-impl Tabular for Product {
+/// A product, as people read it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Shown(Product);
+
+impl Tabular for Shown {
     const HEADER: &'static [&'static str] = &["ID", "NAME", "PRICE", "STOCK", "RESERVED", "CREATED"];
 
     fn row(&self) -> Vec<String> {
         vec![
-            self.id.to_string(),
-            self.name.clone(),
-            price::show(self.price),
-            self.stock.to_string(),
-            self.reserved.to_string(),
-            time(self.created_at),
+            self.0.id.to_string(),
+            self.0.name.clone(),
+            price::show(self.0.price),
+            self.0.stock.to_string(),
+            self.0.reserved.to_string(),
+            time(self.0.created_at),
         ]
     }
 
     fn details(&self) -> Vec<(String, String)> {
         let mut pairs = fields(self);
-        if !self.description.is_empty() {
-            pairs.insert(2, ("description".to_owned(), self.description.clone()));
+        if !self.0.description.is_empty() {
+            pairs.insert(2, ("description".to_owned(), self.0.description.clone()));
         }
         pairs
     }

@@ -4,13 +4,12 @@ use std::process::ExitCode;
 
 use chassis::topology::{self, TopologySettings};
 use events::streams::TOPOLOGY;
+use saga_commands::broker;
+use saga_commands::output::{Format, Output, tell, write_out};
+use saga_commands::signal::stop_signal;
+use saga_commands::system::announce;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-
-use crate::broker;
-use crate::output::{Format, Output, tell, write_out};
-use crate::signal::stop_signal;
-use crate::system::announce;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -27,15 +26,15 @@ pub struct Args {
     #[command(flatten)]
     topology: TopologySettings,
     #[command(flatten)]
-    place: broker::Place,
+    target: broker::Target,
 }
 
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         chassis::telemetry::init("info")?;
-        announce("broker", &self.place.url()?.expose().split(',').collect::<Vec<_>>());
-        let broker = self.place.connect_as("waybill-provision").await?;
+        announce("broker", &self.target.url()?.expose().split(',').collect::<Vec<_>>());
+        let broker = self.target.connect_as("waybill-provision").await?;
         if self.watch {
             let shutdown = CancellationToken::new();
             let stop = shutdown.clone();

@@ -1,90 +1,149 @@
-//! `waybill saga`: any order's story, read, replayed and, where it is stuck, put right.
+//! `waybill saga`: the operators' commands for the saga of orders.
 
-mod act;
-mod chunks;
-mod export;
-mod follow;
 #[cfg(test)]
-mod fuzz;
-mod gate;
-mod jetstream;
-mod list;
-mod place;
-mod replay;
-mod select;
-mod show;
-mod source;
-mod summary;
+pub mod testing;
 #[cfg(test)]
-mod testing;
-mod timeline;
-mod upgrade;
-mod view;
-mod words;
+mod tests;
 
-use std::process::ExitCode;
+use events::order::{Event, Item, Snapshot};
+use events::product::Line;
+use events::{Reason, UserId};
+use order::saga::{Order, Output, Step};
+use saga::{Milestone, Progress, State};
+use saga_commands::{Claim, CommandLine, Filter, History, Service, Told};
+use serde_json::Value;
 
-use clap::Subcommand;
-use saga::Action;
+use crate::addresses::ORDER;
+use crate::order::view;
+use crate::{complete, price};
 
-pub use self::place::Place;
-pub use self::view::View;
-use crate::output::Output;
+/// The saga of orders, and where the order service is.
+#[derive(Clone, Debug)]
+pub struct Orders;
 
-/// Shown under `waybill saga --help`.
-pub const EXAMPLES: &str = "Examples:
-  waybill saga list --stuck
-  waybill saga show $ORDER
-  waybill saga replay $ORDER
-  waybill saga retry $ORDER --reason \"the product service is back\"
+/// The order service, which operators ask.
+pub type Target = saga_commands::Target<Orders>;
 
-These commands ask the order service itself: the gateway does not serve operators.";
+/// An order's saga as the order service shows it.
+pub type View = saga_commands::View<Orders>;
 
-/// What can be done with sagas.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// List sagas in flight, and what they wait for.
-    #[command(after_help = list::EXAMPLES)]
-    List(list::Args),
-    /// Show an order's story as a timeline.
-    #[command(after_help = show::EXAMPLES)]
-    Show(show::Args),
-    /// Decide a history again with this build, one order's or everyone's. Nothing is sent.
-    #[command(after_help = replay::EXAMPLES)]
-    Replay(replay::Args),
-    /// Write sagas with their histories, a JSON line each.
-    #[command(after_help = export::EXAMPLES)]
-    Export(export::Args),
-    /// Tell whether this build continues every saga in flight.
-    #[command(after_help = upgrade::EXAMPLES)]
-    UpgradeCheck(upgrade::Args),
-    /// Ask every unanswered command again, now.
-    #[command(after_help = act::RETRY)]
-    Retry(act::Args),
-    /// Cancel an order in its customer's name.
-    #[command(after_help = act::CANCEL)]
-    Cancel(act::Args),
-    /// Undo what was done so far; the order is rejected.
-    #[command(after_help = act::COMPENSATE)]
-    Compensate(act::Args),
-    /// Give up one compensation that can never succeed; `waybill product release` gives back what its step holds.
-    #[command(after_help = act::SKIP)]
-    Skip(act::SkipArgs),
-}
+impl CommandLine for Orders {
+    type Saga = Order;
+    const COMMAND: &'static str = "waybill saga";
+    const ID: &'static str = "ORDER";
+    const SERVICE: Service = Service {
+        name: "order service",
+        id: "order_url",
+        flag: "order-url",
+        variable: ORDER,
+        usual: "http://127.0.0.1:8083",
+        path: "/orders",
+    };
+    const FILTERS: &'static [Filter] = &[Filter {
+        flag: "user",
+        value_name: "USER",
+        help: "Only this user's",
+        query: "user_id",
+        check: |text| text.parse::<UserId>().map(|_| ()).map_err(|error| error.to_string()),
+        candidates: complete::users,
+    }];
+    const SKIP_HELP: &'static str = "The audit finds stock that is still held, and `product release` gives it back.";
+    const NEWEST: Option<&'static str> = Some("/orders");
 
-impl Command {
-    /// Runs the command.
-    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        match self {
-            Self::List(args) => args.run(out).await,
-            Self::Show(args) => args.run(out).await,
-            Self::Replay(args) => args.run(out).await,
-            Self::Export(args) => args.run().await,
-            Self::UpgradeCheck(args) => args.run(out).await,
-            Self::Retry(args) => args.run("retry", Action::Retry, out).await,
-            Self::Cancel(args) => args.run("cancel", Action::Cancel, out).await,
-            Self::Compensate(args) => args.run("compensate", Action::Compensate, out).await,
-            Self::Skip(args) => args.run(out).await,
+    fn began() -> String {
+        "the order was placed".to_owned()
+    }
+
+    fn cancels() -> String {
+        "the customer cancels".to_owned()
+    }
+
+    fn head(order: &Order) -> Vec<String> {
+        let Order { id, user_id, items } = order;
+        let pieces: u64 = items.iter().map(|line| u64::from(line.quantity.get())).sum();
+        let lines = count(items.len() as u64, "line", "lines");
+        vec![format!("order {id}, {lines}, {}", count(pieces, "piece", "pieces")), format!("user  {user_id}")]
+    }
+
+    fn outcome(order: &Order, state: &State<Order>) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(reason) = Order::reason(state) {
+            lines.push(format!("reason: {}", said(&reason)));
+            for line in &reason.items {
+                let available =
+                    line.available.map_or_else(|| "no such product".to_owned(), |pieces| format!("{pieces} available"));
+                lines.push(format!("        {}: {} asked for, {available}", line.product_id, line.requested.get()));
+            }
+        }
+        for (_, progress) in state.steps() {
+            if let Progress::Done(Output::Prices(prices)) = progress
+                && let Ok(Some(total)) = order.total(prices)
+            {
+                lines.push(format!("total: {}", price::show(total)));
+            }
+        }
+        lines
+    }
+
+    fn refusal(refusal: &Reason) -> String {
+        code(refusal)
+    }
+
+    fn remedy(order: &Order, step: Step) -> Option<String> {
+        (step == Step::ReserveStock).then(|| format!("waybill product release {} --reason TEXT", order.id))
+    }
+
+    fn event(milestone: Milestone, state: &State<Order>) -> &'static str {
+        match milestone {
+            Milestone::Started => "placed",
+            Milestone::Compensating => "compensating",
+            Milestone::Completed | Milestone::Compensated => Order::status(state).as_str(),
         }
     }
+
+    fn told(event: &Event) -> Option<Told<'_, Order>> {
+        let snapshot = snapshot(event);
+        let history = match (&snapshot.waybill, &snapshot.waybill_ref) {
+            (Some(history), _) => History::Whole(history.json()),
+            (None, Some(claim)) => {
+                let (length, entries, claim) = (claim.length, claim.entries, claim.clone());
+                History::Claimed(Claim { length, entries, verify: std::sync::Arc::new(move |json| claim.verify(json)) })
+            }
+            (None, None) => History::Open,
+        };
+        Some(Told { saga: asked_for(snapshot), history, reason: snapshot.reason.as_ref().map(said) })
+    }
+
+    fn gist(data: &Value) -> String {
+        view::gist(data)
+    }
+}
+
+fn snapshot(event: &Event) -> &Snapshot {
+    match event {
+        Event::Placed(placed) => &placed.0,
+        Event::Compensating(compensating) => &compensating.0,
+        Event::Confirmed(confirmed) => &confirmed.0,
+        Event::Rejected(rejected) => &rejected.0,
+        Event::Cancelled(cancelled) => &cancelled.0,
+    }
+}
+
+/// What was asked for, as an event says it.
+fn asked_for(snapshot: &Snapshot) -> Order {
+    let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
+    Order { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
+}
+
+fn said(reason: &Reason) -> String {
+    format!("{}: {}", code(reason), reason.detail)
+}
+
+/// The code as it stands in JSON.
+fn code(reason: &Reason) -> String {
+    serde_json::to_value(reason.code).ok().and_then(|code| code.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -12,17 +12,18 @@ use chassis::settings::{Secret, database_url, hidden, nats_url};
 use chassis::topology::{self, TopologySettings};
 use clap::Parser;
 use events::streams::TOPOLOGY;
+use saga_commands::broker::broker_settings;
+use saga_commands::note::{FILE, Note, Own, Writer};
+use saga_commands::output::{tell, write_line};
+use saga_commands::signal::stop_signal;
+use saga_commands::system::shown;
 use serde_json::Value;
 use stack::{Data, Port, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT, Ports};
-use crate::broker::broker_settings;
-use crate::note::{FILE, Note, Own, Writer};
-use crate::output::{tell, write_line};
-use crate::signal::stop_signal;
-use crate::system::{DATABASES, shown};
+use crate::addresses::DATABASES;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:

@@ -7,12 +7,13 @@ use clap_complete::ArgValueCandidates;
 use events::UserId;
 use events::user::User;
 use reqwest::Method;
-use serde::Serialize;
+use saga_commands::client::Gateway;
+use saga_commands::list;
+use saga_commands::output::{Output, Tabular};
+use serde::{Deserialize, Serialize};
 
-use crate::client::Gateway;
+use crate::complete;
 use crate::once::{Once, perhaps};
-use crate::output::{Output, Tabular};
-use crate::{complete, list};
 
 /// Shown under `waybill user --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -83,13 +84,13 @@ pub struct Update {
 impl Command {
     /// Runs the command.
     pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
-        let user: User = match self {
+        let user: Shown = match self {
             Self::Create(new) => {
                 let key = new.once.key();
                 let made = gateway.change("/users", &key, &new).await;
                 made.map_err(|unmade| unmade.or_perhaps(|| perhaps("The user may have been created", &key)))?
             }
-            Self::List(args) => return args.run::<User>(gateway, out, "/users", vec![]).await,
+            Self::List(args) => return args.run::<Shown>(gateway, out, "/users", vec![]).await,
             Self::Show { id } => gateway.get(&format!("/users/{id}")).await?,
             Self::Update(change) => {
                 gateway.send(gateway.request(Method::PATCH, &format!("/users/{}", change.id)).json(&change)).await?.body
@@ -100,16 +101,21 @@ impl Command {
     }
 }
 
-impl Tabular for User {
+/// A user, as people read it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Shown(User);
+
+impl Tabular for Shown {
     const HEADER: &'static [&'static str] = &["ID", "EMAIL", "NAME", "ACTIVE", "CREATED"];
 
     fn row(&self) -> Vec<String> {
         vec![
-            self.id.to_string(),
-            self.email.clone(),
-            self.name.clone(),
-            if self.active { "yes" } else { "no" }.to_owned(),
-            crate::output::time(self.created_at),
+            self.0.id.to_string(),
+            self.0.email.clone(),
+            self.0.name.clone(),
+            if self.0.active { "yes" } else { "no" }.to_owned(),
+            saga_commands::output::time(self.0.created_at),
         ]
     }
 }

@@ -11,6 +11,8 @@ mod surroundings;
 #[allow(dead_code)] // the unit tests use the rest
 #[path = "../src/saga/testing.rs"]
 mod testing;
+#[path = "cli/upgrade.rs"]
+mod upgrade;
 #[path = "cli/usage.rs"]
 mod usage;
 

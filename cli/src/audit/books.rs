@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use saga_commands::output::Tabular;
 use serde::Serialize;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-
-use crate::output::Tabular;
 
 /// What one check found.
 #[derive(Debug, Serialize)]

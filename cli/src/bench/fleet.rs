@@ -11,13 +11,13 @@ use chassis::topology::{self, TopologySettings};
 use events::streams::TOPOLOGY;
 use reqwest::Url;
 use rustix::process::{Pid, Signal, kill_process};
+use saga_commands::broker::broker_settings;
 use stack::nats::Sync;
 use stack::{Port, Stack};
 use tokio::process::{Child, Command};
 
 use super::meter::{ByPart, Part};
-use crate::broker::broker_settings;
-use crate::system::DATABASES;
+use crate::addresses::DATABASES;
 
 /// How long the services may take to become ready, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);

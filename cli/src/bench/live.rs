@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use saga_commands::output::tell;
 
 use super::tally::Window;
-use crate::output::tell;
 
 /// How often a log gets a line.
 const LINE_EVERY: Duration = Duration::from_secs(5);

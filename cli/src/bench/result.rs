@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
+use saga_commands::output::table;
 use serde::Serialize;
 
 use super::drive::Mode;
@@ -11,7 +12,6 @@ use super::floor::Floor;
 use super::machine::Machine;
 use super::meter::{ByPart, Part, round};
 use super::tally::{Counts, percentile_ms};
-use crate::output::table;
 
 /// One run. Milliseconds, microseconds and MiB.
 #[derive(Clone, Debug, Serialize)]

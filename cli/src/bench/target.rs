@@ -6,13 +6,14 @@ use std::str::FromStr;
 use chassis::settings::{Secret, hidden, nats_url};
 use chassis::topology::TopologySettings;
 use reqwest::Url;
+use saga_commands::broker;
+use saga_commands::system::{http_url, or_usual};
 use stack::nats::Sync;
 
 use super::fleet::{self, Fleet};
 use super::listeners::{self, Addresses};
 use super::meter::{ByPart, Part};
-use crate::broker;
-use crate::system::{Databases, ORDER, PRODUCT, USER, http_url, or_usual};
+use crate::addresses::{Databases, ORDER, PRODUCT, USER};
 
 /// Where the system is.
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,7 @@ pub struct Where {
     #[arg(long, value_name = "URL", conflicts_with = "up", value_parser = hidden(http_url))]
     product_url: Option<Url>,
     #[command(flatten)]
-    place: broker::Place,
+    target: broker::Target,
     #[command(flatten)]
     databases: Databases,
     #[command(flatten)]
@@ -126,7 +127,7 @@ impl Where {
         if orders.is_empty() {
             orders.push(or_usual(&None, ORDER, "http://127.0.0.1:8083")?);
         }
-        let nats_url = self.place.url()?.expose().to_owned();
+        let nats_url = self.target.url()?.expose().to_owned();
         let databases = self.databases.order().and_then(|order| Ok([order, self.databases.product()?]));
 
         let mut addresses: Addresses = orders.iter().map(|url| (Part::Order, url.clone())).collect();

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use events::{ProductId, UserId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
+use saga_commands::client::Gateway;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-use crate::client::Gateway;
 
 /// The most a product can have in stock, so that nothing is ever short.
 const STOCK: i64 = 1_000_000_000;

@@ -14,12 +14,12 @@ use events::dead_letter::{DELIVERIES, REDRIVES};
 use events::streams::STREAMS;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use saga_commands::output::{Format, Output, plain, tell, write_out};
+use saga_commands::progress::Progress;
 use serde::{Deserialize, Serialize};
 
 use super::letter::{self, Letter};
 use super::select::Chosen;
-use crate::output::{Format, Output, plain, tell, write_out};
-use crate::progress::Progress;
 
 /// Letters at work at once.
 const AT_ONCE: usize = 32;
@@ -193,7 +193,7 @@ mod tests {
     use events::dead_letter::{INDEX, SUBJECT, TRUNCATED};
 
     use super::*;
-    use crate::broker::Stored;
+    use saga_commands::broker::Stored;
 
     fn letter(headers: &[(&str, &str)]) -> Letter {
         let mut map = HeaderMap::new();

@@ -4,11 +4,11 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use chassis::broker::Broker;
 use clap_complete::CompletionCandidate;
 use events::dead_letter::DEAD_LETTERS;
+use saga_commands::broker::{self, Reader, broker_settings};
+use saga_commands::complete::{OFFERED, asked, candidate};
+use saga_commands::system::{self, NATS};
 
 use super::letter::Letter;
-use crate::broker::{self, Reader, broker_settings};
-use crate::complete::{OFFERED, asked, candidate};
-use crate::system::{self, NATS};
 
 /// The oldest dead letters.
 pub fn dead_letters() -> Vec<CompletionCandidate> {

@@ -2,11 +2,11 @@
 
 use async_nats::HeaderMap;
 use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use saga_commands::broker::Stored;
+use saga_commands::output::Tabular as _;
 
 use super::act::packed;
 use super::letter::Letter;
-use crate::broker::Stored;
-use crate::output::Tabular as _;
 
 #[test]
 fn letters_with_any_headers() {
@@ -27,7 +27,7 @@ fn letters_with_any_headers() {
         for subject in [format!("dead.{said}"), "dead.OUTBOX.order".to_owned(), "dead.PRODUCT_REPLIES.order".to_owned()] {
             let (time, headers) = (chrono::Utc::now(), headers.clone());
             let letter = Letter::from(Stored { subject, sequence: 7, time, headers, payload: payload.clone().into() });
-            let shown = crate::output::pairs(&letter.details());
+            let shown = saga_commands::output::pairs(&letter.details());
             assert!(!shown.contains('\u{1b}'), "it moves the cursor: {shown:?}");
             let _ = (letter.row(), letter.pretty(), letter.whole().to_string());
             // What goes back goes back whole, under a subject that its stream has.

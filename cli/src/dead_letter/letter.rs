@@ -6,12 +6,11 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
 use events::{OrderId, split_batch};
+use saga_commands::age;
+use saga_commands::broker::Stored;
+use saga_commands::output::{Tabular, plain};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::age;
-use crate::broker::Stored;
-use crate::output::{Tabular, plain};
 
 /// An event that could not be handled, or a whole message.
 #[derive(Clone, Debug, Serialize)]
@@ -203,7 +202,7 @@ mod tests {
         assert_eq!(letter.row()[4..], ["6", "1", order, "unknown"]);
         assert!(letter.pretty().contains("\n  \"data\": 7"));
         assert_eq!(letter.whole()["payload"]["data"], 7);
-        let text = crate::output::pairs(&letter.details());
+        let text = saga_commands::output::pairs(&letter.details());
         assert!(text.contains("event 4 of its message") && text.contains("waybill.product.lost.v9"), "{text}");
     }
 
@@ -214,7 +213,7 @@ mod tests {
         let letter = Letter::from(stored(&[(INDEX, "1,2,4")], &events));
         assert_eq!((letter.index, letter.indices.as_slice()), (None, [1, 2, 4].as_slice()));
         assert_eq!(letter.event_type.as_deref(), Some("waybill.product.lost.v9"));
-        let text = crate::output::pairs(&letter.details());
+        let text = saga_commands::output::pairs(&letter.details());
         assert!(text.contains("events 2, 3 and 5 of its message") && text.contains(order), "{text}");
     }
 

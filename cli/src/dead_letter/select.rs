@@ -10,13 +10,13 @@ use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
 use events::dead_letter::OUTBOX;
 use events::streams::CONSUMERS;
+use saga_commands::age;
+use saga_commands::broker::Reader;
+use saga_commands::output::table;
+use saga_commands::usage::number;
 
 use super::complete;
 use super::letter::{self, Letter};
-use crate::age;
-use crate::broker::Reader;
-use crate::output::table;
-use crate::usage::number;
 
 /// A part of all letters.
 #[derive(Clone, Debug, Default, clap::Args)]

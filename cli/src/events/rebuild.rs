@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use events::OrderId;
+use saga_commands::output::{Output, Tabular, tell};
+use saga_commands::progress::Progress;
+use saga_commands::{age, confirm};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::confirm;
-use crate::output::{Output, Tabular, tell};
-use crate::progress::Progress;
-use crate::{age, saga};
+use crate::saga;
 
 /// Shown under `waybill events rebuild --help`.
 pub const EXAMPLES: &str = "The order service notices by itself what the broker lost, and publishes it again; this is for what it cannot notice: a database that was
@@ -43,7 +43,7 @@ pub struct Args {
     #[command(flatten)]
     confirm: confirm::Args,
     #[command(flatten)]
-    place: saga::Place,
+    target: saga::Target,
 }
 
 /// A rebuild as the order service describes it.
@@ -78,7 +78,7 @@ impl Args {
         if !self.dry_run && !self.confirm.ask("Publish again what ORDER_EVENTS lacks?")? {
             return Ok(ExitCode::FAILURE);
         }
-        let service = self.place.service()?;
+        let service = self.target.service()?;
         let body = json!({"by": by, "since": self.since, "dry_run": self.dry_run});
         let mut rebuild: Rebuild = service.post("/events/rebuild", &body).await?;
         let progress = Progress::start("events", None);

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures_util::stream::{self, Stream};
+use saga_commands::input::{Input, plain};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-
-use crate::input::{Input, plain};
 
 /// The longest line read; a longer one is malformed, so that a file without line ends cannot fill the memory.
 const LONGEST_LINE: u64 = 1 << 20;

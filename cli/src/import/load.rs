@@ -9,6 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use events::{Currency, OrderId, ProductId, UserId};
 use futures_util::StreamExt as _;
+use saga_commands::client::Gateway;
+use saga_commands::output::plain;
+use saga_commands::problem::{Failure, Problem};
+use saga_commands::progress::Progress;
+use saga_commands::retry::patiently;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,11 +21,6 @@ use tokio::sync::OnceCell;
 
 use super::lines::Lines;
 use super::summary::{Summary, Tally, kind};
-use crate::client::Gateway;
-use crate::output::plain;
-use crate::problem::{Failure, Problem};
-use crate::progress::Progress;
-use crate::retry::patiently;
 
 /// How many malformed lines of a file are named; all are counted.
 const MOST_NAMED: u64 = 20;

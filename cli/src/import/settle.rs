@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use events::order::Status;
 use events::{Money, OrderId};
+use saga_commands::client::Gateway;
+use saga_commands::list::LARGEST_PAGE;
+use saga_commands::page::Page;
+use saga_commands::problem::Failure;
+use saga_commands::progress::Progress;
+use saga_commands::retry::patiently;
 use serde::Deserialize;
 
 use super::summary::{Outcomes, count};
-use crate::client::Gateway;
-use crate::list::LARGEST_PAGE;
-use crate::page::Page;
-use crate::problem::Failure;
-use crate::progress::Progress;
-use crate::retry::patiently;
 
 /// What is needed of an order to count it.
 #[derive(Debug, Deserialize)]

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use events::Money;
+use saga_commands::problem::{FieldError, Problem};
 use serde::Serialize;
 
 use crate::price;
-use crate::problem::{FieldError, Problem};
 
 /// How many different reasons are told apart. A server whose details never repeat must not fill the memory.
 const MOST_REASONS: usize = 50;
@@ -188,7 +188,7 @@ mod tests {
     fn what_did_not_happen_is_not_told() {
         let mut summary = Summary { malformed_lines: 2, ..Summary::default() };
         summary.orders.refuse("too few".to_owned());
-        let text = crate::output::pairs(&summary.lines());
+        let text = saga_commands::output::pairs(&summary.lines());
         assert!(text.contains("1 refused at the edge: too few") && text.contains("malformed lines"), "{text}");
         assert!(!text.contains("confirmed") && !text.contains("requests sent again"), "{text}");
     }

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use events::order::{Item, Status};
 use events::{Money, OrderId, Reason, UserId};
+use saga_commands::output::{Tabular, time};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::output::{Tabular, time};
 use crate::price;
 
 /// An order, as the HTTP contract shows it.
@@ -74,6 +75,19 @@ fn code(reason: &Reason) -> String {
     serde_json::to_value(reason.code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
+/// What an event says of an order, in short.
+pub fn gist(data: &Value) -> String {
+    let items = data["items"].as_array().map_or(0, Vec::len);
+    let mut text = format!("{items} {}", if items == 1 { "line" } else { "lines" });
+    if let Ok(total) = serde_json::from_value::<Money>(data["total"].clone()) {
+        text += &format!(", {}", price::show(total));
+    }
+    if let (Some(code), Some(detail)) = (data["reason"]["code"].as_str(), data["reason"]["detail"].as_str()) {
+        text += &format!(", {code}: {detail}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -91,7 +105,7 @@ mod tests {
             "created_at": "2026-01-02T03:04:05.678Z", "updated_at": "2026-01-02T03:04:06Z",
         }))
         .unwrap();
-        let text = crate::output::pairs(&order.details());
+        let text = saga_commands::output::pairs(&order.details());
         assert!(text.contains("insufficient_stock: too little"), "{text}");
         assert!(text.contains("5 asked for, 2 available"), "{text}");
         assert_eq!(order.row()[5], "insufficient_stock");

@@ -8,14 +8,15 @@ use events::ReservationId;
 use events::order::Status;
 use order::saga::Step;
 use reqwest::Url;
+use saga_commands::client::Gateway;
+use saga_commands::confirm;
+use saga_commands::output::{Output, Tabular, fields, tell};
+use saga_commands::problem::Failure;
+use saga_commands::system::{announce, http_url, or_usual};
 use serde::{Deserialize, Serialize};
 
-use crate::client::Gateway;
-use crate::confirm;
-use crate::output::{Output, Tabular, fields, tell};
-use crate::problem::Failure;
+use crate::addresses::PRODUCT;
 use crate::saga::{self, View};
-use crate::system::{PRODUCT, announce, http_url, or_usual};
 
 /// Shown under `waybill product release --help`.
 pub const EXAMPLES: &str =
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(long, env = "WAYBILL_PRODUCT_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(http_url))]
     product_url: Option<Url>,
     #[command(flatten)]
-    place: saga::Place,
+    target: saga::Target,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ impl Args {
         self.signed.check()?;
         let url = or_usual(&self.product_url, PRODUCT, "http://127.0.0.1:8082")?;
         announce("product service", &[url.as_str()]);
-        match self.place.service()?.get::<View>(&format!("/sagas/{}", self.reservation)).await {
+        match self.target.service()?.get::<View>(&format!("/sagas/{}", self.reservation)).await {
             Ok(order) => tell(&may_be_released(&order)?),
             Err(Failure::Problem(problem)) if problem.status == 404 => {
                 tell(&format!("There is no order {}.", self.reservation));
@@ -74,8 +75,8 @@ impl Args {
 
 /// Whether no saga gives back, or needs, what is held for this order; what is known of it.
 fn may_be_released(order: &View) -> anyhow::Result<String> {
-    let (id, status) = (order.order_id, order.status.as_str());
-    match order.status {
+    let (id, status) = (order.id(), order.status.as_str());
+    match status.parse().map_err(anyhow::Error::msg)? {
         Status::Rejected | Status::Cancelled if order.gave_up(Step::ReserveStock) => {
             Ok(format!("The order {id} is {status}, and its saga gave up the compensation of reserve_stock."))
         }

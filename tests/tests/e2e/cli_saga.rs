@@ -285,6 +285,10 @@ async fn events_are_told_from_the_past_and_live() {
     let one = waybill(&system, &["events", "tail", &rejected, "--since", "1h", "--limit", "2", "-o", "jsonl"]).await.expect(0);
     let kinds: Vec<Value> = one.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
     assert_eq!(kinds, ["waybill.order.placed.v1", "waybill.order.rejected.v1"]);
+    let saga = waybill(&system, &["saga", "tail", &rejected, "--since", "1h", "--limit", "2"]).await.expect(0);
+    let words: Vec<&str> = saga.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    assert_eq!(words, ["placed", "rejected"], "{saga}");
+    assert!(saga.contains("1 line, insufficient_stock: "), "{saga}");
     let (live, _) = tokio::join!(waybill(&system, &["events", "tail", "--all-contexts", "--limit", "1"]), async {
         tokio::time::sleep(Duration::from_secs(3)).await;
         system.create_user(true).await

@@ -1,0 +1,56 @@
+//! `list`: sagas in flight, and what they wait for.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::filters::Filters;
+use super::select::{seconds, statuses, steps};
+use super::target::Target;
+use super::view::View;
+use crate::command_line::CommandLine;
+use crate::output::Output;
+use crate::{age, list};
+
+/// Shown under `list --help`.
+pub const EXAMPLES: &str = "Without --status only sagas that still wait for somebody are listed.
+
+Examples:
+  {saga} list --stuck
+  {saga} list --step {step} --older-than 10m
+  {saga} list --status {status} --all -o jsonl | jq -r .cause";
+
+/// Which sagas.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args<C: CommandLine> {
+    /// Only those that have waited too long.
+    #[arg(long)]
+    stuck: bool,
+    /// Only those with this status, in flight or not.
+    #[arg(long, value_parser = statuses::<C>())]
+    status: Option<String>,
+    /// Only those that wait for an answer to this step.
+    #[arg(long, value_parser = steps::<C>())]
+    step: Option<String>,
+    /// Only those begun at least so long ago: 90s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE", value_parser = age::parse, allow_hyphen_values = true)]
+    older_than: Option<Duration>,
+    #[command(flatten)]
+    filters: Filters<C>,
+    #[command(flatten)]
+    list: list::Args,
+    #[command(flatten)]
+    target: Target<C>,
+}
+
+impl<C: CommandLine> Args<C> {
+    /// Runs the command.
+    pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let mut filters = self.filters.query;
+        filters.extend(self.stuck.then(|| ("stuck", "true".to_owned())));
+        filters.extend(self.status.map(|status| ("status", status)));
+        filters.extend(self.step.map(|step| ("step", step)));
+        filters.extend(self.older_than.map(|age| ("older_than", seconds(age))));
+        self.list.run::<View<C>>(&self.target.service()?, out, "/sagas", filters).await
+    }
+}

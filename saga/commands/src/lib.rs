@@ -1,0 +1,38 @@
+//! The operators' command line for any saga: `list, show, replay, export, upgrade-check, tail, retry, cancel, compensate, skip`.
+//!
+//! A [`CommandLine`] says which saga and where its service is; [`Command`] is the subcommands, to be put under any noun of a program, and
+//! [`main`] is a program that has no other. What the steps are called, who does them and what they are waited for says the saga itself.
+//!
+//! Beside the commands there is what they, and the other commands of a program, are made of: output ([`output`]), requests ([`client`]),
+//! the broker's streams ([`broker`]), where a system is found ([`system`]), questions ([`confirm`]), lists ([`list`]), completion
+//! ([`complete`]).
+
+pub mod age;
+pub mod broker;
+pub mod client;
+mod command_line;
+mod commands;
+pub mod complete;
+pub mod confirm;
+pub mod follow;
+#[cfg(test)]
+mod fuzz;
+pub mod help;
+pub mod input;
+pub mod layout;
+pub mod list;
+pub mod note;
+pub mod output;
+pub mod page;
+pub mod problem;
+mod program;
+pub mod progress;
+pub mod retry;
+pub mod signal;
+pub mod system;
+pub mod tail;
+pub mod usage;
+
+pub use command_line::{Claim, CommandLine, Filter, History, Service, Told, Verify};
+pub use commands::{Command, Fold, Target, Timeline, View, examples};
+pub use program::{Global, definition, main};

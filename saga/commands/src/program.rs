@@ -1,0 +1,54 @@
+//! A program whose commands are those of one saga: `trip saga list`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::command_line::CommandLine;
+use crate::commands::{Command, examples};
+use crate::output::{Format, Output};
+use crate::system::{self, NATS};
+use crate::{help, output};
+
+/// The flags that every command takes.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(skip)]
+pub struct Global {
+    /// How to print: a table for people, one JSON document, or one JSON object a line.
+    #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    pub output: Format,
+}
+
+#[derive(Debug, Parser)]
+struct Program<C: CommandLine> {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: Noun<C>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun<C: CommandLine> {
+    /// Any saga's story: read it, replay it, put it right.
+    #[command(subcommand, visible_alias = "sagas", after_help = examples::<C>())]
+    Saga(Box<Command<C>>),
+}
+
+/// What can be typed to the program of this name.
+pub fn definition<C: CommandLine>(name: &'static str) -> clap::Command {
+    help::with_values(Program::<C>::command().name(name))
+}
+
+/// Runs the program of this name, with the command line of the process. What goes wrong is told, and is its exit status.
+pub fn main<C: CommandLine>(name: &'static str) -> ExitCode {
+    chassis::environment::clean();
+    // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let matches = definition::<C>(name).try_get_matches().unwrap_or_else(|error| help::wrong(error, &[]));
+    system::said(&matches, &[(NATS, "nats_url")]);
+    let program = Program::<C>::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error, &[]));
+    let Noun::Saga(command) = program.noun;
+    let ran =
+        chassis::runtime(chassis::cores()).and_then(|runtime| runtime.block_on(command.run(Output::new(program.global.output))));
+    ran.unwrap_or_else(|error| output::fail(&error))
+}
