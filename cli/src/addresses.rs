@@ -52,3 +52,22 @@ impl Databases {
         or_noted(&self.order_database_url, "ORDER_DATABASE_URL")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use events::streams::PARTICIPANTS;
+
+    use super::*;
+
+    #[test]
+    fn every_participant_has_its_database_and_its_addresses() {
+        for name in PARTICIPANTS.iter().map(|participant| participant.name).chain(["order"]) {
+            let upper = name.to_uppercase();
+            let database = format!("waybill_{name}");
+            assert!(DATABASES.contains(&database.as_str()), "{database} is not among the databases");
+            for variable in [format!("WAYBILL_{upper}_URL"), format!("{upper}_DATABASE_URL")] {
+                assert!(ADDRESSES.iter().any(|(known, _)| *known == variable), "{variable} is not among the addresses");
+            }
+        }
+    }
+}

@@ -68,29 +68,55 @@ pub const USER_REPLIES_CONSUMER: Consumer = USER.replies_to("order");
 /// The order service reads the product service's answers.
 pub const PRODUCT_REPLIES_CONSUMER: Consumer = PRODUCT.replies_to("order");
 
+/// The stream of users.
+const USERS: Stream =
+    Stream { name: "USER_EVENTS", subjects: &["events.user.*.*"], description: "Users created and updated", producer: "user" };
+
+/// The stream of products.
+const PRODUCTS: Stream = Stream {
+    name: "PRODUCT_EVENTS",
+    subjects: &["events.product.*.*"],
+    description: "Products created, stock delivered and written off",
+    producer: "product",
+};
+
+/// Everybody who is asked to do steps of an order's saga. Streams, consumers and rights follow from it.
+pub const PARTICIPANTS: [Participant; 2] = [USER, PRODUCT];
+
+/// The streams of events for everyone.
+const EVENTS: [Stream; 3] = [ORDERS, USERS, PRODUCTS];
+
 /// Every stream and every durable consumer of this shop.
 pub const TOPOLOGY: Topology = Topology { streams: &STREAMS, consumers: &CONSUMERS };
 
-/// Every stream.
-pub const STREAMS: [Stream; 8] = [
-    USER.commands,
-    USER.replies,
-    PRODUCT.commands,
-    PRODUCT.replies,
-    ORDERS,
-    Stream { name: "USER_EVENTS", subjects: &["events.user.*.*"], description: "Users created and updated", producer: "user" },
-    Stream {
-        name: "PRODUCT_EVENTS",
-        subjects: &["events.product.*.*"],
-        description: "Products created, stock delivered and written off",
-        producer: "product",
-    },
-    DEAD_LETTERS_STREAM,
-];
+/// Every stream: commands and replies of each participant, the events, and the dead letters.
+pub const STREAMS: [Stream; 2 * PARTICIPANTS.len() + EVENTS.len() + 1] = {
+    let mut streams = [DEAD_LETTERS_STREAM; 2 * PARTICIPANTS.len() + EVENTS.len() + 1];
+    let mut at = 0;
+    while at < PARTICIPANTS.len() {
+        streams[2 * at] = PARTICIPANTS[at].commands;
+        streams[2 * at + 1] = PARTICIPANTS[at].replies;
+        at += 1;
+    }
+    let mut at = 0;
+    while at < EVENTS.len() {
+        streams[2 * PARTICIPANTS.len() + at] = EVENTS[at];
+        at += 1;
+    }
+    streams
+};
 
-/// Every durable consumer.
-pub const CONSUMERS: [Consumer; 4] =
-    [USER_COMMANDS_CONSUMER, PRODUCT_COMMANDS_CONSUMER, USER_REPLIES_CONSUMER, PRODUCT_REPLIES_CONSUMER];
+/// Every durable consumer: each participant reads its commands, the order service its replies.
+pub const CONSUMERS: [Consumer; 2 * PARTICIPANTS.len()] = {
+    let mut consumers = [PARTICIPANTS[0].reads(); 2 * PARTICIPANTS.len()];
+    let mut at = 0;
+    while at < PARTICIPANTS.len() {
+        consumers[at] = PARTICIPANTS[at].reads();
+        consumers[PARTICIPANTS.len() + at] = PARTICIPANTS[at].replies_to("order");
+        at += 1;
+    }
+    consumers
+};
 
 /// The name of the stream of what became of every order.
 pub const ORDER_EVENTS: &str = "ORDER_EVENTS";

@@ -2,6 +2,7 @@
 //! may be.
 
 mod circles;
+mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use chassis::topology::{self, TopologySettings};
-use events::streams::{PRODUCT_COMMANDS_CONSUMER as CONSUMER, RESERVE, TOPOLOGY};
+use events::streams::{CONSUMERS, PRODUCT_COMMANDS_CONSUMER as CONSUMER, RESERVE, TOPOLOGY};
 use serde_json::json;
 use testkit::{Service, System, eventually};
 
@@ -30,6 +30,24 @@ async fn stored(system: &System) -> u64 {
 async fn delete(system: &System) {
     let stream = system.jetstream().get_stream(CONSUMER.stream).await.expect("the stream");
     stream.delete_consumer(CONSUMER.name).await.expect("it was there");
+}
+
+/// Each has somebody who waits for its next message: a participant without a service, or replies that no saga reads, are named here.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_consumer_that_is_provisioned_is_read_by_somebody() {
+    let system = System::builder().start().await;
+    eventually(PATIENCE, || async {
+        let mut unread = Vec::new();
+        for consumer in &CONSUMERS {
+            let stream = system.jetstream().get_stream_no_info(consumer.stream).await.map_err(|error| error.to_string())?;
+            let info = stream.consumer_info(consumer.name).await.map_err(|error| error.to_string())?;
+            if info.num_waiting == 0 {
+                unread.push(format!("nobody reads {} as {}", consumer.stream, consumer.name));
+            }
+        }
+        if unread.is_empty() { Ok(()) } else { Err(unread.join(", ")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
