@@ -229,20 +229,26 @@ impl Args {
                 write_line(&format!("{:<9} {FILE} (the addresses with their passwords)", "settings"))?;
             }
             write_line(READY)?;
-            write_line(&self.examples())?;
+            write_line(&self.examples(noted))?;
         }
         shutdown.cancelled().await;
         Ok(())
     }
 
-    /// Three lines that can be copied into another terminal, in this folder.
-    fn examples(&self) -> String {
-        let program = std::env::args_os().next().map_or_else(|| "waybill".to_owned(), |name| name.to_string_lossy().into_owned());
+    /// Lines that can be copied into another terminal, in this folder. Where the folder's note is another one's they say whom they mean.
+    fn examples(&self, noted: bool) -> String {
+        let mut program =
+            std::env::args_os().next().map_or_else(|| "waybill".to_owned(), |name| name.to_string_lossy().into_owned());
+        if !noted {
+            program = format!("WAYBILL_GATEWAY={} {program}", self.ports.url(self.ports.gateway_port));
+        }
         let [make, list] = match Path::new("data/baskets.ndjson").is_file() {
             true => ["import --products data/products.ndjson --baskets data/baskets.ndjson --limit 20", "order list"],
             false => ["product create --name Kettle --price 19.99 --stock 10", "product list"],
         };
-        format!("\nTry, in another terminal in this folder:\n  {program} {make}\n  {program} {list}\n  {program} audit")
+        // The audit asks the databases, whose addresses the note has.
+        let audit = if noted { format!("\n  {program} audit") } else { String::new() };
+        format!("\nTry, in another terminal in this folder:\n  {program} {make}\n  {program} {list}{audit}")
     }
 
     async fn ready(&self) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, FromArgMatches as _};
 use futures_util::StreamExt as _;
 
-use crate::system::broker_url;
+use crate::system::{broker_url, shown};
 
 /// Where the broker is.
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,11 @@ impl Target {
     /// Connects; an error if the broker does not answer within seconds.
     pub async fn connect(&self) -> anyhow::Result<Broker> {
         let broker = self.connect_as("waybill").await?;
-        broker.connected().await?;
+        let address = self.url()?;
+        broker.connected().await.map_err(|_| {
+            let address = shown(address.expose());
+            anyhow::anyhow!("the broker at {address} does not answer; --nats-url or NATS_URL names another")
+        })?;
         Ok(broker)
     }
 

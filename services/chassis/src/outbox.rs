@@ -17,7 +17,7 @@ mod wire;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,9 @@ pub use self::rebuild::{CannotRebuild, RebuildMessages};
 /// How long published rows are gathered before one statement deletes them; and how soon a deletion that failed is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 const SWEEP_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the relay must have found no row that had been waiting for it, to have caught up.
+const CAUGHT_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a batch waits for a place among the rows in flight. A slow broker slows the batches; one that hangs leaves rows to the relay.
 const PERMIT_WITHIN: Duration = Duration::from_secs(1);
@@ -74,6 +77,8 @@ struct Inner {
     something_left: Notify,
     /// Rows the relay found to wait behind others.
     behind: Mutex<HashSet<Uuid>>,
+    /// When the relay last took a row that had been waiting for it.
+    last_late: Mutex<Option<Instant>>,
     /// Rows that no stream takes.
     unheard: Mutex<Unheard>,
     rebuild: Option<Box<dyn RebuildMessages>>,
@@ -105,6 +110,7 @@ impl Outbox {
             lane: Mutex::default(),
             something_left: Notify::new(),
             behind: Mutex::default(),
+            last_late: Mutex::default(),
             unheard: Mutex::default(),
             rebuild,
         }))
@@ -157,6 +163,11 @@ impl Outbox {
                 self.in_hand().remove(&row);
             }
         }
+    }
+
+    /// Whether commands wait here: the broker is away, or was a moment ago and the relay is at what has gathered since.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.0.broker.is_connected() || self.last_late().is_some_and(|late| late.elapsed() < CAUGHT_UP_AFTER)
     }
 
     /// Leaves a row to the relay.
@@ -225,6 +236,10 @@ impl Outbox {
 
     fn behind(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.0.behind.lock().expect("the set is never poisoned")
+    }
+
+    fn last_late(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.last_late.lock().expect("the time is never poisoned")
     }
 
     fn unheard(&self) -> MutexGuard<'_, Unheard> {

@@ -42,6 +42,11 @@ impl UnitOfWork {
         self.busy
     }
 
+    /// Whether what was said waits in the outbox, because the broker is or was away. To say it again would only make more of it.
+    pub fn is_behind(&self) -> bool {
+        self.outbox.is_behind()
+    }
+
     /// Lets go of the kept connections, so that the database can be closed.
     pub(crate) fn release(&self) {
         self.writers.release();

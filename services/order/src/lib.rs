@@ -263,7 +263,6 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     let aside = Arc::new(Aside::default());
     let sweeper = Sweeper {
         database: service.database(),
-        broker: service.broker(),
         unit: service.unit_of_work(),
         advance: advance.clone(),
         aside: aside.clone(),

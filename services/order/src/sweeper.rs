@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chassis::broker::Broker;
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::health::Health;
@@ -29,7 +28,6 @@ const LOOK_MAX: i64 = 4096;
 /// Lets what is due decide.
 pub struct Sweeper {
     pub database: Database,
-    pub broker: Broker,
     pub unit: UnitOfWork,
     pub advance: Arc<Advance>,
     /// Those that failed, until they are tried again.
@@ -41,14 +39,14 @@ pub struct Sweeper {
 impl Sweeper {
     /// Sweeps until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
-        // When the broker was last away. What was said meanwhile is in the outbox still: to say it again would only make more of it, and
-        // once the broker is back whoever was asked has as long to answer as at first.
-        let mut away: Option<Instant> = None;
+        // When the outbox was last behind. What was said is still there: to say it again would only make more of it, and once it is out whoever is
+        // asked has as long to answer as at first.
+        let mut behind: Option<Instant> = None;
         while !shutdown.is_cancelled() {
-            if !self.broker.is_connected() {
-                away = Some(Instant::now());
+            if self.unit.is_behind() {
+                behind = Some(Instant::now());
             }
-            let repeats = away.is_none_or(|away| away.elapsed() >= self.advance.timing.retry_first);
+            let repeats = behind.is_none_or(|behind| behind.elapsed() >= self.advance.timing.retry_first);
             if let Err(error) = self.round(repeats, &shutdown).await {
                 tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
             }

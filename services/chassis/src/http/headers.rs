@@ -72,7 +72,10 @@ pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split([',', ';']))
-        .find_map(|preference| preference.trim().strip_prefix("wait=")?.trim_matches('"').parse().ok())?;
+        .filter_map(|preference| preference.split_once('='))
+        .find_map(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().trim_matches('"').parse().ok())?
+        })?;
     Some(Duration::from_secs(seconds).min(WAIT_MAX))
 }
 
@@ -107,6 +110,7 @@ mod tests {
     fn a_wait_is_capped_and_nonsense_is_ignored() {
         let wait = |value: &str| prefer_wait(&headers("prefer", value));
         assert_eq!(wait("respond-async, wait=5"), Some(Duration::from_secs(5)));
+        assert_eq!(wait("Handling=lenient; foo, WAIT = \"7\""), Some(Duration::from_secs(7)));
         assert_eq!(wait("wait=9000"), Some(WAIT_MAX));
         assert_eq!(wait("wait=soon"), None);
     }

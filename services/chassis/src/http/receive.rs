@@ -76,7 +76,7 @@ impl Receiver {
             };
             let data = match frame {
                 None => break,
-                Some(Err(error)) => return Err(Problem::malformed(format!("the body ended early: {error}"))),
+                Some(Err(error)) => return Err(Problem::malformed(format!("the body ended early, or is malformed: {error}"))),
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             };
             let received = first.len() + rest.len() + data.len();

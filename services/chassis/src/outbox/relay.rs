@@ -157,6 +157,10 @@ impl Outbox {
             let ids: Vec<Uuid> = chosen.iter().map(|(id, _)| *id).collect();
             async move { rows::claim(&mut **db, &ids).await }
         };
+        let late = |row: &Seen| row.old && !row.tried && !row.aside && chosen.iter().any(|(id, _)| *id == row.id);
+        if seen.iter().any(late) {
+            *self.last_late() = Some(Instant::now());
+        }
         let count = chosen.len();
         let mut held_up: HashMap<Uuid, Vec<Uuid>> = chosen.iter().cloned().collect();
         let mut claimed = self.0.database.read(take).await?;

@@ -120,11 +120,11 @@ async fn one_stream(
     left.retain(Difference::is_known);
     if !left.is_empty() {
         let why = answer.err().map(|error| format!(": {error}")).unwrap_or_default();
-        put.impossible.push(format!(
-            "the stream {} has {}, which can only be changed by deleting it, with all it holds, by hand{why}",
-            stream.name,
-            list(&left)
-        ));
+        let how = match left.iter().all(|difference| FIXED.contains(&&*difference.property)) {
+            true => "which can only be changed by deleting it, with all it holds, by hand",
+            false => "which the broker does not change",
+        };
+        put.impossible.push(format!("the stream {} has {}, {how}{why}", stream.name, list(&left)));
     }
     Ok(())
 }
