@@ -39,7 +39,7 @@ use saga_commands::usage::Usage;
 use self::drive::Mode;
 use self::floor::{Baseline, Traffic};
 use self::machine::Machine;
-use self::result::{Context, Line, Run};
+use self::result::{Context, Run, RunInContext};
 use self::run::{Bench, Pace};
 use self::target::{Target, Where};
 use self::workload::{Load, Workload};
@@ -159,7 +159,7 @@ impl Args {
                 return Ok(ExitCode::FAILURE);
             }
         };
-        let lines: Vec<Line> = runs.iter().map(|run| Line { run, context: &context }).collect();
+        let lines: Vec<RunInContext> = runs.iter().map(|run| RunInContext { run, context: &context }).collect();
         match out.format {
             Format::Table => write_out(&result::tables(&runs))?,
             Format::Json => out.document(&lines)?,

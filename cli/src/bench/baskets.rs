@@ -28,7 +28,7 @@ struct ProductLine {
 }
 
 #[derive(Debug, Deserialize)]
-struct Line {
+struct BasketLine {
     lines: Vec<(i64, i64)>,
 }
 
@@ -45,7 +45,7 @@ pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Wo
         }
     }
     let (mut catalog, mut left_out) = (Catalog { known, ..Catalog::default() }, 0);
-    let mut lines = std::pin::pin!(Lines::<Line>::open(baskets)?.into_stream());
+    let mut lines = std::pin::pin!(Lines::<BasketLine>::open(baskets)?.into_stream());
     while let Some(entry) = lines.try_next().await? {
         match entry.parsed.ok().filter(is_acceptable) {
             Some(line) if catalog.workload.baskets.len() < MOST => catalog.add(&line),
@@ -57,7 +57,7 @@ pub async fn read(baskets: &Path, products: Option<&Path>) -> anyhow::Result<(Wo
     Ok((catalog.workload, left_out))
 }
 
-fn is_acceptable(line: &Line) -> bool {
+fn is_acceptable(line: &BasketLine) -> bool {
     let mut products: Vec<i64> = line.lines.iter().map(|(product, _)| *product).collect();
     products.sort_unstable();
     products.dedup();
@@ -75,7 +75,7 @@ struct Catalog {
 }
 
 impl Catalog {
-    fn add(&mut self, line: &Line) {
+    fn add(&mut self, line: &BasketLine) {
         let basket: Basket = line.lines.iter().map(|(product, quantity)| (self.place(*product), *quantity)).collect();
         self.workload.baskets.push(basket);
     }
@@ -109,7 +109,7 @@ mod tests {
         for (wrong, lines) in
             [(false, vec![(1, 1), (2, 100_000)]), (true, vec![(1, 0)]), (true, vec![(1, 1), (1, 1)]), (true, vec![])]
         {
-            assert_eq!(is_acceptable(&Line { lines: lines.clone() }), !wrong, "{lines:?}");
+            assert_eq!(is_acceptable(&BasketLine { lines: lines.clone() }), !wrong, "{lines:?}");
         }
     }
 }

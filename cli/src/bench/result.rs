@@ -93,7 +93,7 @@ pub struct Context {
 
 /// One run with all there is to know about it: one object of the JSON lines.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Line<'a> {
+pub struct RunInContext<'a> {
     #[allow(missing_docs)]
     #[serde(flatten)]
     pub run: &'a Run,

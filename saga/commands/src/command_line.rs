@@ -12,26 +12,29 @@ use serde_json::Value;
 /// The commands of one saga. What its steps are called, who does them and which words its sagas end with says the saga itself
 /// ([`Saga::channel`], [`Saga::status`]); here is what only a command line needs.
 ///
-/// ```ignore
-/// #[derive(Clone, Debug)]
-/// struct Trips;
+/// ```no_run
+/// use order::saga::Order;
+/// use saga_commands::{CommandLine, Service};
 ///
-/// impl CommandLine for Trips {
-///     type Saga = Trip;
-///     const COMMAND: &'static str = "trip saga";
-///     const ID: &'static str = "TRIP";
+/// #[derive(Clone, Debug)]
+/// struct Orders;
+///
+/// impl CommandLine for Orders {
+///     type Saga = Order;
+///     const COMMAND: &'static str = "shop saga";
+///     const ID: &'static str = "ORDER";
 ///     const SERVICE: Service = Service {
-///         name: "trip service",
-///         id: "trip_url",
-///         flag: "trip-url",
-///         variable: "TRIP_URL",
-///         usual: "http://127.0.0.1:8090",
-///         path: "/trips",
+///         name: "order service",
+///         id: "order_url",
+///         flag: "order-url",
+///         variable: "SHOP_ORDER_URL",
+///         usual: "http://127.0.0.1:8083",
+///         path: "/orders",
 ///     };
 /// }
 ///
 /// fn main() -> std::process::ExitCode {
-///     saga_commands::main::<Trips>("trip")
+///     saga_commands::main::<Orders>("shop")
 /// }
 /// ```
 pub trait CommandLine: Clone + Debug + Send + Sync + 'static {

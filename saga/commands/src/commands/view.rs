@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use saga::{Exportable as _, Phase, Plan, State};
+use saga::{Exportable as _, Milestone, Phase, Plan, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ pub struct View<C> {
     /// Its state as it is persisted; kept raw, because another build may have written it.
     pub state: Value,
     /// The unanswered commands.
-    pub waiting: Vec<Waiting>,
+    pub waiting: Vec<Outstanding>,
     /// Since when.
     pub waiting_since: Option<DateTime<Utc>>,
     /// When it is looked at next.
@@ -56,7 +56,7 @@ fn readable() -> bool {
 
 /// An unanswered command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct Outstanding {
     /// The step's name.
     pub step: String,
     /// `act` or `undo`.
@@ -95,7 +95,7 @@ impl<C: CommandLine> View<C> {
     }
 
     fn waiting_for(&self) -> String {
-        self.waiting.iter().map(Waiting::words).collect::<Vec<_>>().join(", ")
+        self.waiting.iter().map(Outstanding::words).collect::<Vec<_>>().join(", ")
     }
 
     fn attempts(&self) -> String {
@@ -103,7 +103,7 @@ impl<C: CommandLine> View<C> {
     }
 }
 
-impl Waiting {
+impl Outstanding {
     fn words(&self) -> String {
         if self.direction == "undo" { format!("undo {}", self.step) } else { self.step.clone() }
     }
@@ -142,7 +142,7 @@ impl<C: CommandLine> Tabular for View<C> {
         pairs.extend(self.cause.clone().map(|cause| ("cause", cause)));
         pairs.push(("stuck", if self.stuck { "yes" } else { "no" }.to_owned()));
         pairs.extend(self.due_at.map(|due| ("due", time(due))));
-        pairs.push(("begun", time(self.created_at)));
+        pairs.push((C::event(Milestone::Started, &State::new()), time(self.created_at)));
         pairs.push(("updated", time(self.updated_at)));
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
