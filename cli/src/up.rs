@@ -323,7 +323,7 @@ struct Settings {
 impl Settings {
     fn from_environment() -> anyhow::Result<Self> {
         let settings = Self { user: read()?, product: read()?, order: read()?, gateway: read()? };
-        settings.order.timing.check()?;
+        settings.order.check()?;
         Ok(settings)
     }
 }

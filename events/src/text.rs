@@ -3,41 +3,11 @@
 //! Joiners (U+200C, U+200D) and variation selectors (U+FE0E, U+FE0F) are letters to some scripts and parts of many emoji, so they may follow a
 //! visible character that is not ASCII; in an e-mail address nothing hidden may stand at all.
 
-use envelope::{hidden, is_hidden};
+pub use envelope::TextError;
+use envelope::{checked, is_hidden, line};
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-/// Why a text was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TextError {
-    /// Shorter or longer than allowed, counted in characters.
-    #[error("must be {min} to {max} characters long")]
-    Length {
-        /// The least number of characters.
-        min: usize,
-        /// The most.
-        max: usize,
-    },
-    /// Holds a character that could forge a log line or a terminal sequence, or that makes two texts look the same.
-    #[error("must not hold control characters, nor others that do not show")]
-    Control,
-    /// Not of the form `name@host`.
-    #[error("is not an e-mail address")]
-    Email,
-}
-
-fn checked(text: &str, min: usize, max: usize) -> Result<String, TextError> {
-    let text = text.trim();
-    if !(min..=max).contains(&text.chars().count()) {
-        return Err(TextError::Length { min, max });
-    }
-    if hidden(text).any(|(_, c)| c != '\n' && c != '\t') {
-        return Err(TextError::Control);
-    }
-    Ok(text.to_owned())
-}
 
 impl Email {
     /// What two spellings of one address have in common: compatible characters are one (NFKC), and so are upper and lower case, by Unicode's case
@@ -86,16 +56,12 @@ macro_rules! texts {
 
 texts! {
     /// A name: 1 to 200 characters.
-    Name: |text| checked(text, 1, 200).and_then(one_line);
+    Name: |text| line(text);
     /// A description: at most 2,000 characters, may be empty, may have lines.
     Description: |text| checked(text, 0, 2_000);
     /// An e-mail address: at most 200 characters, one `@` between two non-empty parts without spaces. More than that only a
     /// delivered message can prove.
-    Email: |text| checked(text, 1, 200).and_then(one_line).and_then(email);
-}
-
-fn one_line(text: String) -> Result<String, TextError> {
-    if text.contains(['\n', '\t']) { Err(TextError::Control) } else { Ok(text) }
+    Email: |text| line(text).and_then(email);
 }
 
 fn email(text: String) -> Result<String, TextError> {

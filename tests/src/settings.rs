@@ -42,10 +42,10 @@ impl Settings {
         for parts in self.parts() {
             parts.broker.relay_after = Duration::from_millis(500);
         }
-        let timing = &mut self.order.timing;
-        timing.retry_first = Duration::from_millis(300);
-        timing.retry_max = Duration::from_secs(1);
-        timing.step_deadline = Duration::from_secs(3);
+        let timing = &mut self.order.sagas.timing;
+        timing.retry_first = Some(Duration::from_millis(300));
+        timing.retry_max = Some(Duration::from_secs(1));
+        timing.step_deadline = Some(Duration::from_secs(3));
         timing.order_deadline = Duration::from_secs(30);
         timing.sweep_every = Duration::from_millis(50);
     }
@@ -57,14 +57,17 @@ impl Settings {
             Service::Product => of(&self.product.parts, "PRODUCT_DATABASE_URL", self.product.database_url.expose()),
             Service::Order => {
                 let (mut flags, environment) = of(&self.order.parts, "ORDER_DATABASE_URL", self.order.database_url.expose());
-                let timing = &self.order.timing;
+                let timing = &self.order.sagas.timing;
+                let set = [
+                    ("retry-first", timing.retry_first),
+                    ("retry-max", timing.retry_max),
+                    ("step-deadline", timing.step_deadline),
+                ];
+                flags.extend(set.into_iter().filter_map(|(flag, span)| Some(seconds(flag, span?))));
                 flags.extend([
-                    seconds("retry-first", timing.retry_first),
-                    seconds("retry-max", timing.retry_max),
-                    seconds("step-deadline", timing.step_deadline),
                     seconds("order-deadline", timing.order_deadline),
                     seconds("sweep-every", timing.sweep_every),
-                    seconds("events-check-every", self.order.events.events_check_every),
+                    seconds("events-check-every", self.order.sagas.events.events_check_every),
                 ]);
                 (flags, environment)
             }

@@ -59,8 +59,8 @@ impl Builder {
     /// Deadlines no order meets: for tests that restart things, which may take seconds on a busy machine.
     pub fn never_giving_up(self) -> Self {
         self.order(|order| {
-            order.timing.step_deadline = Duration::from_secs(300);
-            order.timing.order_deadline = Duration::from_secs(900);
+            order.sagas.timing.step_deadline = Some(Duration::from_secs(300));
+            order.sagas.timing.order_deadline = Duration::from_secs(900);
         })
     }
 

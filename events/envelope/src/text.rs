@@ -1,10 +1,54 @@
-//! Characters that do not show.
+//! Text that came from outside, and characters that do not show.
 //!
 //! Joiners (U+200C, U+200D) and variation selectors (U+FE0E, U+FE0F) are letters to some scripts and parts of many emoji, so they may follow a
 //! visible character that is not ASCII.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
+use thiserror::Error;
+
+/// Why a text was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TextError {
+    /// Shorter or longer than allowed, counted in characters.
+    #[error("must be {min} to {max} characters long")]
+    Length {
+        /// The least number of characters.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// Holds a character that could forge a log line or a terminal sequence, or that makes two texts look the same.
+    #[error("must not hold control characters, nor others that do not show")]
+    Control,
+    /// Not of the form `name@host`.
+    #[error("is not an e-mail address")]
+    Email,
+}
+
+/// A text trimmed, of so many characters, in which nothing hides; lines and tabs may be.
+///
+/// # Errors
+/// Why it is refused.
+pub fn checked(text: &str, min: usize, max: usize) -> Result<String, TextError> {
+    let text = text.trim();
+    if !(min..=max).contains(&text.chars().count()) {
+        return Err(TextError::Length { min, max });
+    }
+    if hidden(text).any(|(_, c)| c != '\n' && c != '\t') {
+        return Err(TextError::Control);
+    }
+    Ok(text.to_owned())
+}
+
+/// The same in one line, of 1 to 200 characters: a name, a reason.
+///
+/// # Errors
+/// Why it is refused.
+pub fn line(text: &str) -> Result<String, TextError> {
+    let text = checked(text, 1, 200)?;
+    if text.contains(['\n', '\t']) { Err(TextError::Control) } else { Ok(text) }
+}
 
 /// The characters of a text that do not show, or that change how others show, with where they are: control, format (directions, joiners where
 /// they join nothing), line and paragraph separators, fillers, and what Unicode leaves to private agreement. Lines and tabs are among them.

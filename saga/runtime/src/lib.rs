@@ -1,14 +1,62 @@
 //! Runs any saga on Postgres and JetStream.
 //!
 //! [`Saga`] is what a saga says of itself beside its plan; everything about its steps stands in one table, [`Saga::channel`]. The consumers
-//! that are bound, how replies are read, the topology and the words that people read follow from it ([`steps`]). [`participant`] is for those who do
-//! its steps.
+//! that are bound, how replies are read, the topology and the words that people read follow from it ([`steps`]). How its sagas are kept is a
+//! [`Layout`]: [`Plain`], or one with columns of the saga's own, which are written in the same statement.
+//!
+//! A service says [`Prepared::new`] before it starts, [`Prepared::start`] after, and serves [`operator_routes`] beside its own routes, most of
+//! which are in [`requests`] and [`live`]. [`participant`] is for those who do the steps of sagas.
 
+mod aside;
+mod batch;
+mod cache;
+mod channel;
+mod completeness;
+mod coordinator;
+mod export;
+mod item;
+pub mod live;
+pub mod messages;
+mod metrics;
+mod operator;
 pub mod participant;
+mod plain;
+mod plan_registry;
+mod progress;
+pub mod requests;
+mod runtime;
 mod saga;
+mod settings;
+mod statements;
 pub mod steps;
+mod store;
+mod sweeper;
+mod table;
 mod verify;
+mod waiters;
 
-pub use crate::saga::{Channel, Saga, StatusWord};
+use std::sync::Arc;
+
+pub use crate::channel::{Channel, StatusWord};
+pub use crate::completeness::Completeness;
+pub use crate::item::{Begun, Moved, NewSaga, Outcome, Trigger};
+pub use crate::plain::{Plain, PlainView};
+pub use crate::runtime::{Prepared, Runtime};
+pub use crate::saga::{History, Layout, LoadedSaga, Projection, Record, Saga, View, status_named};
+pub use crate::settings::{HistoryLimit, OperatorSettings, SagaSettings, TimingSettings};
+pub use crate::store::NewEntry;
+pub use crate::table::{Bound, Column, Table, Values};
 pub use crate::verify::{Incomplete, verify};
+pub use crate::waiters::Subscription;
 pub use envelope::Participant;
+
+/// What can be asked of [`operator_routes`].
+pub const OPERATOR_QUERIES: [(&str, &[&str]); 2] = [
+    ("/sagas", &["status", "step", "older_than", "user_id", "stuck", "limit", "cursor"]),
+    ("/sagas/waybills", &["since", "status", "limit"]),
+];
+
+/// What operators see and do, for the service's own port only.
+pub fn operator_routes<S: Saga>(runtime: Arc<Runtime<S>>) -> axum::Router {
+    completeness::routes::router(runtime.database().clone()).merge(operator::router(runtime))
+}

@@ -29,6 +29,11 @@ pub fn step_named<S: Saga>(name: &str) -> Result<S::Step, String> {
     found.ok_or_else(|| format!("`{name}` is not one of {}", step_names::<S>().join(", ")))
 }
 
+/// The plan versions this build knows, as a state's JSON names them.
+pub fn known_plans<S: Saga>() -> Vec<String> {
+    S::VERSIONS.iter().map(|(version, _)| version.to_string()).collect()
+}
+
 /// Every participant, each once.
 pub fn participants<S: Saga>() -> Vec<Participant> {
     let mut participants: Vec<Participant> = Vec::new();

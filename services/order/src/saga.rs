@@ -4,14 +4,18 @@
 
 use std::time::Duration;
 
-use events::order::{Event, Item, Snapshot, Status, WaybillRef};
+use events::order::{Cancelled, Compensating, Confirmed, Event, Item, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use events::product::Line;
 use events::streams::{ORDERS, PRODUCT, RELEASE, RESERVE, USER, VALIDATE};
 use events::{Message, Money, MoneyError, OrderId, Reason, ReasonCode, Stream, UserId, product, user};
-use saga::{Cause, Exportable, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable};
-use saga_runtime::{Channel, Saga, StatusWord};
+use saga::{
+    Cause, Exportable, Milestone, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable,
+};
+use saga_runtime::{Channel, History, Record, Saga, StatusWord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::projection::{Orders, snapshot};
 
 /// What was asked for. It never changes; what the steps bring forth is in the saga's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +112,7 @@ impl Exportable for Order {
 
 impl Saga for Order {
     type Event = Event;
+    type Layout = Orders;
 
     const SOURCE: &'static str = "/waybill/order";
     const EVENTS: Stream = ORDERS;
@@ -149,6 +154,25 @@ impl Saga for Order {
             Reply::Product(product::Reply::Released(reply)) => reply.order_id,
         };
         id
+    }
+
+    fn event(milestone: Milestone, record: &Record<Self>, history: History<'_>) -> anyhow::Result<(&'static str, Event)> {
+        let mut told = snapshot(record);
+        match history {
+            History::None => {}
+            History::Whole(entries) => told.waybill = Some(Waybill::of(entries)?),
+            History::Claimed(entries) => {
+                told.waybill_ref = Some(WaybillRef::new(record.request.id, &Waybill::of(entries)?, record.sequence));
+            }
+        }
+        let event: Event = match (milestone, told.status) {
+            (Milestone::Started, _) => Placed(told).into(),
+            (Milestone::Compensating, _) => Compensating(told).into(),
+            (Milestone::Completed, _) => Confirmed(told).into(),
+            (Milestone::Compensated, Status::Cancelled) => Cancelled(told).into(),
+            (Milestone::Compensated, _) => Rejected(told).into(),
+        };
+        Ok((event.word(), event))
     }
 
     fn status(state: &State<Self>) -> &'static str {

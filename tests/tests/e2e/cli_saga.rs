@@ -120,7 +120,7 @@ async fn an_orders_story_is_shown_and_replayed_from_every_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_saga_is_found_followed_and_put_right_by_hand() {
-    let system = System::builder().order(|order| order.timing.stuck_after = Duration::from_millis(300)).start().await;
+    let system = System::builder().order(|order| order.sagas.timing.stuck_after = Duration::from_millis(300)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
     system.stop(Service::Product).await;
     let order = system.submit(user, &[(product, 1)]).await;

@@ -183,7 +183,7 @@ async fn a_flood_of_bad_messages_delays_no_order_and_is_counted() {
     const ORDERS: usize = 25;
     let system = System::builder()
         .settings(|settings| {
-            settings.order.timing.retry_first = Duration::from_secs(60);
+            settings.order.sagas.timing.retry_first = Some(Duration::from_secs(60));
             settings.product.parts.batch.dead_letters_per_second = 5;
         })
         .start()

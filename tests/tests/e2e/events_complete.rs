@@ -11,7 +11,7 @@ use testkit::{Said, Service, System, eventually};
 const SOON: Duration = Duration::from_secs(25);
 
 async fn watched() -> System {
-    let often = |order: &mut order::Settings| order.events.events_check_every = Duration::from_millis(300);
+    let often = |order: &mut order::Settings| order.sagas.events.events_check_every = Duration::from_millis(300);
     System::builder().impatient().never_giving_up().order(often).start().await
 }
 

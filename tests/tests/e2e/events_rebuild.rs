@@ -14,8 +14,8 @@ const SOON: Duration = Duration::from_secs(25);
 
 async fn system(rate: u32) -> System {
     let settings = move |order: &mut order::Settings| {
-        order.events.events_check_every = Duration::from_millis(300);
-        order.events.events_rebuild_rate = rate;
+        order.sagas.events.events_check_every = Duration::from_millis(300);
+        order.sagas.events.events_rebuild_rate = rate;
     };
     System::builder().impatient().never_giving_up().order(settings).start().await
 }

@@ -13,7 +13,7 @@ use testkit::Trickle;
 const SOON: Duration = Duration::from_secs(20);
 
 async fn busy() -> (System, UserId, ProductId, Trickle) {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     let trickle = Trickle::begin(system.client(Service::Order), user, product);
     trickle.more(20).await;

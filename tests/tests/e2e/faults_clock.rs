@@ -51,7 +51,7 @@ async fn orders_that_wait_are_asked_for_again_and_not_given_up_when_the_clock_of
     let system = System::builder()
         .impatient()
         .never_giving_up()
-        .order(|order| order.timing.stuck_after = Duration::from_secs(300))
+        .order(|order| order.sagas.timing.stuck_after = Duration::from_secs(300))
         .stack(|stack| stack.postgres.steppable_clock = true)
         .start()
         .await;
@@ -94,7 +94,7 @@ async fn the_deadline_of_a_step_is_its_span_of_time_whatever_the_clock_of_the_da
     let span = Duration::from_secs(4);
     let system = System::builder()
         .impatient()
-        .order(|order| order.timing.step_deadline = span)
+        .order(|order| order.sagas.timing.step_deadline = Some(span))
         .stack(|stack| stack.postgres.steppable_clock = true)
         .without(Service::Product)
         .start()

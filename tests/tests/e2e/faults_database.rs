@@ -12,7 +12,7 @@ use testkit::Trickle;
 async fn a_database_that_crashes_under_load_keeps_one_order_for_each_key() {
     let system = System::builder()
         .impatient()
-        .order(|order| order.timing.step_deadline = Duration::from_secs(25))
+        .order(|order| order.sagas.timing.step_deadline = Some(Duration::from_secs(25)))
         .stack(|stack| stack.postgres.durable = true)
         .start()
         .await;

@@ -34,7 +34,7 @@ async fn said_about(system: &System, stream: &str, orders: &[OrderId]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_on_any_leg_is_said_again() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(1_000, 100).await);
     let mut lost = 0;
     for (reader, stream) in [(Service::User, "USER_COMMANDS"), (Service::Product, "PRODUCT_COMMANDS")] {
@@ -81,7 +81,7 @@ async fn lose_what_gathers(system: &System, consumer: &Consumer) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_again_and_again_under_way_is_said_until_it_is_heard() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     let trickle = Trickle::begin(system.client(Service::Order), user, product);
     let mut lost = 0;
@@ -131,7 +131,7 @@ async fn copy_everything(nats: Client) -> (Arc<AtomicUsize>, tokio_util::task::A
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_three_times_happens_once() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (copies, _copying) = copy_everything(system.nats().clone()).await;
     let (user, stranger) = (system.create_user(true).await, system.create_user(false).await);
     let (plenty, scarce) = (system.create_product(1_000, 100).await, system.create_product(20, 100).await);

@@ -19,7 +19,7 @@ enum End {
 
 /// Ends every process in turn while orders trickle in through the gateway, and at last all at once.
 async fn end_every_process(how: End) {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100_000, 100).await);
     for service in Service::ALL {
         system.spawn_binary(service).await;
@@ -73,7 +73,7 @@ async fn every_process_may_be_killed_and_started_under_way() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_are_taken_while_those_who_are_asked_are_away() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::User).await;
     system.stop(Service::Product).await;
@@ -143,10 +143,10 @@ async fn what_a_killed_process_left_unsaid_is_said_after_it() {
     // No command is repeated: only what was written beside the orders can be said.
     let patience = Duration::from_secs(300);
     let settings = |settings: &mut testkit::Settings| {
-        settings.order.timing.retry_first = patience;
-        settings.order.timing.retry_max = patience;
-        settings.order.timing.step_deadline = patience;
-        settings.order.timing.order_deadline = patience;
+        settings.order.sagas.timing.retry_first = Some(patience);
+        settings.order.sagas.timing.retry_max = Some(patience);
+        settings.order.sagas.timing.step_deadline = Some(patience);
+        settings.order.sagas.timing.order_deadline = patience;
     };
     let system = System::builder().impatient().settings(settings).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 async fn start() -> System {
     System::builder()
         .settings(|settings| {
-            settings.order.timing.retry_first = Duration::from_secs(60);
+            settings.order.sagas.timing.retry_first = Some(Duration::from_secs(60));
             settings.parts().into_iter().for_each(|parts| parts.batch.busy_timeout = Duration::from_secs(1));
         })
         .start()

@@ -46,10 +46,10 @@ async fn an_order_kept_waiting_for_long_has_a_short_history() {
     let system = System::builder()
         .impatient()
         .order(|order| {
-            order.timing.retry_first = Duration::from_millis(5);
-            order.timing.retry_max = Duration::from_millis(10);
-            order.timing.sweep_every = Duration::from_millis(5);
-            order.timing.step_deadline = Duration::from_millis(500);
+            order.sagas.timing.retry_first = Some(Duration::from_millis(5));
+            order.sagas.timing.retry_max = Some(Duration::from_millis(10));
+            order.sagas.timing.sweep_every = Duration::from_millis(5);
+            order.sagas.timing.step_deadline = Some(Duration::from_millis(500));
         })
         .start()
         .await;
@@ -91,7 +91,7 @@ async fn sequence(system: &System, order: OrderId) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_has_a_limit_beyond_which_nothing_strands() {
     let system =
-        System::builder().impatient().never_giving_up().order(|order| order.limit.history_max_entries = 16).start().await;
+        System::builder().impatient().never_giving_up().order(|order| order.sagas.limit.history_max_entries = 16).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::Product).await;
     let order = system.submit(user, &[(product, 2)]).await;

@@ -44,8 +44,11 @@ async fn answers_that_come_again_after_the_end_are_no_news_and_change_nothing() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_reserved_after_the_order_gave_up_is_released_again() {
-    let system =
-        System::builder().impatient().order(|order| order.timing.step_deadline = Duration::from_millis(500)).start().await;
+    let system = System::builder()
+        .impatient()
+        .order(|order| order.sagas.timing.step_deadline = Some(Duration::from_millis(500)))
+        .start()
+        .await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     // One refused by the product service; one given up and undone.
     let refused = system.submit(user, &[(product, 9)]).await;

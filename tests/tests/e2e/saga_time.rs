@@ -22,7 +22,7 @@ async fn asked(system: &System, stream: &str, order: OrderId, what: &str, attemp
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_command_is_said_again_as_another_attempt_and_takes_effect_once() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = SOON).start().await;
+    let system = System::builder().impatient().order(|order| order.sagas.timing.step_deadline = Some(SOON)).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     for (service, stream, what) in
         [(Service::User, "USER_COMMANDS", "validate"), (Service::Product, "PRODUCT_COMMANDS", "reserve")]
@@ -46,7 +46,7 @@ async fn an_unanswered_command_is_said_again_as_another_attempt_and_takes_effect
 async fn given_up_before_its_user_was_validated_it_is_rejected_at_once() {
     let system = System::builder()
         .impatient()
-        .order(|order| order.timing.step_deadline = Duration::from_millis(800))
+        .order(|order| order.sagas.timing.step_deadline = Some(Duration::from_millis(800)))
         .without(Service::User)
         .start()
         .await;
@@ -64,7 +64,11 @@ async fn given_up_before_its_user_was_validated_it_is_rejected_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn given_up_while_stock_may_be_held_it_is_rejected_only_once_that_is_released() {
-    let system = System::builder().impatient().order(|order| order.timing.step_deadline = Duration::from_secs(1)).start().await;
+    let system = System::builder()
+        .impatient()
+        .order(|order| order.sagas.timing.step_deadline = Some(Duration::from_secs(1)))
+        .start()
+        .await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::Product).await;
     let order = system.submit(user, &[(product, 2)]).await;
@@ -100,8 +104,11 @@ async fn given_up_while_stock_may_be_held_it_is_rejected_only_once_that_is_relea
 
 #[tokio::test(flavor = "multi_thread")]
 async fn given_up_with_stock_reserved_late_it_ends_with_the_stock_whole() {
-    let system =
-        System::builder().impatient().order(|order| order.timing.step_deadline = Duration::from_millis(800)).start().await;
+    let system = System::builder()
+        .impatient()
+        .order(|order| order.sagas.timing.step_deadline = Some(Duration::from_millis(800)))
+        .start()
+        .await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::Product).await;
     let order = system.submit(user, &[(product, 2)]).await;
@@ -125,8 +132,8 @@ async fn an_order_that_takes_too_long_in_all_is_given_up_whatever_its_steps_may_
     let system = System::builder()
         .impatient()
         .order(|order| {
-            order.timing.step_deadline = Duration::from_secs(60);
-            order.timing.order_deadline = Duration::from_secs(1);
+            order.sagas.timing.step_deadline = Some(Duration::from_secs(60));
+            order.sagas.timing.order_deadline = Duration::from_secs(1);
         })
         .start()
         .await;

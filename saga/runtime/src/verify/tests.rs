@@ -1,14 +1,14 @@
 use std::time::Duration;
 
 use envelope::{CloudEvent, DecodeError, Message, Participant, Stream, Topology};
-use saga::{Direction, Exportable, Outcome, Plan, RetryPolicy, Stages, State, check, compensatable};
+use saga::{Direction, Exportable, Milestone, Outcome, Plan, RetryPolicy, Stages, State, check, compensatable};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::saga::Channel;
+use crate::saga::{Channel, History, Record};
 use crate::steps::{reply_readers, step_named, topology, waiting_for};
 
 /// What somebody forgot.
@@ -159,6 +159,7 @@ impl<const FORGOTTEN: u8> Dinner<FORGOTTEN> {
 
 impl<const FORGOTTEN: u8> Saga for Dinner<FORGOTTEN> {
     type Event = Command;
+    type Layout = crate::Plain;
 
     const SOURCE: &'static str = "/dinner";
     const EVENTS: Stream = stream("DINNERS", &["events.dinner.*.*"]);
@@ -172,6 +173,10 @@ impl<const FORGOTTEN: u8> Saga for Dinner<FORGOTTEN> {
 
     fn correlate(reply: &Self::Reply) -> Uuid {
         reply.1
+    }
+
+    fn event(_: Milestone, _: &Record<Self>, _: History<'_>) -> anyhow::Result<(&'static str, Command)> {
+        Ok(("asked", Ask {}.into()))
     }
 }
 

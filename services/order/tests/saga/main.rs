@@ -4,8 +4,10 @@
 mod exported;
 mod fuzz;
 mod kit;
+mod messages;
 mod persisted;
 mod plan;
 mod replay;
 mod steps;
 mod survival;
+mod timers;

@@ -39,7 +39,7 @@ pub struct Others {
 /// How most rows want their system: repetitions after tenths of seconds, no order given up, and a look at the stream of order events twice
 /// a second.
 pub fn patient() -> Builder {
-    System::builder().impatient().never_giving_up().order(|order| order.events.events_check_every = EVENTS_CHECK_EVERY)
+    System::builder().impatient().never_giving_up().order(|order| order.sagas.events.events_check_every = EVENTS_CHECK_EVERY)
 }
 
 impl Scene {

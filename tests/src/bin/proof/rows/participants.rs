@@ -15,7 +15,7 @@ use crate::run::Run;
 use crate::scene::{Others, SOON, Scene, patient};
 
 pub async fn out_of_order(run: Run) {
-    let builder = patient().order(|order| order.timing.step_deadline = Duration::from_secs(2));
+    let builder = patient().order(|order| order.sagas.timing.step_deadline = Some(Duration::from_secs(2)));
     let mut scene = Scene::begin(&run, builder).await;
     let product = scene.system.create_product(5, 100).await;
     let mut given_up = 0;
@@ -77,7 +77,7 @@ const FAILURES: i64 = 50;
 
 pub async fn release_fails(run: Run) {
     const AT_ONCE: usize = 5;
-    let builder = patient().order(|order| order.timing.stuck_after = Duration::from_secs(1));
+    let builder = patient().order(|order| order.sagas.timing.stuck_after = Duration::from_secs(1));
     let mut scene = Scene::begin(&run, builder).await.slow_down(Duration::from_millis(100)).await;
     let db = scene.system.product_db.clone();
     // A sequence counts on when its transaction is undone.

@@ -45,9 +45,9 @@ impl Fleet {
             .impatient()
             .order(|order| {
                 // Some orders are given up, most are not.
-                order.timing.step_deadline = Duration::from_secs(20);
-                order.timing.order_deadline = Duration::from_secs(60);
-                order.events.events_check_every = EVENTS_CHECK_EVERY;
+                order.sagas.timing.step_deadline = Some(Duration::from_secs(20));
+                order.sagas.timing.order_deadline = Duration::from_secs(60);
+                order.sagas.events.events_check_every = EVENTS_CHECK_EVERY;
             })
             .stack(|stack| {
                 stack.data = stack::Data::Persistent(data);

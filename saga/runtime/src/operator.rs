@@ -1,0 +1,306 @@
+//! What operators see and do: sagas in flight, their waybills, and a hand in one that does not come through by itself.
+//!
+//! These routes are on the service's own port only; the gateway does not serve them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json as Body, Router};
+use chassis::database::Reader;
+use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, number, parse_id};
+use chrono::{DateTime, Utc};
+use envelope::line;
+use saga::{Action, Direction, IgnoredBecause, State as SagaState, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::export::Export;
+use crate::item::{Outcome, Trigger};
+use crate::runtime::Runtime;
+use crate::saga::{Layout as _, Saga, StatusWord, status_named};
+use crate::steps::{step_named, waiting_for};
+use crate::store::{InFlight, SagaFilter, plan_of};
+
+/// The routes.
+pub(crate) fn router<S: Saga>(runtime: Arc<Runtime<S>>) -> Router {
+    Router::new()
+        .route("/sagas", get(list::<S>))
+        .route("/sagas/waybills", get(export::<S>))
+        .route("/sagas/{order}", get(show::<S>))
+        .route("/sagas/{order}/waybill", get(waybill::<S>))
+        .route("/sagas/{order}/{action}", post(act::<S>))
+        .with_state(runtime)
+}
+
+/// A saga as an operator sees it.
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct View<S: Saga> {
+    #[serde(skip)]
+    id: Uuid,
+    /// Its id, and what else tells it from others.
+    #[serde(flatten)]
+    summary: Map<String, Value>,
+    status: String,
+    /// Nothing where its state cannot be read.
+    plan: Option<u32>,
+    /// Whether this build can read its state and knows its plan: else no action is taken on it.
+    readable: bool,
+    /// What the plan version meant to the build that used it first.
+    fingerprint: Option<String>,
+    /// As it is persisted: another build may have written it.
+    state: Box<RawValue>,
+    waiting: Vec<Waiting<S>>,
+    waiting_since: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    /// It has waited for longer than `--stuck-after`, or this build cannot continue it.
+    stuck: bool,
+    /// What it waits for, in words.
+    cause: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// An unanswered command.
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Waiting<S: Saga> {
+    step: S::Step,
+    direction: &'static str,
+    attempts: u32,
+}
+
+impl<S: Saga> From<InFlight> for View<S> {
+    fn from(saga: InFlight) -> Self {
+        let plan = plan_of(&saga.state);
+        let mut summary = saga.summary.clone();
+        summary.insert(S::Layout::TABLE.history_id.to_owned(), saga.id.to_string().into());
+        let state = serde_json::from_str::<SagaState<S>>(saga.state.get());
+        let waiting: Vec<(S::Step, Direction, u32)> =
+            state.as_ref().map(|state| state.outstanding().collect()).unwrap_or_default();
+        let unknown = plan.is_some_and(|plan| S::stages(plan).is_none());
+        let cause = match (plan, &state) {
+            _ if saga.settled => None,
+            (Some(plan), _) if unknown => {
+                Some(format!("this build does not know plan version {plan}; a build that does must go on with it"))
+            }
+            (_, Err(error)) => Some(format!("this build cannot read its state: {error}")),
+            (_, Ok(_)) => waiting.first().map(|waiting| cause::<S>(waiting, &saga)),
+        };
+        let direction = |direction| match direction {
+            Direction::Execute => "act",
+            Direction::Compensate => "undo",
+        };
+        let waiting = waiting.into_iter().map(|(step, way, attempts)| Waiting { step, direction: direction(way), attempts });
+        Self {
+            id: saga.id,
+            summary,
+            status: saga.status,
+            plan,
+            readable: state.is_ok() && !unknown,
+            fingerprint: saga.fingerprint,
+            waiting: waiting.collect(),
+            waiting_since: saga.waiting_since,
+            due_at: saga.due_at,
+            stuck: saga.stuck || (state.is_err() && !saga.settled),
+            cause,
+            created_at: saga.created_at,
+            updated_at: saga.updated_at,
+            state: saga.state,
+        }
+    }
+}
+
+/// What a saga waits for, in words.
+fn cause<S: Saga>((step, direction, attempts): &(S::Step, Direction, u32), saga: &InFlight) -> String {
+    let since = saga.waiting_since.map(|since| format!(" since {}", since.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
+    let plural = if *attempts == 1 { "" } else { "s" };
+    format!(
+        "{}{}, {attempts} attempt{plural}, last answer: {}",
+        waiting_for::<S>(*step, *direction),
+        since.unwrap_or_default(),
+        saga.last_answer.as_deref().unwrap_or("none")
+    )
+}
+
+/// A question of an operator that was not answered. There are few connections for them, so that customers keep theirs.
+fn unanswered(error: sqlx::Error) -> Problem {
+    let cancelled = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014");
+    match error {
+        sqlx::Error::PoolTimedOut => Problem::unavailable(
+            "other operators' questions take every connection there is for them (WAYBILL_OPERATOR_CONNECTIONS); try again shortly",
+        ),
+        _ if cancelled => Problem::unavailable(
+            "the question takes longer than WAYBILL_OPERATOR_TIMEOUT allows: narrow it with `user_id`, or ask for sagas in flight only",
+        ),
+        error => error.into(),
+    }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    status: Option<String>,
+    step: Option<String>,
+    older_than: Option<f64>,
+    user_id: Option<String>,
+    #[serde(default)]
+    stuck: bool,
+}
+
+async fn list<S: Saga>(
+    State(runtime): State<Arc<Runtime<S>>>,
+    page: PageQuery,
+    Query(query): Query<ListQuery>,
+) -> Result<Page, Problem> {
+    let filter = SagaFilter::<S> {
+        status: status::<S>(query.status.as_deref())?,
+        step: query.step.as_deref().map(step::<S>).transpose()?,
+        older_than: query.older_than.map(older_than).transpose()?,
+        owner: query.user_id.as_deref().map(parse_id).transpose()?,
+        stuck_only: query.stuck,
+        id: None,
+        stuck_after: runtime.stuck_after,
+    };
+    let sagas = sagas(&runtime, &filter, page.after, page.rows()).await?;
+    page.page(sagas.into_iter().map(View::<S>::from).collect(), |view| view.id)
+}
+
+fn status<S: Saga>(text: Option<&str>) -> Result<Option<StatusWord>, Problem> {
+    text.map(status_named::<S>).transpose().map_err(Problem::malformed)
+}
+
+fn step<S: Saga>(name: &str) -> Result<S::Step, Problem> {
+    step_named::<S>(name).map_err(Problem::malformed)
+}
+
+fn older_than(seconds: f64) -> Result<Duration, Problem> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| Problem::malformed("`older_than` is not a number of seconds"))
+}
+
+async fn show<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>) -> Result<Body<View<S>>, Problem> {
+    view(&runtime, id).await.map(Body)
+}
+
+async fn view<S: Saga>(runtime: &Runtime<S>, id: Uuid) -> Result<View<S>, Problem> {
+    let filter = SagaFilter { id: Some(id), ..SagaFilter::new(runtime.stuck_after) };
+    let found = sagas(runtime, &filter, None, 1).await?;
+    found.into_iter().next().map(View::from).ok_or_else(|| runtime.not_found(id))
+}
+
+async fn sagas<S: Saga>(
+    runtime: &Runtime<S>,
+    filter: &SagaFilter<S>,
+    after: Option<Uuid>,
+    rows: i64,
+) -> Result<Vec<InFlight>, Problem> {
+    let clock = &runtime.clock;
+    let read = |mut db: Reader| async move {
+        let steady = clock.now(&mut **db).await?;
+        runtime.store.sagas(&mut db, steady, filter, after, rows).await
+    };
+    runtime.operators.read(read).await.map_err(unanswered)
+}
+
+/// A whole saga on one line: what `waybill saga export` writes and `saga::Transcript` reads.
+async fn waybill<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>) -> Result<Response, Problem> {
+    let store = runtime.store;
+    let saga = runtime.operators.read(|mut db| async move { store.exported(&mut db, id).await }).await;
+    let saga = saga.map_err(unanswered)?.ok_or_else(|| runtime.not_found(id))?;
+    Export::one(runtime.operators.clone(), store, saga).respond("application/json").await.map_err(unanswered)
+}
+
+#[derive(Deserialize)]
+struct ExportQuery {
+    since: Option<DateTime<Utc>>,
+    status: Option<String>,
+    limit: Option<String>,
+}
+
+/// Every waybill, oldest first, a line each.
+async fn export<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
+    let status = status::<S>(query.status.as_deref())?;
+    let limit = query.limit.as_deref().map(|text| number(text).and_then(|limit| limit.try_into().ok()));
+    let limit = limit.map_or(Ok(usize::MAX), |limit| limit.ok_or_else(|| Problem::malformed("`limit` must be a number")))?;
+    let export = Export::all(runtime.operators.clone(), runtime.store, query.since, status, limit);
+    export.respond("application/x-ndjson").await.map_err(unanswered)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActBody {
+    by: String,
+    reason: String,
+    step: Option<String>,
+}
+
+async fn act<S: Saga>(
+    State(runtime): State<Arc<Runtime<S>>>,
+    Path((id, action)): Path<(String, String)>,
+    headers: HeaderMap,
+    Json(body): Json<ActBody>,
+) -> Result<Body<View<S>>, Problem> {
+    IdempotencyKey::refuse(&headers, "an action that was taken already changes nothing when it is repeated")?;
+    let id: Uuid = parse_id(&id)?;
+    let mut checks = Checks::default();
+    let by = checks.take("/by", line(&body.by));
+    let reason = checks.take("/reason", line(&body.reason));
+    let (by, reason) = checks.finish(by.zip(reason))?;
+    let action = match action.as_str() {
+        "retry" => Action::Retry,
+        "cancel" => Action::Cancel,
+        "compensate" => Action::Compensate,
+        "skip" => Action::Skip(skipped(&runtime, id, body.step.as_deref()).await?),
+        other => return Err(Problem::not_found(format!("there is no action `{other}`"))),
+    };
+    let trigger = Trigger::Operator { action, by, reason };
+    let moved = runtime.input(id, trigger).await?.ok_or_else(|| runtime.not_found(id))?;
+    match moved.outcome {
+        Outcome::Decided(Verdict::Ignored(why)) => Err(Problem::conflict("operator-refused", refusal::<S>(why, &moved.status))),
+        Outcome::HistoryFull => Err(Problem::conflict(
+            "history-full",
+            format!(
+                "the history of this {} has reached its limit (WAYBILL_HISTORY_MAX_ENTRIES, WAYBILL_HISTORY_MAX_BYTES): its commands are \
+                 sent again by their timers all the same; cancel, compensate and skip are still taken",
+                S::NAME
+            ),
+        )),
+        Outcome::Unreadable(why) => {
+            Err(Problem::conflict("operator-refused", format!("this build cannot read the {}'s state: {why}", S::NAME)))
+        }
+        Outcome::Decided(Verdict::Moved) | Outcome::Nothing | Outcome::KeyUsed(_) => {
+            view(&runtime, id).await.map(Body).map_err(Problem::after_the_fact)
+        }
+    }
+}
+
+/// The step whose compensation is to be given up: the one named, or the only one under way.
+async fn skipped<S: Saga>(runtime: &Runtime<S>, id: Uuid, named: Option<&str>) -> Result<S::Step, Problem> {
+    if let Some(name) = named {
+        return step::<S>(name);
+    }
+    let found = view(runtime, id).await?;
+    let mut undoing = found.waiting.iter().filter(|waiting| waiting.direction == "undo");
+    match (undoing.next(), undoing.next()) {
+        (Some(waiting), None) => Ok(waiting.step),
+        (None, _) => Err(Problem::conflict("operator-refused", refusal::<S>(IgnoredBecause::NotUndoing, &found.status))),
+        _ => Err(Problem::conflict("operator-refused", "several compensations are under way: name one as `step`")),
+    }
+}
+
+fn refusal<S: Saga>(why: IgnoredBecause, status: &str) -> String {
+    match why {
+        IgnoredBecause::Final => format!("the {} is {status}: its outcome stands", S::NAME),
+        IgnoredBecause::AlreadyCompensating => "it is being undone already".to_owned(),
+        IgnoredBecause::NoWayBack => "the step after which there is no way back may be done".to_owned(),
+        IgnoredBecause::NothingOutstanding => "every command is answered: there is nothing to ask again".to_owned(),
+        IgnoredBecause::NotUndoing => "no compensation of this step is under way: there is nothing to give up".to_owned(),
+        IgnoredBecause::UnknownPlan => "this build does not know the plan version the saga began with".to_owned(),
+        other => format!("refused: {other:?}"),
+    }
+}

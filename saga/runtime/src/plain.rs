@@ -1,0 +1,92 @@
+//! The layout of a saga that needs nothing particular.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::saga::{Layout, Record, Saga};
+use crate::table::{Bound, Column, Table, Values};
+
+/// What was asked for is kept as JSON, and shown as it is.
+#[derive(Debug)]
+pub enum Plain {}
+
+/// A saga as whoever began it sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(bound = "")]
+pub struct PlainView<S: Saga> {
+    /// Its id.
+    pub id: Uuid,
+    /// Where it stands.
+    pub status: String,
+    /// What was asked for.
+    pub request: S,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it last moved.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl<S: Saga> Layout<S> for Plain {
+    type Projection = ();
+    type View = PlainView<S>;
+
+    const TABLE: Table = Table {
+        name: "sagas",
+        history: "saga_history",
+        history_id: "saga_id",
+        cancellations: "cancellations",
+        owner: None,
+        placed: &[Column { name: "request", bound: Bound::Text, cast: "json" }],
+        moved: &[],
+    };
+
+    fn view(record: &Record<S>) -> PlainView<S> {
+        PlainView {
+            id: record.id(),
+            status: record.status().to_owned(),
+            request: record.request.clone(),
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+
+    fn view_of_row(row: &PgRow) -> sqlx::Result<PlainView<S>> {
+        Ok(PlainView {
+            id: row.try_get("id")?,
+            status: row.try_get("status")?,
+            request: Self::request(row)?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
+
+    fn id_of(view: &PlainView<S>) -> Uuid {
+        view.id
+    }
+
+    fn is_final(view: &PlainView<S>) -> bool {
+        S::STATUSES.iter().any(|word| word.name == view.status && word.is_final)
+    }
+
+    fn is_same(first: &S, second: &S) -> bool {
+        let without_id = |request: &S| {
+            let mut value = serde_json::to_value(request).ok()?;
+            value.as_object_mut()?.remove("id");
+            Some(value)
+        };
+        without_id(first).is_some_and(|first| without_id(second) == Some(first))
+    }
+
+    fn request(row: &PgRow) -> sqlx::Result<S> {
+        row.try_get("request").map(|Json(request)| request)
+    }
+
+    fn placed(records: &[&Record<S>]) -> anyhow::Result<Vec<Values>> {
+        let requests = records.iter().map(|record| serde_json::to_string(&record.request).map(Some));
+        Ok(vec![Values::Text(requests.collect::<Result<_, _>>()?)])
+    }
+}

@@ -1,0 +1,169 @@
+//! The statements about one table of sagas. Made once; their texts are constant from then on.
+
+mod write;
+
+use crate::table::Table;
+
+use write::write;
+
+/// The statements about one table.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    /// Begins sagas.
+    pub place: &'static str,
+    /// Carries sagas on.
+    pub advance: &'static str,
+    /// Both.
+    pub both: &'static str,
+    /// Carries sagas on, and keeps the keys of cancellations among them.
+    pub advance_keyed: &'static str,
+    /// All three.
+    pub both_keyed: &'static str,
+    /// The constraints and indexes that those may race for.
+    pub raced_for: &'static [&'static str],
+    pub held: &'static str,
+    pub records: &'static str,
+    pub loaded: &'static str,
+    pub by_keys: &'static str,
+    pub view: &'static str,
+    pub due: &'static str,
+    pub position: &'static str,
+    pub sequences: &'static str,
+    pub histories: &'static str,
+    pub history_page: &'static str,
+    pub cancelled_with: &'static str,
+    pub keep_cancelled: &'static str,
+    pub expire_keys: &'static str,
+    pub sagas: &'static str,
+    pub exported: &'static str,
+    pub oldest_first: &'static str,
+    pub count: &'static str,
+    pub moved_since: &'static str,
+    pub moved_late: &'static str,
+    pub after: &'static str,
+    /// The index that finds the entries of a span of time: how it is made, how it is removed, and its name.
+    pub moved_index: [&'static str; 3],
+}
+
+/// A handful of texts for each kind of saga, kept for as long as the process.
+fn keep(sql: String) -> &'static str {
+    sql.leak()
+}
+
+impl Statements {
+    /// The statements of a table.
+    pub(crate) fn of(table: &Table) -> Self {
+        let Table { name, history, history_id, cancellations, .. } = table;
+        let (columns, view, request) = (table.record_columns(), table.view_columns(), table.request_columns());
+        let raced_for = [format!("{name}_idempotency_key"), format!("{history}_pkey"), format!("{cancellations}_pkey")];
+        let moved_index = format!("{history}_at");
+        Self {
+            place: keep(write(table, true, false, false)),
+            advance: keep(write(table, false, true, false)),
+            both: keep(write(table, true, true, false)),
+            advance_keyed: keep(write(table, false, true, true)),
+            both_keyed: keep(write(table, true, true, true)),
+            raced_for: raced_for.map(keep).to_vec().leak(),
+            held: keep(format!(
+                "with free as (select id from {name} where id = any($1) order by id for update skip locked) \
+                 select id from {name} where id = any($1) and id not in (select id from free)"
+            )),
+            records: keep(format!("select {columns} from {name} where id = any($1)")),
+            loaded: keep(format!(
+                "select {columns}, array(select at from {history} where {history_id} = {name}.id order by sequence) as times, \
+                 array(select entry from {history} where {history_id} = {name}.id order by sequence) as entries \
+                 from {name} where id = any($1)"
+            )),
+            by_keys: keep(format!("select {view}, idempotency_key from {name} where idempotency_key = any($1)")),
+            view: keep(format!("select {view} from {name} where id = $1")),
+            due: keep(format!(
+                "select due_at, id from {name} \
+                 where not settled and due_at <= $5 and ($2::timestamptz is null or (due_at, id) > ($2, $3)) and state->>'plan' = any($1) \
+                   and ($6::timestamptz is null or waiting_since <= $6 or coalesce(began_at, created_at) <= $7) \
+                 order by due_at, id limit $4"
+            )),
+            position: keep(format!("select sequence, status from {name} where id = $1")),
+            sequences: keep(format!("select id, sequence from {name} where id = any($1)")),
+            histories: keep(format!(
+                "select {history_id} as id, sequence, at, entry from {history} where {history_id} = any($1) order by {history_id}, sequence"
+            )),
+            // The length of a stored text is known without reading it.
+            history_page: keep(format!(
+                "select id, sequence, at, entry, found from (\
+                     select id, sequence, at, entry, count(*) over () as found, \
+                            sum(octet_length(entry)) over (order by sequence) - octet_length(entry) as before \
+                     from (select {history_id} as id, sequence, at, entry from {history} where {history_id} = $1 and sequence > $2 \
+                           order by sequence limit $3 + 1) as next) as counted \
+                 where before < $4 order by sequence limit $3"
+            )),
+            cancelled_with: keep(format!(
+                "select idempotency_key, {history_id} from {cancellations} where idempotency_key = any($1)"
+            )),
+            keep_cancelled: keep(format!(
+                "insert into {cancellations} (idempotency_key, {history_id}) values ($1, $2) on conflict do nothing"
+            )),
+            expire_keys: keep(format!(
+                "delete from {cancellations} where idempotency_key in \
+                 (select idempotency_key from {cancellations} where created_at < now() - make_interval(secs => $1) \
+                  order by created_at limit $2 for update skip locked)"
+            )),
+            sagas: keep(sagas(table)),
+            exported: keep(format!("select {request}, sequence from {name} where id = $1")),
+            oldest_first: keep(format!(
+                "select {request}, sequence from {name} \
+                 where ($1::timestamptz is null or created_at >= $1) and ($2::text is null or status = $2) \
+                   and ($3::uuid is null or id > $3) and (not $4 or not settled) \
+                 order by id limit $5"
+            )),
+            count: keep(format!(
+                "select case when json_typeof(state->'plan') = 'number' and state->'phase' is not null \
+                                  and json_typeof(state->'steps') = 'object' \
+                             then left(state->>'plan', 20) end, count(*), count(*) filter (where waiting_since < $1) \
+                 from {name} where not settled group by 1"
+            )),
+            moved_since: keep(format!(
+                "select id, updated_at >= $2 from {name} where ($1::uuid is null or id > $1) order by id limit $3"
+            )),
+            // Materialized: read by time, and not by saga, of which there are more.
+            moved_late: keep(format!(
+                "with moved as materialized (select {history_id} as id from {history} where at >= $3) \
+                 select distinct id from moved where id <= $2 and ($1::uuid is null or id > $1) order by id limit $4"
+            )),
+            after: keep(format!(
+                "select count(*) from (select from {name} where ($1::uuid is null or id > $1) limit $2) counted"
+            )),
+            moved_index: [
+                format!("create index concurrently {moved_index} on {history} using brin (at) with (autosummarize = on)"),
+                format!("drop index concurrently {moved_index}"),
+                moved_index,
+            ]
+            .map(keep),
+        }
+    }
+}
+
+/// Sagas, newest first. Readings of the steady clock are shown as times of day: what has passed since is the same by both.
+///
+/// The last reply is cut out of the entry's text, because one entry that is no JSON, which somebody damaged, must not hide all sagas.
+fn sagas(table: &Table) -> String {
+    let Table { name, history, history_id, owner, .. } = table;
+    let view = table.view_columns();
+    let owned = owner.map_or_else(|| "$7::uuid is null".to_owned(), |owner| format!("($7::uuid is null or {owner} = $7)"));
+    format!(
+        "select {view}, state, settled, waiting_since + (now() - $12) as waiting_since, due_at + (now() - $12) as due_at, \
+                coalesce(waiting_since < $1, false) or (not settled and not known) as stuck, \
+                (select fingerprint from plans where version::text = state->>'plan') as fingerprint, \
+                case when not settled then (\
+                    select said from (\
+                        select sequence, substring(entry from '^\\{{\"message\":\\{{\"answer\":\\{{\"type\":\"([^\"]+)') as said \
+                        from {history} where {history_id} = id order by sequence desc limit 64) as lately \
+                    where said is not null order by sequence desc limit 1) end as last_answer \
+         from {name} cross join lateral (select coalesce(state->>'plan' = any($11) and state->'phase' is not null \
+                  and json_typeof(state->'steps') = 'object', false) as known) as plan \
+         where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
+           and ($5::text is null or coalesce(state->'steps'->$5->>'asked', state->'steps'->$5->>'undoing') is not null) \
+           and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and {owned} \
+           and (not $8 or waiting_since < $1 or not known) and ($9::uuid is null or id < $9) \
+         order by id desc limit $10"
+    )
+}

@@ -1,0 +1,149 @@
+//! The order service's routes.
+
+#[cfg(test)]
+mod fuzz;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Json as Body, Router};
+use chassis::http::{Checks, Client, Id, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id};
+use chassis::listed::Listed;
+use events::order::{MAX_ITEMS, Status};
+use events::product::Line;
+use events::{OrderId, ProductId, Quantity, UserId};
+use saga_runtime::{OPERATOR_QUERIES, Runtime, live, requests};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::projection::View;
+use crate::saga::Order;
+
+/// What can be asked of the routes.
+pub const QUERIES: Queries = &[
+    ("/orders", &["user_id", "status", "limit", "cursor"]),
+    ("/orders/{id}/history", &["limit", "cursor"]),
+    OPERATOR_QUERIES[0],
+    OPERATOR_QUERIES[1],
+];
+
+type Orders = State<Arc<Runtime<Order>>>;
+
+pub fn router(orders: Arc<Runtime<Order>>) -> Router {
+    Router::new()
+        .route("/orders", get(list).post(submit))
+        .route("/orders/{id}", get(show))
+        .route("/orders/{id}/history", get(history))
+        .route("/orders/{id}/events", get(stream))
+        .route("/orders/{id}/cancel", post(cancel))
+        .with_state(orders)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderBody {
+    user_id: String,
+    items: Vec<Object<ItemBody>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemBody {
+    product_id: String,
+    quantity: i64,
+}
+
+/// Parsed once, into an order that cannot be wrong.
+fn parse(body: &OrderBody) -> Result<Order, Problem> {
+    let mut checks = Checks::default();
+    let user_id = checks.take("/user_id", body.user_id.parse::<UserId>().map_err(|_| "is not a UUID"));
+    if !(1..=MAX_ITEMS).contains(&body.items.len()) {
+        checks.refuse("/items", format!("must hold 1 to {MAX_ITEMS} items"));
+        return checks.finish(None);
+    }
+    let mut items = Vec::with_capacity(body.items.len());
+    let mut seen = HashSet::with_capacity(body.items.len());
+    for (index, Object(item)) in body.items.iter().enumerate() {
+        let product = item.product_id.parse::<ProductId>().map_err(|_| "is not a UUID");
+        let product = checks.take(format_args!("/items/{index}/product_id"), product);
+        let quantity = checks.take(format_args!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
+        if let Some(product_id) = product
+            && !seen.insert(product_id)
+        {
+            checks.refuse(format_args!("/items/{index}/product_id"), "stands twice; put the pieces in one item");
+        }
+        items.extend(product.zip(quantity).map(|(product_id, quantity)| Line { product_id, quantity }));
+    }
+    let order = user_id.map(|user_id| Order { id: OrderId(Uuid::now_v7()), user_id, items });
+    checks.finish(order)
+}
+
+async fn submit(
+    State(orders): Orders,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(body): Json<OrderBody>,
+) -> Result<Response, Problem> {
+    requests::begin(&orders, client, &headers, || parse(&body)).await
+}
+
+async fn show(State(orders): Orders, Id(OrderId(id)): Id<OrderId>) -> Result<Body<View>, Problem> {
+    orders.view(id).await?.map(Body).ok_or_else(|| orders.not_found(id))
+}
+
+async fn history(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, page: PageQuery) -> Result<Page, Problem> {
+    requests::history(&orders, id, page).await
+}
+
+async fn stream(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
+    live::stream(orders, id, &headers).await
+}
+
+async fn cancel(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
+    requests::cancel(&orders, id, &headers).await
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    user_id: Option<String>,
+    status: Option<String>,
+}
+
+async fn list(State(orders): Orders, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
+    let user = query.user_id.as_deref().map(parse_id).transpose()?;
+    let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
+    let (filter, after, rows) = (Filter { user, status }, page.after, page.rows());
+    let views = orders.database().read(|mut db| async move { select(&mut db, filter, after, rows).await }).await?;
+    page.page(views, |listed| listed.id(|view| view.id.0))
+}
+
+/// Which orders to list.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filter {
+    user: Option<UserId>,
+    status: Option<Status>,
+}
+
+/// A page, newest first.
+async fn select(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Listed<View>>> {
+    // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
+    sqlx::query_as(
+        "select id, user_id, items, unit_prices, currency, status, reason, created_at, updated_at from orders \
+         where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
+           and (not $4 or not settled) \
+         order by id desc limit $5",
+    )
+    .bind(filter.user.map(|user| user.0))
+    .bind(filter.status.map(Status::as_str))
+    .bind(after)
+    // An order that is pending or cancelling waits for somebody.
+    .bind(filter.status.is_some_and(|status| !status.is_final()))
+    .bind(rows)
+    .fetch_all(db)
+    .await
+}
