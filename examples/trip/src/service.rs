@@ -1,0 +1,146 @@
+//! What runs trips, and can be asked about them.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Json as Body, Router};
+use chassis::broker::Broker;
+use chassis::http::{self, Checks, Client, Id, Json, Page, PageQuery, Problem, Queries};
+use chassis::settings::{Secret, database_url, hidden};
+use chassis::topology::{self, TopologySettings};
+use chassis::{Parts, Service, Start};
+use clap::Parser;
+use saga_runtime::{OPERATOR_QUERIES, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
+use serde::Deserialize;
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::saga::{TOPOLOGY, Trip};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/service");
+
+/// What can be asked of the routes.
+const QUERIES: Queries = &[("/trips/{id}/history", &["limit", "cursor"]), OPERATOR_QUERIES[0], OPERATOR_QUERIES[1]];
+
+/// The settings of the trip service.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "trip-service", version, about = "Takes trips and carries each through its saga")]
+pub struct Settings {
+    /// Where to listen.
+    #[arg(long, env = "TRIP_LISTEN", default_value = "127.0.0.1:8093")]
+    pub listen: String,
+
+    /// Any database of the Postgres on which the database of trips is made.
+    #[arg(
+        long,
+        env = "ORDER_DATABASE_URL",
+        default_value = "postgres://waybill@127.0.0.1:5432/postgres",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = hidden(database_url)
+    )]
+    pub postgres_url: Secret,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub sagas: SagaSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub topology: TopologySettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub parts: Parts,
+}
+
+/// Makes the database, keeps the streams and consumers of trips, and runs the service until shutdown.
+///
+/// # Errors
+/// Where it cannot start.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = http::listen(&settings.listen, "--listen or TRIP_LISTEN").await?;
+    let database_url = crate::database::make(&settings.postgres_url, "trip").await?;
+    let trips = Prepared::<Trip>::new(&settings.sagas, &TOPOLOGY)?;
+    let broker = Broker::connect(&settings.parts.broker, "trip-provision").await?;
+    let (topology, stop) = (settings.topology.clone(), shutdown.clone());
+    tokio::spawn(async move { topology::keep(broker.jetstream(), &TOPOLOGY, &topology, &stop).await });
+    let service = Service::start(Start {
+        name: "trip",
+        listener,
+        database_url: &database_url,
+        migrator: &MIGRATIONS,
+        topology: &TOPOLOGY,
+        settings: &settings.parts,
+        rebuild: Some(trips.rebuild_messages()),
+        shutdown,
+    })
+    .await?;
+    let trips = trips.start(&service, &database_url, &settings.parts)?;
+    let api = router(trips.clone()).merge(operator_routes(trips));
+    service.run(http::Api::new(api, QUERIES)).await
+}
+
+type Trips = State<Arc<Runtime<Trip>>>;
+
+fn router(trips: Arc<Runtime<Trip>>) -> Router {
+    Router::new()
+        .route("/trips", post(begin))
+        .route("/trips/{id}", get(show))
+        .route("/trips/{id}/history", get(history))
+        .route("/trips/{id}/events", get(stream))
+        .route("/trips/{id}/cancel", post(cancel))
+        .with_state(trips)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TripBody {
+    traveller: String,
+    to: String,
+    nights: u32,
+}
+
+/// Parsed once, into a trip that cannot be wrong.
+fn parse(body: TripBody) -> Result<Trip, Problem> {
+    let TripBody { traveller, to, nights } = body;
+    let mut checks = Checks::default();
+    for (pointer, text) in [("/traveller", &traveller), ("/to", &to)] {
+        if !(1..=100).contains(&text.chars().count()) {
+            checks.refuse(pointer, "must have 1 to 100 characters");
+        }
+    }
+    if !(1..=365).contains(&nights) {
+        checks.refuse("/nights", "must be 1 to 365");
+    }
+    checks.finish(Some(Trip { id: Uuid::now_v7(), traveller, to, nights }))
+}
+
+async fn begin(
+    State(trips): Trips,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Json(body): Json<TripBody>,
+) -> Result<Response, Problem> {
+    requests::begin(&trips, client, &headers, || parse(body)).await
+}
+
+async fn show(State(trips): Trips, Id(id): Id<Uuid>) -> Result<Body<View<Trip>>, Problem> {
+    trips.view(id).await?.map(Body).ok_or_else(|| trips.not_found(id))
+}
+
+async fn history(State(trips): Trips, Id(id): Id<Uuid>, page: PageQuery) -> Result<Page, Problem> {
+    requests::history(&trips, id, page).await
+}
+
+async fn stream(State(trips): Trips, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
+    live::stream(trips, id, &headers).await
+}
+
+async fn cancel(State(trips): Trips, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
+    requests::cancel(&trips, id, &headers).await
+}
