@@ -41,11 +41,14 @@ async fn a_hotel_that_is_killed_answers_late_and_twice_and_holds_nothing_in_the_
     // Asked again, given up at its deadline, and the flight is given back; the hotel may have booked all the same.
     eventually(SOON, async || {
         let listed = parts.stuck().await;
-        let of_it = listed.iter().find(|saga| saga.to_string().contains(&trip)).cloned().ok_or(format!("{listed:?}"))?;
+        let of_it = listed.iter().find(|saga| saga["saga_id"] == *trip).cloned().ok_or(format!("{listed:?}"))?;
         if parts.status(&trip).await == "compensating" { Ok(of_it) } else { Err(of_it.to_string()) }
     })
     .await;
     eventually(SOON, async || if parts.held("trip_flight").await == 0 { Ok(()) } else { Err("a seat is held".to_owned()) }).await;
+
+    let table = parts.trip(&["saga", "list", "--stuck"]).await.expect("listed");
+    assert!(table.contains(&trip), "{table}");
 
     // Back again it finds every command that it was sent: it books, late, several times, and cancels.
     parts.open_hotel().await;

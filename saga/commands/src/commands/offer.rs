@@ -1,8 +1,8 @@
 //! What a shell offers where an id is expected.
 
 use clap_complete::CompletionCandidate;
-use saga::Exportable as _;
 
+use super::view::View;
 use crate::command_line::CommandLine;
 use crate::complete::listed;
 
@@ -16,6 +16,5 @@ pub fn newest<C: CommandLine>() -> Vec<CompletionCandidate> {
 
 /// The sagas that wait for somebody.
 pub fn in_flight<C: CommandLine>() -> Vec<CompletionCandidate> {
-    let id = format!("{}_id", C::Saga::NAME);
-    listed(C::SERVICE.variable, C::SERVICE.usual, "/sagas", &id, &["status", "cause"])
+    listed(C::SERVICE.variable, C::SERVICE.usual, "/sagas", View::<C>::id_field(), &["status", "cause"])
 }

@@ -114,7 +114,7 @@ fn look<C: CommandLine>(view: &View<C>) -> Checked {
     };
     let safe = continuity.is_safe();
     Checked {
-        id: [(View::<C>::id_field(), view.id())].into(),
+        id: [(View::<C>::id_field().to_owned(), view.id())].into(),
         status: view.status.clone(),
         plan: view.plan,
         phase: view.phase(),

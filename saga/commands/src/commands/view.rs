@@ -3,7 +3,8 @@
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
-use saga::{Exportable as _, Milestone, Phase, Plan, State};
+use saga::{Milestone, Phase, Plan, State};
+use saga_runtime::{Layout, Saga};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -66,14 +67,14 @@ pub struct Outstanding {
 }
 
 impl<C: CommandLine> View<C> {
-    /// The field of its id: `order_id`.
-    pub(crate) fn id_field() -> String {
-        format!("{}_id", C::Saga::NAME)
+    /// The field of its id, by the column of its histories: `order_id`.
+    pub(crate) fn id_field() -> &'static str {
+        <<C::Saga as Saga>::Layout as Layout<C::Saga>>::TABLE.history_id
     }
 
     /// Its id; the nil UUID where the service does not say.
     pub fn id(&self) -> Uuid {
-        self.summary.get(&Self::id_field()).and_then(Value::as_str).and_then(|id| id.parse().ok()).unwrap_or_default()
+        self.summary.get(Self::id_field()).and_then(Value::as_str).and_then(|id| id.parse().ok()).unwrap_or_default()
     }
 
     /// The phase's name.
