@@ -5,8 +5,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use events::order::{Event, Item, Snapshot};
-use events::product::Line;
+use events::order::{Event, Snapshot};
 use events::{Reason, UserId};
 use order::saga::{Order, Output, Step};
 use saga::{Milestone, Progress, State};
@@ -111,7 +110,7 @@ impl CommandLine for Orders {
             }
             (None, None) => History::Open,
         };
-        Some(Told { saga: asked_for(snapshot), history, reason: snapshot.reason.as_ref().map(said) })
+        Some(Told { saga: Order::asked_for(snapshot), history, reason: snapshot.reason.as_ref().map(said) })
     }
 
     fn gist(data: &Value) -> String {
@@ -127,12 +126,6 @@ fn snapshot(event: &Event) -> &Snapshot {
         Event::Rejected(rejected) => &rejected.0,
         Event::Cancelled(cancelled) => &cancelled.0,
     }
-}
-
-/// What was asked for, as an event says it.
-fn asked_for(snapshot: &Snapshot) -> Order {
-    let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
-    Order { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
 }
 
 fn said(reason: &Reason) -> String {

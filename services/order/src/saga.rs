@@ -210,7 +210,7 @@ impl Order {
     }
 
     /// What was asked for, as an event says it.
-    fn asked_for(snapshot: &Snapshot) -> Self {
+    pub fn asked_for(snapshot: &Snapshot) -> Self {
         let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
         Self { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
     }
