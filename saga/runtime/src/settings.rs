@@ -1,6 +1,7 @@
 //! The settings of whatever runs sagas.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -59,7 +60,7 @@ pub struct TimingSettings {
     /// The same for single steps: `reserve_stock.deadline=60,validate_user.first_retry=2`. Goes before what is set for all. The names after
     /// the step are `first_retry`, `max_retry` and `deadline`.
     #[arg(long, env = "WAYBILL_STEPS", value_delimiter = ',', value_name = "STEP.NAME=SECONDS")]
-    pub steps: Vec<String>,
+    pub steps: Vec<StepSetting>,
 
     /// Seconds a saga may take in all before it is given up and undone.
     #[arg(long, alias = "saga-deadline", env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds)]
@@ -74,6 +75,38 @@ pub struct TimingSettings {
     pub sweep_every: Duration,
 }
 
+/// A span of time of one step: `reserve_stock.deadline=60`. Which steps there are, only the saga knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepSetting {
+    step: String,
+    what: StepSpan,
+    span: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StepSpan {
+    FirstRetry,
+    MaxRetry,
+    Deadline,
+}
+
+impl FromStr for StepSetting {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, value) = text.split_once('=').context("it is not of the form STEP.NAME=SECONDS")?;
+        let (step, what) = name.trim().rsplit_once('.').context("it is not of the form STEP.NAME=SECONDS")?;
+        let what = match what {
+            "first_retry" => StepSpan::FirstRetry,
+            "max_retry" => StepSpan::MaxRetry,
+            "deadline" => StepSpan::Deadline,
+            _ => anyhow::bail!("there is no `{what}` of a step; there are first_retry, max_retry and deadline"),
+        };
+        let span = seconds(value.trim()).map_err(anyhow::Error::msg)?;
+        Ok(Self { step: step.to_owned(), what, span })
+    }
+}
+
 impl TimingSettings {
     /// As the engine takes them.
     ///
@@ -82,21 +115,14 @@ impl TimingSettings {
     pub fn timing<S: Saga>(&self) -> anyhow::Result<Timing<S>> {
         let all = RetryOverride { first_retry: self.retry_first, max_retry: self.retry_max, deadline: self.step_deadline };
         let mut of_steps: BTreeMap<S::Step, RetryOverride> = BTreeMap::new();
-        for setting in self.steps.iter().filter(|setting| !setting.is_empty()) {
-            let form = || format!("--steps or WAYBILL_STEPS: `{setting}` is not of the form STEP.NAME=SECONDS");
-            let (name, value) = setting.split_once('=').with_context(form)?;
-            let (step, what) = name.trim().rsplit_once('.').with_context(form)?;
+        for StepSetting { step, what, span } in &self.steps {
             let step = step_named::<S>(step).map_err(|why| anyhow::anyhow!("--steps or WAYBILL_STEPS: the step {why}"))?;
-            let span = seconds(value.trim()).map_err(|why| anyhow::anyhow!("--steps or WAYBILL_STEPS: `{setting}`: {why}"))?;
             let of_step = of_steps.entry(step).or_default();
-            match what {
-                "first_retry" => of_step.first_retry = Some(span),
-                "max_retry" => of_step.max_retry = Some(span),
-                "deadline" => of_step.deadline = Some(span),
-                _ => anyhow::bail!(
-                    "--steps or WAYBILL_STEPS: there is no `{what}` of a step; there are first_retry, max_retry and deadline"
-                ),
-            }
+            *match what {
+                StepSpan::FirstRetry => &mut of_step.first_retry,
+                StepSpan::MaxRetry => &mut of_step.max_retry,
+                StepSpan::Deadline => &mut of_step.deadline,
+            } = Some(*span);
         }
         let timing = Timing { all, steps: of_steps, deadline: self.order_deadline };
         for (version, stages) in S::VERSIONS {

@@ -203,7 +203,6 @@ async fn lines_that_are_cut_before_a_reply_or_swallow_it_leave_one_order_a_key()
         }
     }
     let tally = trickle.end().await;
-    assert!(tally.failed > 0, "nobody noticed");
     tally.all_confirmed(system.audit().await);
     assert_eq!(system.stock(product).await.1, tally.orders.len() as i64);
 }

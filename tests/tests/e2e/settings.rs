@@ -20,7 +20,7 @@ fn services() -> [(&'static str, Command); 4] {
 }
 
 /// Below, at and above what a number, a time or a text may be.
-const EXTREMES: [&str; 24] = [
+const EXTREMES: [&str; 26] = [
     "",
     " ",
     "-1",
@@ -45,6 +45,8 @@ const EXTREMES: [&str; 24] = [
     "inf",
     "127.0.0.1",
     "0.0.0.0/0",
+    "reserve_stock.deadline=0.001",
+    "reserve_stock.deadline=315360000",
 ];
 
 /// The flags with values, but for what says where something is.

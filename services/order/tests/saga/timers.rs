@@ -119,8 +119,10 @@ fn no_setting_is_too_long() {
 
 #[test]
 fn a_step_may_be_set_otherwise_than_the_others_and_one_that_there_is_not_is_refused_by_name() {
-    let set =
-        |steps: &str| Settings::parse_from(["order", "--retry-first", "7", "--steps", steps]).sagas.timing.timing::<Order>();
+    let set = |steps: &str| {
+        let settings = Settings::try_parse_from(["order", "--retry-first", "7", "--steps", steps])?;
+        settings.sagas.timing.timing::<Order>()
+    };
     let timing = set("reserve_stock.deadline=60,reserve_stock.first_retry=2").unwrap();
     let (user, stock) = (timing.policy(1, Step::ValidateUser).unwrap(), timing.policy(1, Step::ReserveStock).unwrap());
     let seconds = Duration::from_secs;
@@ -129,7 +131,7 @@ fn a_step_may_be_set_otherwise_than_the_others_and_one_that_there_is_not_is_refu
     for (wrong, why) in [
         ("pay.deadline=60", "the step `pay` is not one of validate_user, reserve_stock"),
         ("reserve_stock.patience=60", "there is no `patience` of a step; there are first_retry, max_retry and deadline"),
-        ("reserve_stock=60", "`reserve_stock=60` is not of the form STEP.NAME=SECONDS"),
+        ("reserve_stock=60", "it is not of the form STEP.NAME=SECONDS"),
         ("reserve_stock.deadline=soon", "`soon` is not a number of seconds"),
         ("reserve_stock.max_retry=1", "for the step reserve_stock"),
     ] {
