@@ -147,16 +147,25 @@ async fn every_property_of_a_consumer_is_put_back_and_orders_flow_again() {
 
     // Nobody puts it back: the service that depends on it says so by name, and is ready again when it is put back.
     system.stop_keeping_topology();
+    let client = system.client(Service::Order);
     let mut changed = config(&system, what).await;
+    changed["ack_wait"] = json!(1_000_000_000);
+    api(&system, "CONSUMER.CREATE.USER_REPLIES.order", &json!({"stream_name": "USER_REPLIES", "config": changed})).await;
+    eventually(PATIENCE, || async {
+        let ready = client.get("/readyz").await;
+        let noted = ready.json()["notes"]["USER_REPLIES"].as_str().is_some_and(|note| note.contains("ack_wait 1000000000"));
+        if ready.status == 200 && noted { Ok(()) } else { Err(ready.text) }
+    })
+    .await;
     changed["filter_subject"] = json!("nobody.says.this");
     let body = json!({"stream_name": "USER_REPLIES", "config": changed});
     api(&system, "CONSUMER.CREATE.USER_REPLIES.order.nobody.says.this", &body).await;
-    let client = system.client(Service::Order);
     let stuck = system.submit(user, &[(product, 1)]).await;
     eventually(PATIENCE, || async {
         let ready = client.get("/readyz").await;
         let said = ready.json()["checks"]["USER_REPLIES"].as_str().unwrap_or_default().to_owned();
-        let named = said.contains("the consumer order of USER_REPLIES has filter_subject \"nobody.says.this\" instead of none");
+        let named = said.contains("the consumer order of USER_REPLIES has")
+            && said.contains("filter_subject \"nobody.says.this\" instead of none");
         if ready.status == 503 && named { Ok(()) } else { Err(ready.text) }
     })
     .await;

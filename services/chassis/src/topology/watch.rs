@@ -49,6 +49,22 @@ const NEEDED: [&str; 9] = [
     "subject_transform",
 ];
 
+/// With these otherwise than they must be, a consumer hides or loses messages, or refuses to bring them. The others make it slower, or bring a
+/// message twice.
+const NEEDED_OF_CONSUMER: [&str; 11] = [
+    "filter_subject",
+    "filter_subjects",
+    "ack_policy",
+    "max_deliver",
+    "headers_only",
+    "deliver_subject",
+    "deliver_group",
+    "priority_policy",
+    "priority_groups",
+    "max_batch",
+    "max_expires",
+];
+
 /// Compares what the service depends on with how it would be made, until shutdown.
 pub(crate) async fn watch(
     service: &'static str,
@@ -144,7 +160,7 @@ fn of_stream(name: &str, found: &Value, wanted: &Value) -> Option<Drift> {
 fn of_this_consumer(consumer: &Consumer, found: &Found) -> Option<Drift> {
     let mut differences = of_consumer(&found.config, &consumer_json(consumer));
     differences.retain(|difference| !["description", "metadata", "num_replicas"].contains(&&*difference.property));
-    let fatal = differences.iter().any(Difference::is_known);
+    let fatal = differences.iter().any(|difference| NEEDED_OF_CONSUMER.contains(&&*difference.property));
     let drift = said(format!("the consumer {} of {}", consumer.name, consumer.stream), &differences, fatal);
     match (found.paused(consumer), drift) {
         (Some(paused), Some(drift)) => Some(Drift { what: format!("{paused}; {}", drift.what), ..drift }),
