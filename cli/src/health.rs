@@ -67,6 +67,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chassis::causes;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -83,7 +84,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
         let run = Args { service: Some(service) }.run(|| unreachable!(), Output::new(Format::Json)).await;
-        run.map_err(|error| format!("{error:#}"))
+        run.map_err(|error| causes(&error))
     }
 
     #[tokio::test]

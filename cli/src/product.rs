@@ -2,6 +2,7 @@
 
 mod release;
 
+use std::num::NonZeroI64;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -55,7 +56,7 @@ pub enum Command {
         id: ProductId,
         /// How many pieces more; negative: fewer.
         #[arg(long, value_name = "N", allow_hyphen_values = true)]
-        delta: i64,
+        delta: NonZeroI64,
         #[command(flatten)]
         once: Once,
     },

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use chassis::broker::Broker;
+use chassis::causes;
 use chassis::settings::{Secret, database_url, hidden, nats_url};
 use chassis::topology::{self, TopologySettings};
 use clap::Parser;
@@ -111,7 +112,7 @@ impl Args {
     /// A folder that another process has is moved by a setting of this command.
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         if error.to_string().contains("is in use by") {
-            anyhow::anyhow!("{error:#}: --data or WAYBILL_DATA names another, --ephemeral does without")
+            anyhow::anyhow!("{}: --data or WAYBILL_DATA names another, --ephemeral does without", causes(&error))
         } else {
             error
         }
@@ -296,7 +297,7 @@ impl Args {
 fn running_here(error: anyhow::Error) -> anyhow::Error {
     match Note::read() {
         Ok(Some(note)) if matches!(note.writer, Writer::Running(_)) => {
-            anyhow::anyhow!("{error:#}. A `waybill up`{} runs in this folder already", note.by())
+            anyhow::anyhow!("{}. A `waybill up`{} runs in this folder already", causes(&error), note.by())
         }
         _ => error,
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chassis::causes;
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::Row as _;
@@ -28,7 +29,7 @@ pub const MATCHED: &str = "reservations and orders match line by line";
 pub async fn all(books: &Books) -> Vec<Check> {
     let made = |check, made: anyhow::Result<Check>| {
         made.unwrap_or_else(|error| {
-            let what = format!("it could not be made: {error:#}");
+            let what = format!("it could not be made: {}", causes(&error));
             Check { check, rows: 0, findings: vec![Finding { id: "this check".to_owned(), what }] }
         })
     };

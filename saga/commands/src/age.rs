@@ -40,10 +40,10 @@ fn length(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// Reads a moment: RFC 3339, or how long ago.
+/// Reads a moment that has been: RFC 3339, or how long ago.
 pub fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(moment) = text.parse::<DateTime<Utc>>() {
-        return Ok(moment);
+        return if moment > Utc::now() { Err(format!("`{text}` is yet to come")) } else { Ok(moment) };
     }
     let ago = parse(text).ok().and_then(|ago| TimeDelta::from_std(ago).ok()).and_then(|ago| Utc::now().checked_sub_signed(ago));
     ago.ok_or_else(|| format!("`{text}` is neither a moment (2026-01-02T03:04:05Z) nor how long ago (24h)"))
@@ -88,6 +88,8 @@ mod tests {
         let hour_ago = moment("1h").unwrap();
         assert!((3_599..3_602).contains(&(Utc::now() - hour_ago).num_seconds()));
         assert!(moment("yesterday").is_err());
+        assert!(moment("-1h").is_err());
+        assert!(moment("3026-01-02T03:04:05Z").unwrap_err().contains("yet to come"));
         assert!(moment("9999999999d").is_err());
     }
 

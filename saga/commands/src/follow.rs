@@ -10,6 +10,7 @@ use async_nats::jetstream::consumer::pull::MessagesError;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::Stream;
 use chassis::broker::Broker;
+use chassis::causes;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, SelectAll};
@@ -137,7 +138,7 @@ impl Follow {
                 false => Some(String::new()),
                 true => match timeout(TRY_FOR, self.open()).await {
                     Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(format!("{error:#}")),
+                    Ok(Err(error)) => Some(causes(&error)),
                     Err(_) => Some("no answer".to_owned()),
                 },
             };

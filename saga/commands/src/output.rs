@@ -168,8 +168,9 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
     if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(closed) {
         return ExitCode::SUCCESS;
     }
-    // Not `{error:#}`: a problem has lines of its own, which would run into what is said around it.
-    let text = error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let causes = chassis::each_once(error);
+    // A problem has lines of its own, which would run into what is said around it.
+    let text = causes.join(if causes.iter().any(|cause| cause.contains('\n')) { "\n" } else { ": " });
     tell(&format!("error: {text}"));
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

@@ -11,6 +11,7 @@ mod stream;
 use std::time::Duration;
 
 use chassis::broker::Broker;
+use chassis::causes;
 use chassis::database::Database;
 use chassis::health::Health;
 use chassis::settings::seconds;
@@ -79,7 +80,7 @@ impl<S: Saga> Watch<S> {
         while !shutdown.is_cancelled() {
             match self.look(shutdown).await {
                 Ok(note) => self.health.note(EVENTS, note),
-                Err(error) => self.health.note(EVENTS, format!("not checked: {error:#}")),
+                Err(error) => self.health.note(EVENTS, format!("not checked: {}", causes(&error))),
             }
             tokio::select! {
                 () = tokio::time::sleep(self.settings.events_check_every) => {}

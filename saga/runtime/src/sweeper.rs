@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chassis::causes;
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::health::Health;
@@ -53,7 +54,7 @@ impl<S: Saga> Sweeper<S> {
             let first = policies(&self.coordinator.timing).map(|policy| policy.first_retry).max().unwrap_or_default();
             let repeats = behind.is_none_or(|behind| behind.elapsed() >= first);
             if let Err(error) = self.round(repeats, &shutdown).await {
-                tracing::debug!(error = format!("{error:#}"), "the sweeper cannot look");
+                tracing::debug!(error = causes(&error), "the sweeper cannot look");
             }
             tokio::select! {
                 () = tokio::time::sleep(self.every) => {}
@@ -89,11 +90,7 @@ impl<S: Saga> Sweeper<S> {
                     // It may be this batch's own trouble, a lock or a row that takes too long: those behind have their turn all the same.
                     Err(error) if failed == 0 => {
                         failed += 1;
-                        tracing::warn!(
-                            error = format!("{error:#}"),
-                            sagas = batch.len(),
-                            "sagas that are due could not be swept"
-                        );
+                        tracing::warn!(error = causes(&error), sagas = batch.len(), "sagas that are due could not be swept");
                     }
                     Err(error) => return Err(error),
                 }
@@ -112,11 +109,11 @@ impl<S: Saga> Sweeper<S> {
         let permit = self.unit.permit().await;
         let items: Vec<&Item<S>> = items.iter().collect();
         let results = self.unit.run(permit, &*self.coordinator, &items).await;
-        let results = results.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
+        let results = results.map_err(|failure| anyhow::anyhow!(causes(failure.error())))?;
         for (id, result) in sagas.iter().zip(results) {
             let failure = match result {
                 Ok(output) => output.into_moved().and_then(Moved::trouble),
-                Err(Failure::Item(error) | Failure::Conflict(error)) => Some(format!("{error:#}")),
+                Err(Failure::Item(error) | Failure::Conflict(error)) => Some(causes(&error)),
                 // The database is in trouble, or the saga is locked: it is found again, and nothing is wrong with it.
                 Err(Failure::Outage(_) | Failure::Busy(_)) => continue,
             };

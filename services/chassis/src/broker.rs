@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::str::FromStr as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -64,6 +64,8 @@ impl Broker {
         let servers = settings.nats_url.expose().split(',').map(|server| server.trim().parse());
         let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>().context(FORM)?;
         let (changed, connected) = watch::channel(false);
+        // A broker that is away says the same with every try to reach it: once is enough.
+        let said = Mutex::new(String::new());
         let client = credentials(&servers)
             .name(name)
             // Answers come to subjects nobody else may read: each service's rights end at its own prefix (nats.conf).
@@ -77,6 +79,7 @@ impl Broker {
             .event_callback(move |event| {
                 match event {
                     Event::Connected => {
+                        said.lock().expect("a text is never poisoned").clear();
                         tracing::info!("connected to the broker");
                         changed.send_replace(true);
                     }
@@ -85,7 +88,13 @@ impl Broker {
                         changed.send_replace(false);
                     }
                     Event::Closed | Event::Draining => tracing::debug!(%event, "broker"),
-                    other => tracing::warn!(event = %other, "broker"),
+                    other => {
+                        let (mut said, text) = (said.lock().expect("a text is never poisoned"), other.to_string());
+                        if *said != text {
+                            tracing::warn!(event = text, "broker");
+                            *said = text;
+                        }
+                    }
                 }
                 std::future::ready(())
             })

@@ -26,6 +26,7 @@ use self::failures::Failures;
 pub(crate) use self::received::Received;
 use self::received::Verdict;
 pub use self::source::Source;
+use crate::causes::causes;
 use crate::dead_letter::Graveyard;
 use crate::delivery::{again, settle};
 use crate::failure::{Busy, Failure};
@@ -180,7 +181,7 @@ impl<T: Send + 'static> Messages<T> {
             }
         }
         if let (Some(events), Some(error)) = (self.failed.happened(failed.len() as u64), failed.first()) {
-            tracing::warn!(handler = self.handler, events, error = format!("{error:#}"), "failed; their sagas ask again");
+            tracing::warn!(handler = self.handler, events, error = causes(error), "failed; their sagas ask again");
         }
         self.set_aside(held_up);
         self.acknowledge(judged).await;
@@ -194,7 +195,7 @@ impl<T: Send + 'static> Messages<T> {
     /// An outage is no message's fault: they come again as soon as it may be over.
     pub(crate) fn put_back(&mut self, batch: MessageBatch<T>, failure: &Failure) {
         if self.is_open() {
-            let error = format!("{:#}", failure.error());
+            let error = causes(failure.error());
             tracing::warn!(handler = self.handler, error, "the database is in trouble; trying again");
         }
         self.rests_until = Some(Instant::now() + REST);

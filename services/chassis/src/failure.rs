@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
+use crate::causes::causes;
 use crate::meaning::Meaning;
 use crate::unsure::Unsure;
 
@@ -34,7 +35,7 @@ impl Failure {
 
     /// The same of another item of the batch.
     pub(crate) fn copy(&self) -> Self {
-        let error = anyhow!("{:#}", self.error());
+        let error = anyhow!(causes(self.error()));
         Self::Outage(if self.error().is::<Unsure>() { error.context(Unsure) } else { error })
     }
 

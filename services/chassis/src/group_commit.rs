@@ -3,6 +3,7 @@
 use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::causes::causes;
 use crate::client::Client;
 use crate::failure::{Busy, Failure};
 use crate::fair_limit::{FairLimit, Permit};
@@ -128,7 +129,7 @@ impl<H: Handler> Requests<H> {
     /// Answers that nothing was done.
     pub(crate) fn fail(&mut self, failure: &Failure) {
         if !self.batch.is_empty() {
-            let reason = format!("{:#}", failure.error());
+            let reason = causes(failure.error());
             tracing::warn!(handler = H::NAME, reason, requests = self.batch.len(), "not committed");
         }
         for Request { item, answer, .. } in self.batch.drain(..) {

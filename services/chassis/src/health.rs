@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use serde::Serialize;
 
+use crate::held::Held;
 use crate::topology::Drift;
 
 /// What `/readyz` answers.
@@ -29,6 +30,7 @@ struct Inner {
     notes: BTreeMap<&'static str, String>,
     drifts: BTreeMap<&'static str, Drift>,
     behind: BTreeMap<&'static str, u64>,
+    held: Option<Arc<Held>>,
 }
 
 impl Health {
@@ -91,6 +93,11 @@ impl Health {
         }
     }
 
+    /// From now on it is noted which rows somebody else holds.
+    pub(crate) fn follow(&self, held: Arc<Held>) {
+        self.0.write().expect("health is never poisoned").held = Some(held);
+    }
+
     /// Everything there is to say.
     pub fn readiness(&self) -> Readiness {
         let inner = self.0.read().expect("health is never poisoned");
@@ -107,6 +114,9 @@ impl Health {
         for (name, messages) in &inner.behind {
             let what = format!("{messages} messages wait to be read: what they are about takes longer");
             notes.entry(name).and_modify(|said| *said = format!("{said}; {what}")).or_insert(what);
+        }
+        if let Some(locks) = inner.held.as_ref().and_then(|held| held.note()) {
+            notes.insert("locks", locks);
         }
         Readiness {
             notes,

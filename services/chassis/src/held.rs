@@ -23,6 +23,7 @@ pub(crate) enum Known {
 }
 
 /// The rows that were held when they were last looked at, each with the time from which it may be looked at again.
+#[derive(Debug)]
 pub(crate) struct Held {
     rows: Mutex<HashMap<Uuid, Instant>>,
     look_after: Duration,
@@ -67,6 +68,20 @@ impl Held {
         self.lock().retain(|_, look| now.duration_since(*look) < FORGOTTEN_AFTER);
     }
 
+    /// What `/readyz` says of them.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.forget();
+        let held = self.lock();
+        let first = held.keys().min()?;
+        let more = match held.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "a transaction of somebody else holds the row {first}{more}: what needs it waits (pg_stat_activity shows who)"
+        ))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Instant>> {
         self.rows.lock().expect("the rows are never poisoned")
     }
@@ -83,8 +98,12 @@ mod tests {
         assert!(held.is_empty());
         held.hold(&[one]);
         assert_eq!((held.known(&[two]), held.known(&[two, one]), held.known(&[])), (Known::Free, Known::Held, Known::Free));
+        held.hold(&[two]);
+        let note = held.note().unwrap();
+        assert!(note.contains("holds the row 00000000-0000-0000-0000-000000000001 and 1 more: "), "{note}");
         held.free(&[one, two]);
         assert!(held.is_empty());
+        assert_eq!(held.note(), None);
 
         let held = Held::new(Duration::ZERO);
         held.hold(&[one]);

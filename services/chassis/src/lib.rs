@@ -7,6 +7,7 @@
 
 mod address;
 pub mod broker;
+mod causes;
 mod client;
 pub mod clock;
 pub mod consumer;
@@ -44,6 +45,7 @@ pub mod unpublished;
 mod unsure;
 mod writers;
 
+pub use causes::{causes, each_once};
 pub use client::{Client, Networks};
 pub use consumer::Source;
 pub use failure::Failure;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::broker::{Broker, PayloadMax};
+use crate::causes::causes;
 use crate::consumer::{Binding, Messages, Source};
 use crate::database::Database;
 use crate::group_commit::GroupCommit;
@@ -127,6 +128,7 @@ impl Service {
             writers: TaskTracker::new(),
             relay: TaskTracker::new(),
         };
+        service.unit.show_locks(&service.health);
         let (database, health, stop) = (service.database.clone(), service.health.clone(), service.shutdown.clone());
         let migrated = service.migrated.clone();
         service.tasks.spawn(async move {
@@ -283,7 +285,7 @@ pub fn main<F: Future<Output = anyhow::Result<()>>>(run: impl FnOnce(Cancellatio
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", causes(&error));
             ExitCode::FAILURE
         }
     }

@@ -15,6 +15,8 @@ use async_nats::jetstream;
 use envelope::Topology;
 use tokio_util::sync::CancellationToken;
 
+use crate::causes::causes;
+
 pub use self::config::TopologySettings;
 pub(crate) use self::drift::Drift;
 pub(crate) use self::watch::watch;
@@ -63,7 +65,7 @@ pub async fn keep(
             }
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(error = format!("{error:#}"), "the topology cannot be kept; trying again");
+                tracing::warn!(error = causes(&error), "the topology cannot be kept; trying again");
             }
             Err(_) => {}
         }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 
+use crate::causes::causes;
 use crate::failure::{Busy, Failure};
 use crate::handler::{Committed, Handler, Shape as _};
+use crate::health::Health;
 use crate::held::Held;
 use crate::meaning::Meaning;
 use crate::metrics;
@@ -35,6 +37,11 @@ impl UnitOfWork {
     pub(crate) fn new(writers: Writers, outbox: Outbox, settings: &BatchSettings) -> Self {
         let busy = Busy { retry: settings.busy_retry, timeout: settings.busy_timeout };
         Self { writers: Arc::new(writers), outbox, held: Arc::new(Held::new(busy.retry)), busy }
+    }
+
+    /// Has `/readyz` say which rows somebody else holds.
+    pub(crate) fn show_locks(&self, health: &Health) {
+        health.follow(self.held.clone());
     }
 
     /// How long what is held up waits.
@@ -74,16 +81,12 @@ impl UnitOfWork {
             Ok(outputs) => Ok(outputs.into_iter().map(Ok).collect()),
             Err(failure @ Failure::Outage(_)) => Err(failure),
             Err(Failure::Busy(error)) => {
-                tracing::info!(handler = H::NAME, reason = format!("{error:#}"), "a batch met a lock; going on around it");
+                tracing::info!(handler = H::NAME, reason = causes(&error), "a batch met a lock; going on around it");
                 self.around_locks(None, handler, items, true).await
             }
             Err(failure) if items.len() == 1 => Ok(vec![Err(failure)]),
             Err(failure) => {
-                tracing::warn!(
-                    error = format!("{:#}", failure.error()),
-                    items = items.len(),
-                    "a batch failed; trying its items alone"
-                );
+                tracing::warn!(error = causes(failure.error()), items = items.len(), "a batch failed; trying its items alone");
                 Ok(self.one_by_one(None, handler, items).await)
             }
         }

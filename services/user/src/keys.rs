@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::causes;
 use chassis::database::Database;
 use chassis::indexes::Index;
 use events::Email;
@@ -34,7 +35,7 @@ async fn fill_in(database: Database, shutdown: CancellationToken) {
             Ok(filled) if filled == BATCH => Duration::from_millis(50),
             Ok(_) => LOOK_EVERY,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the keys of addresses cannot be filled in; trying again");
+                tracing::warn!(error = causes(&error), "the keys of addresses cannot be filled in; trying again");
                 LOOK_EVERY
             }
         };

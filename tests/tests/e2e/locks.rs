@@ -102,6 +102,8 @@ async fn a_locked_product_delays_only_what_needs_it() {
     all_confirmed(&system, &system.submit_many(20, user, &[(other, 1)]).await).await;
     are(&system, &held, "pending").await;
     are(&system, &[bought], "cancelling").await;
+    let ready = client.get("/readyz").await.expect(200);
+    assert!(ready["notes"]["locks"].as_str().is_some_and(|note| note.contains(&hot.to_string())), "{ready}");
     holder.let_go().await;
     all_confirmed(&system, &held).await;
     system.wait_status(bought, "cancelled").await;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chassis::causes;
 use chassis::database::Reader;
 use chassis::{Note, Outgoing, Packet};
 use chrono::{DateTime, Utc};
@@ -162,7 +163,7 @@ impl<S: Saga> Watch<S> {
                 Ok(events) => sent.extend(events),
                 Err(error) => {
                     unreadable.push(saga);
-                    tracing::warn!(%saga, error = format!("{error:#}"), "this build cannot make the events of the saga again");
+                    tracing::warn!(%saga, error = causes(&error), "this build cannot make the events of the saga again");
                 }
             }
         }

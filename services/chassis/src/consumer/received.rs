@@ -6,6 +6,7 @@ use envelope::{BATCH_MAX_EVENTS, split_batch};
 
 use super::failures::Failures;
 use super::source::Source;
+use crate::causes::causes;
 use crate::dead_letter::{BadEvent, DeadLetter, Kind, Origin};
 use crate::failure::Failure;
 
@@ -89,7 +90,7 @@ impl<T> Received<T> {
                     if !matches!(failure, Failure::Outage(_)) {
                         failures.add(message);
                     }
-                    tracing::warn!(message = %self.origin, index, error = format!("{:#}", failure.error()), "failed; trying again");
+                    tracing::warn!(message = %self.origin, index, error = causes(failure.error()), "failed; trying again");
                     return (Verdict::Again, Vec::new());
                 }
             }
@@ -97,7 +98,7 @@ impl<T> Received<T> {
         failures.forget(message);
         for (index, error) in failed {
             let payload = part(&self.delivery.payload, index);
-            self.bad(Kind::Failed, BadEvent { index, payload }, || format!("the handler failed: {error:#}"));
+            self.bad(Kind::Failed, BadEvent { index, payload }, || format!("the handler failed: {}", causes(&error)));
         }
         (Verdict::Done, busy)
     }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{DeadLetter, Kind, Origin};
 use crate::broker::Broker;
+use crate::causes::causes;
 use crate::delivery::{again, settle};
 use crate::metrics;
 use crate::packet::Packet;
@@ -93,7 +94,7 @@ async fn store(broker: &Broker, burials: Vec<Burial>) {
     }
     let stored = broker.publish_as(packets).await;
     if let Err(error) = &stored {
-        tracing::warn!(error = format!("{error:#}"), "the dead letters cannot be stored; trying again");
+        tracing::warn!(error = causes(error), "the dead letters cannot be stored; trying again");
     }
     for (delivery, deliveries, stream) in messages {
         match &stored {

@@ -55,7 +55,7 @@ impl IdempotencyKey {
         let mut problem = Problem::invalid(vec![]);
         problem.kind = "urn:waybill:problem:idempotency-key-reused".to_owned();
         problem.title = "The key was used before";
-        problem.detail = "this Idempotency-Key was used for a request with another body".to_owned();
+        problem.detail = "this Idempotency-Key was used for another request: its body or its path was not the same".to_owned();
         problem.errors = vec![FieldError {
             pointer: "/".to_owned(),
             detail: "differs from the first request with this Idempotency-Key".to_owned(),

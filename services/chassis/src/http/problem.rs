@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::limits::{HEAD_MAX, HEADERS_MAX};
+use crate::causes::causes;
 
 /// The longest text about what a client sent, in characters: it may repeat what came, and not at any length.
 const BRIEF: usize = 200;
@@ -150,7 +151,7 @@ impl Problem {
 
     /// 500. The cause goes to the log, not to the client.
     pub fn internal(error: &anyhow::Error) -> Self {
-        tracing::error!(error = format!("{error:#}"), "internal error");
+        tracing::error!(error = causes(error), "internal error");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", "something went wrong here; it is in the log")
     }
 }

@@ -163,7 +163,11 @@ fn with_health(name: &'static str, api: Router, health: &Health, shutdown: &Canc
         .merge(api.clone())
         .nest("/v1", api)
         .merge(health_routes(name, health, shutdown))
-        .fallback(|| async { Problem::not_found("there is nothing here") })
+        .fallback(move || async move {
+            // Whoever asks the wrong service is told which one answers.
+            let whose = if name == "gateway" { String::new() } else { format!(": this is the {name} service") };
+            Problem::not_found(format!("there is nothing here{whose}"))
+        })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
 }
 

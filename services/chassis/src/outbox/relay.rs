@@ -18,6 +18,7 @@ use super::rows::{self, Claimed};
 use super::seen::{self, Seen, View};
 use super::settle::BEHIND_FOR;
 use super::wire::{in_wire_order, message_id};
+use crate::causes::causes;
 use crate::database::Reader;
 use crate::meaning::Meaning;
 use crate::metrics;
@@ -277,7 +278,7 @@ impl Outbox {
             } else {
                 Cause::Refused
             };
-            unmade(cause, format!("{error:#}"))
+            unmade(cause, causes(&error))
         })
     }
 

@@ -8,6 +8,7 @@ use super::Outbox;
 use super::letter::Unpublishable;
 use super::rows::{self, Claimed, SetAside};
 use super::seen;
+use crate::causes::causes;
 use crate::metrics;
 use crate::packet::{Packet, subject_id};
 use crate::unpublished::{Cause, Unpublished};
@@ -61,7 +62,7 @@ impl Outbox {
                     tracing::error!(row = %row.id, index, %subject, reason = failure.reason, "publishing failed for good: to the dead letters");
                 }
                 Err(error) => {
-                    tracing::warn!(row = %row.id, index, error = format!("{error:#}"), "the dead letter cannot be stored; trying again");
+                    tracing::warn!(row = %row.id, index, error = causes(&error), "the dead letter cannot be stored; trying again");
                     left.push((index, failure));
                 }
             }

@@ -4,6 +4,7 @@ use anyhow::anyhow;
 use tokio::time::timeout;
 
 use super::{RENEWALS, UnitOfWork};
+use crate::causes::causes;
 use crate::failure::Failure;
 use crate::handler::Handler;
 use crate::held::Known;
@@ -86,9 +87,9 @@ impl UnitOfWork {
             hindered_in_a_row = if hindered { hindered_in_a_row + 1 } else { 0 };
             // Those before it are committed, and must not be reported as undone. The rest is not tried: it would only wait for as long.
             let rest = match &result {
-                Err(Failure::Outage(error)) => Some(format!("{error:#}")).map(|why| (why, Failure::Outage as fn(_) -> _)),
+                Err(Failure::Outage(error)) => Some(causes(error)).map(|why| (why, Failure::Outage as fn(_) -> _)),
                 Err(Failure::Busy(error) | Failure::Conflict(error)) if hindered_in_a_row == HINDERED_IN_A_ROW => {
-                    Some((format!("{error:#}"), Failure::Busy as fn(_) -> _))
+                    Some((causes(error), Failure::Busy as fn(_) -> _))
                 }
                 _ => None,
             };
