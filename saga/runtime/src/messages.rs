@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Context as _;
 use chassis::broker::PayloadMax;
-use chassis::{CannotRebuild, NewEvent, Note, Outgoing, Packet, RebuildMessages};
+use chassis::{CannotRebuild, NewEvent, Note, Outgoing, Packet, RebuildMessages, Rebuilt};
 use envelope::{Data, event_subject};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -93,20 +93,26 @@ pub(crate) struct FromHistories<S: Saga> {
 }
 
 impl<S: Saga> RebuildMessages for FromHistories<S> {
-    fn rebuild<'a>(&'a self, db: &'a mut PgConnection, notes: &'a [Note]) -> BoxFuture<'a, anyhow::Result<Vec<Packet>>> {
+    fn rebuild<'a>(&'a self, db: &'a mut PgConnection, rows: &'a [Vec<Note>]) -> BoxFuture<'a, anyhow::Result<Rebuilt>> {
         async move {
-            let ids: Vec<Uuid> = notes.iter().map(|note| note.subject).collect::<BTreeSet<_>>().into_iter().collect();
-            let sagas = self.store.loaded(db, &ids).await?;
+            let ids: BTreeSet<Uuid> = rows.iter().flatten().map(|note| note.subject).collect();
+            let sagas = self.store.loaded(db, &ids.into_iter().collect::<Vec<_>>()).await?;
             let sagas: HashMap<Uuid, &LoadedSaga<S>> = sagas.iter().map(|saga| (saga.record.id(), saga)).collect();
-            let mut outgoing: Option<Outgoing> = None;
-            for Note { subject, entry } in notes {
-                let saga = sagas.get(subject).ok_or_else(|| CannotRebuild(format!("there is no {} {subject}", S::NAME)))?;
-                enqueue_again(&mut outgoing, saga, *entry as usize, self.payload_max.get())
-                    .with_context(|| format!("entry {entry} of {} {subject}", S::NAME))?;
-            }
-            Ok(outgoing.map(Outgoing::into_packets).unwrap_or_default())
+            Ok(rows.iter().map(|notes| self.row(&sagas, notes)).collect())
         }
         .boxed()
+    }
+}
+
+impl<S: Saga> FromHistories<S> {
+    fn row(&self, sagas: &HashMap<Uuid, &LoadedSaga<S>>, notes: &[Note]) -> anyhow::Result<Vec<Packet>> {
+        let mut outgoing: Option<Outgoing> = None;
+        for Note { subject, entry } in notes {
+            let saga = sagas.get(subject).ok_or_else(|| CannotRebuild(format!("there is no {} {subject}", S::NAME)))?;
+            enqueue_again(&mut outgoing, saga, *entry as usize, self.payload_max.get())
+                .with_context(|| format!("entry {entry} of {} {subject}", S::NAME))?;
+        }
+        Ok(outgoing.map(Outgoing::into_packets).unwrap_or_default())
     }
 }
 

@@ -54,7 +54,7 @@ pub use group_commit::{GroupCommit, Overloaded};
 pub use handler::{Handled, Handler, InTransaction, OneStatement, Shape};
 pub use meaning::Conflict;
 pub use note::Note;
-pub use outbox::{CannotRebuild, OUTBOX_SQL, RebuildMessages};
+pub use outbox::{CannotRebuild, OUTBOX_SQL, RebuildMessages, Rebuilt};
 pub use outgoing::{NewEvent, Outgoing};
 pub use packet::Packet;
 pub use read_connection::ReadConnection;

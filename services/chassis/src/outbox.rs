@@ -36,7 +36,7 @@ use crate::outgoing::Outgoing;
 use crate::packet::{Packet, subject_id};
 use crate::settings::{BrokerSettings, OutboxSettings};
 
-pub use self::rebuild::{CannotRebuild, RebuildMessages};
+pub use self::rebuild::{CannotRebuild, RebuildMessages, Rebuilt};
 
 /// How long published rows are gathered before one statement deletes them; and how soon a deletion that failed is tried again.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);

@@ -36,17 +36,35 @@ pub(super) struct Choice<'a> {
     pub behind: Vec<&'a Seen>,
 }
 
+/// How much is chosen at once: rows, and messages in them, but for the row that is the one too many.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    pub rows: usize,
+    pub messages: usize,
+}
+
+impl Room {
+    fn is_left(self) -> bool {
+        self.rows > 0 && self.messages > 0
+    }
+
+    fn take(&mut self, row: &Seen) {
+        self.rows -= 1;
+        self.messages = self.messages.saturating_sub(row.about.len().max(1));
+    }
+}
+
 /// Chooses so many rows that were not tried before, and so many that were: those that fail again and again take no room from the others. One
 /// that is not published holds up younger ones that tell of the same thing; one that failed before does so until it has succeeded. What waits
 /// behind a row that is set aside holds up nothing else: its row goes without it.
-pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: usize) -> Choice<'a> {
+pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: Room) -> Choice<'a> {
     let (mut held, mut held_aside): (HashSet<&Uuid>, HashSet<&Uuid>) = (HashSet::new(), HashSet::new());
     let (mut choice, mut room) = (Choice::default(), [most; 2]);
     for Candidate { row, due } in candidates {
         let room = &mut room[usize::from(row.tried)];
         let waits: Vec<Uuid> = row.about.iter().filter(|thing| held.contains(thing)).copied().collect();
         let is_behind = !waits.is_empty() && waits.iter().all(|thing| held_aside.contains(thing));
-        let goes = *due && *room > 0 && (waits.is_empty() || (is_behind && waits.len() < row.about.len()));
+        let goes = *due && room.is_left() && (waits.is_empty() || (is_behind && waits.len() < row.about.len()));
         if !goes || row.tried {
             held.extend(&row.about);
         }
@@ -54,7 +72,7 @@ pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: usize) -> Choice<'a
             held_aside.extend(&row.about);
         }
         if goes {
-            *room -= 1;
+            room.take(row);
             choice.chosen.push((row.id, waits));
         } else if *due && is_behind {
             choice.behind.push(row);
@@ -77,9 +95,11 @@ mod tests {
         Seen { id: id(number), place, about, old: false, claimed: false, aside: false, waiting: false, tried: false }
     }
 
+    const MOST: Room = Room { rows: 3, messages: 4 };
+
     fn chosen(rows: &[(Seen, bool)]) -> Vec<u128> {
         let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
-        choose(&candidates, 3).chosen.into_iter().map(|(id, _)| id.as_u128()).collect()
+        choose(&candidates, MOST).chosen.into_iter().map(|(id, _)| id.as_u128()).collect()
     }
 
     #[test]
@@ -94,7 +114,10 @@ mod tests {
         assert_eq!(chosen(&[(tried, true), (row(2, &[10]), true)]), [1], "it may fail again");
         let many: Vec<_> = (1..9).map(|number| (row(number, &[]), true)).collect();
         assert_eq!(chosen(&many), [1, 2, 3]);
+        let large = [(row(1, &[1, 2, 3]), true), (row(2, &[4, 5, 6]), true), (row(3, &[7]), true)];
+        assert_eq!(chosen(&large), [1, 2], "beyond the second there is no room for its messages");
     }
+
     #[test]
     fn rows_that_failed_take_no_room_from_the_others_and_what_waits_behind_them_is_told_apart() {
         let tried = |number| Seen { tried: true, aside: true, ..row(number, &[number]) };
@@ -112,7 +135,7 @@ mod tests {
             (row(7, &[1, 6]), true),
         ];
         let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
-        let choice = choose(&candidates, 3);
+        let choice = choose(&candidates, MOST);
         let behind: Vec<u128> = choice.behind.iter().map(|row| row.id.as_u128()).collect();
         assert_eq!(choice.chosen, [(id(2), vec![id(1)]), (id(3), vec![])], "2 goes without what waits");
         assert_eq!(behind, [4], "6 and 7 wait for somebody who is at 5");

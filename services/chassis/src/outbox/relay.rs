@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Outbox;
-use super::choose::{Candidate, Choice, Watched, choose};
+use super::choose::{Candidate, Choice, Room, Watched, choose};
 use super::letter;
 use super::rebuild::CannotRebuild;
 use super::rows::{self, Claimed};
@@ -30,9 +30,10 @@ use crate::unpublished::{Cause, Unpublished};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Rows the relay looks at, and takes, at once, of those never tried and of those that were: a row may hold a batch of messages.
+/// Rows the relay looks at, and takes, at once, of those never tried and of those that were: after an outage thousands of small ones wait, and
+/// a row may hold a batch of 256 messages.
 const LOOK_AT: i64 = 256;
-const TAKE: usize = 16;
+const TAKE: Room = Room { rows: 128, messages: 4096 };
 
 /// How often in a row the relay goes on although nothing went out, where the broker has answered and not been silent: a stream that is not
 /// there holds up no other, and a broker without any is not asked without end.
@@ -213,8 +214,9 @@ impl Outbox {
     async fn publish_claimed(&self, claimed: Vec<Claimed>, held_up: &HashMap<Uuid, Vec<Uuid>>) -> bool {
         let (mut messages, mut places, mut made) = (Vec::new(), Vec::new(), Vec::new());
         let mut progress = false;
-        for row in claimed {
-            let packets = match self.packets(&row).await {
+        let packets = self.packets(&claimed).await;
+        for (row, packets) in claimed.into_iter().zip(packets) {
+            let packets = match packets {
                 Ok(packets) => packets,
                 Err(unmade) => {
                     progress |= self.cannot_be_made(&row, unmade).await;
@@ -257,20 +259,30 @@ impl Outbox {
         progress
     }
 
-    /// A row's messages: those it holds, or those its notes stand for.
-    async fn packets(&self, row: &Claimed) -> Result<Vec<Packet>, Unmade> {
-        if row.notes.is_empty() {
-            return Ok(row.packets.clone());
+    /// The messages of each row: those it holds, or those its notes stand for.
+    async fn packets(&self, rows: &[Claimed]) -> Vec<Result<Vec<Packet>, Unmade>> {
+        let noted = |row: &Claimed| (!row.notes.is_empty()).then(|| Note::read_all(&row.notes)).flatten();
+        let notes: Vec<Vec<Note>> = rows.iter().filter_map(noted).collect();
+        let mut rebuilt = self.rebuilt(&notes).await.into_iter();
+        let packets = |row: &Claimed| match noted(row) {
+            Some(notes) => rebuilt.next().expect("one for each").map_err(|(cause, reason)| Unmade { cause, reason, notes }),
+            None if row.notes.is_empty() => Ok(row.packets.clone()),
+            None => Err(Unmade { cause: Cause::Never, reason: "the row's notes cannot be read".to_owned(), notes: Vec::new() }),
+        };
+        rows.iter().map(packets).collect()
+    }
+
+    /// The messages that the notes of each row stand for. Where they cannot be read together, each row is read alone.
+    async fn rebuilt(&self, rows: &[Vec<Note>]) -> Vec<Result<Vec<Packet>, (Cause, String)>> {
+        if rows.is_empty() {
+            return Vec::new();
         }
-        let Some(notes) = Note::read_all(&row.notes) else {
-            return Err(Unmade { cause: Cause::Never, reason: "the row's notes cannot be read".to_owned(), notes: Vec::new() });
-        };
-        let unmade = |cause, reason| Unmade { cause, reason, notes: notes.clone() };
         let Some(rebuild) = &self.0.rebuild else {
-            return Err(unmade(Cause::Never, "the row holds notes, and this service makes no messages from notes".to_owned()));
+            let why = "the row holds notes, and this service makes no messages from notes";
+            return rows.iter().map(|_| Err((Cause::Never, why.to_owned()))).collect();
         };
-        let rebuilt = async { rebuild.rebuild(&mut *self.0.database.pool().acquire().await?, &notes).await }.await;
-        rebuilt.map_err(|error| {
+        let made = async |rows| rebuild.rebuild(&mut *self.0.database.pool().acquire().await?, rows).await;
+        let unmade = |error: anyhow::Error| {
             let cause = if Meaning::of_any(&error) != Meaning::Own {
                 Cause::Outage
             } else if error.chain().any(|cause| cause.is::<CannotRebuild>()) {
@@ -278,8 +290,24 @@ impl Outbox {
             } else {
                 Cause::Refused
             };
-            unmade(cause, causes(&error))
-        })
+            (cause, causes(&error))
+        };
+        let mut all = Vec::with_capacity(rows.len());
+        match made(rows).await {
+            Ok(rebuilt) => all.extend(rebuilt.into_iter().map(|packets| packets.map_err(unmade))),
+            Err(error) if rows.len() == 1 || Meaning::of_any(&error) != Meaning::Own => {
+                let why = unmade(error);
+                all.extend(rows.iter().map(|_| Err(why.clone())));
+            }
+            Err(_) => {
+                for row in rows {
+                    let alone =
+                        made(std::slice::from_ref(row)).await.and_then(|mut rebuilt| rebuilt.pop().expect("one for each"));
+                    all.push(alone.map_err(unmade));
+                }
+            }
+        }
+        all
     }
 
     /// A row whose messages cannot be made again: apart from the others of its batch, later, or at last as a dead letter.

@@ -123,7 +123,7 @@ impl Drop for Removed {
 
 pub async fn disk_full(run: Run) {
     let root = Removed(folder(run.row));
-    let disk = match Tmpfs::mount(root.0.join("nats"), 24) {
+    let disk = match Tmpfs::mount(root.0.join("nats"), 96) {
         Ok(disk) => disk,
         Err(error) => return run.skip(format!("{error:#}")),
     };
