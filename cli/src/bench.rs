@@ -215,7 +215,7 @@ impl Args {
         let load = Load::make(workload, self.users as usize, self.inactive, &user, &product).await?;
         let bench = Bench::new(target, load, self.pace()).await?;
         let baseline = match self.floor.unwrap_or(self.place.up) {
-            true => Some(Baseline::new(&bench.meter, bench.broker.clone(), &databases()?[0]).await?),
+            true => Some(Baseline::new(&bench.meter, bench.broker.clone(), [&databases()?[0], &databases()?[1]])),
             false => None,
         };
         let mut runs = Vec::new();

@@ -1,5 +1,6 @@
 //! The floor: what the same messages and rows cost with nothing around them. Raw publish and consume of as many messages as a run
-//! made, of the same size, and as many rows in batches of 256; CPU of client and server together. What a run costs above that is ours.
+//! made, of the same size and with the same headers, and the rows of its orders in batches of 256; CPU of client and server together. What a
+//! run costs above that is ours.
 
 mod messages;
 mod rows;
@@ -7,6 +8,7 @@ mod rows;
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 pub use self::messages::{Said, Traffic};
 use super::meter::{ByPart, Meter, Part, round};
@@ -28,20 +30,29 @@ pub struct Baseline<'a> {
     meter: &'a Meter,
     broker: Client,
     jetstream: Context,
-    rows: f64,
+    /// The databases of the order and of the product service.
+    databases: [&'a str; 2],
+    /// What rows cost, which is the same for all runs.
+    rows: OnceCell<f64>,
 }
 
 impl<'a> Baseline<'a> {
-    /// Measures what rows cost, which is the same for all runs, in a scratch database on the server of this address.
-    pub async fn new(meter: &'a Meter, broker: Client, database: &str) -> anyhow::Result<Self> {
-        let mut scratch = rows::Scratch::open(database).await?;
-        scratch.write(rows::WARM_UP).await?;
-        let before = meter.cpu();
-        scratch.write(rows::ORDERS).await?;
-        let rows = per_order(&before, &meter.cpu(), &[Part::Postgres, Part::Driver], rows::ORDERS as f64);
-        scratch.close().await?;
+    /// For runs against these databases, of the order and of the product service.
+    pub fn new(meter: &'a Meter, broker: Client, databases: [&'a str; 2]) -> Self {
         let jetstream = async_nats::jetstream::new(broker.clone());
-        Ok(Self { meter, broker, jetstream, rows })
+        Self { meter, broker, jetstream, databases, rows: OnceCell::new() }
+    }
+
+    /// What the rows of an order cost, in a scratch database on the server of the first.
+    async fn rows(&self) -> anyhow::Result<f64> {
+        let [orders, products] = self.databases;
+        let mut scratch = rows::Scratch::open(orders, products).await?;
+        scratch.write(rows::WARM_UP).await?;
+        let before = self.meter.cpu();
+        scratch.write(rows::ORDERS).await?;
+        let rows = per_order(&before, &self.meter.cpu(), &[Part::Postgres, Part::Driver], rows::ORDERS as f64);
+        scratch.close().await?;
+        Ok(rows)
     }
 
     /// What has been said on the streams so far.
@@ -51,13 +62,14 @@ impl<'a> Baseline<'a> {
 
     /// The floor of a run of so many orders, during which this was said.
     pub async fn of(&self, traffic: &Traffic, orders: u64) -> anyhow::Result<Floor> {
+        let rows = *self.rows.get_or_try_init(|| self.rows()).await?;
         let (traffic, orders) = traffic.for_at_most(orders, messages::ORDERS);
         let mut stream = messages::Scratch::open(&self.broker, &self.jetstream, &traffic).await?;
         let before = self.meter.cpu();
         stream.publish_and_consume(&traffic).await?;
         let messages = per_order(&before, &self.meter.cpu(), &[Part::Nats, Part::Driver], orders);
         stream.close().await?;
-        Ok(Floor { messages: round(messages, 1), rows: round(self.rows, 1), total: round(messages + self.rows, 1) })
+        Ok(Floor { messages: round(messages, 1), rows: round(rows, 1), total: round(messages + rows, 1) })
     }
 }
 

@@ -16,7 +16,8 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
+/// The schema of the order service's database.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
 
 /// The settings of the order service.
 #[derive(Parser, Clone, Debug)]

@@ -24,7 +24,8 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/product");
+/// The schema of the product service's database.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/product");
 
 /// The speaker of this service's events.
 const SOURCE: &str = "/waybill/product";

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue, NATS_MESSAGE_ID};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::context::PublishAckFuture;
 use async_nats::jetstream::stream::{Config, StorageType};
@@ -31,25 +32,25 @@ const FINAL: &str = "bench.floor.final";
 /// How long the broker may take to bring what was published.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Of each stream, the number of its last message and the mean size of those it holds.
-pub type Said = BTreeMap<&'static str, (u64, usize)>;
+/// Of each stream, the number of its last message, the mean size of those it holds, and the headers of the last.
+pub type Said = BTreeMap<&'static str, (u64, usize, HeaderMap)>;
 
-/// Messages of one run: how many of which size.
+/// Messages of one run: how many of which size, and with which headers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Traffic {
-    batches: Vec<(u64, usize)>,
-    events: (u64, usize),
+    batches: Vec<(u64, usize, HeaderMap)>,
+    events: (u64, usize, HeaderMap),
 }
 
 impl Traffic {
     /// What was said between two moments.
     pub fn between(before: &Said, after: &Said) -> Self {
         let mut traffic = Self::default();
-        for (name, (last, size)) in after {
-            let count = last - before.get(name).map_or(0, |(last, _)| *last);
+        for (name, (last, size, headers)) in after {
+            let count = last - before.get(name).map_or(0, |(last, ..)| *last);
             match *name {
-                EVENTS => traffic.events = (count, *size),
-                _ if count > 0 => traffic.batches.push((count, *size)),
+                EVENTS => traffic.events = (count, *size, headers.clone()),
+                _ if count > 0 => traffic.batches.push((count, *size, headers.clone())),
                 _ => {}
             }
         }
@@ -59,16 +60,17 @@ impl Traffic {
     /// The share of at most so many orders, and how many orders that is: a share of the messages is enough.
     pub fn for_at_most(&self, orders: u64, most: u64) -> (Self, f64) {
         let share = (most as f64 / orders.max(1) as f64).min(1.0);
-        let of = |(count, size): (u64, usize)| ((count as f64 * share).round() as u64, size);
-        (Self { batches: self.batches.iter().copied().map(of).collect(), events: of(self.events) }, orders as f64 * share)
+        let of =
+            |(count, size, headers): &(u64, usize, HeaderMap)| ((*count as f64 * share).round() as u64, *size, headers.clone());
+        (Self { batches: self.batches.iter().map(of).collect(), events: of(&self.events) }, orders as f64 * share)
     }
 
     fn batches(&self) -> u64 {
-        self.batches.iter().map(|(count, _)| count).sum()
+        self.batches.iter().map(|(count, ..)| count).sum()
     }
 
     fn bytes(&self) -> u64 {
-        self.batches.iter().chain([&self.events]).map(|(count, size)| count * *size as u64).sum()
+        self.batches.iter().chain([&self.events]).map(|(count, size, _)| count * *size as u64).sum()
     }
 }
 
@@ -76,9 +78,14 @@ impl Traffic {
 pub async fn said(jetstream: &Context) -> anyhow::Result<Said> {
     let mut said = Said::new();
     for stream in &STREAMS {
-        let state = jetstream.get_stream(stream.name).await?.get_info().await?.state;
+        let stored = jetstream.get_stream(stream.name).await?;
+        let state = stored.get_info().await?.state;
         let size = state.bytes.checked_div(state.messages).unwrap_or_default();
-        said.insert(stream.name, (state.last_sequence, usize::try_from(size)?));
+        let headers = match state.messages {
+            0 => HeaderMap::new(),
+            _ => stored.get_raw_message(state.last_sequence).await?.headers,
+        };
+        said.insert(stream.name, (state.last_sequence, usize::try_from(size)?, headers));
     }
     Ok(said)
 }
@@ -142,18 +149,18 @@ impl Scratch {
 
 async fn publish(jetstream: &Context, traffic: &Traffic) -> anyhow::Result<()> {
     let mut outstanding = VecDeque::with_capacity(OUTSTANDING);
-    for (count, size) in &traffic.batches {
-        let payload = Bytes::from(vec![b'x'; *size]);
+    for (count, size, headers) in &traffic.batches {
+        let payload = payload(*size, headers);
         for _ in 0..*count {
-            send(jetstream, BATCHES.to_owned(), payload.clone(), &mut outstanding).await?;
+            send(jetstream, BATCHES.to_owned(), headers, payload.clone(), &mut outstanding).await?;
         }
     }
-    let (count, size) = traffic.events;
-    let payload = Bytes::from(vec![b'x'; size]);
+    let (count, size, headers) = &traffic.events;
+    let payload = payload(*size, headers);
     // The first half are orders placed, the second orders' ends; a subject each.
-    for number in 0..count {
+    for number in 0..*count {
         let word = if number < count - count / 2 { PLACED } else { FINAL };
-        send(jetstream, format!("{word}.{}", Uuid::now_v7()), payload.clone(), &mut outstanding).await?;
+        send(jetstream, format!("{word}.{}", Uuid::now_v7()), headers, payload.clone(), &mut outstanding).await?;
     }
     for acknowledgement in outstanding {
         acknowledgement.await?;
@@ -161,13 +168,24 @@ async fn publish(jetstream: &Context, traffic: &Traffic) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is left of a message's size beside its headers.
+fn payload(size: usize, headers: &HeaderMap) -> Bytes {
+    let line = |name: &HeaderName, value: &HeaderValue| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
+    let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| line(name, value)));
+    vec![b'x'; size.saturating_sub(lines.sum())].into()
+}
+
+/// Under an id of its own, by which the broker tells what it has stored already.
 async fn send(
     jetstream: &Context,
     subject: String,
+    headers: &HeaderMap,
     payload: Bytes,
     outstanding: &mut VecDeque<PublishAckFuture>,
 ) -> anyhow::Result<()> {
-    outstanding.push_back(jetstream.publish(subject, payload).await?);
+    let mut headers = headers.clone();
+    headers.insert(NATS_MESSAGE_ID, Uuid::now_v7().to_string());
+    outstanding.push_back(jetstream.publish_with_headers(subject, headers, payload).await?);
     if outstanding.len() >= OUTSTANDING
         && let Some(oldest) = outstanding.pop_front()
     {
@@ -194,17 +212,19 @@ mod tests {
 
     #[test]
     fn traffic_is_what_came_between() {
-        let before = Said::from([("USER_COMMANDS", (10, 1_000)), (EVENTS, (100, 500))]);
-        let after = Said::from([("USER_COMMANDS", (30, 2_000)), ("USER_REPLIES", (20, 1_500)), (EVENTS, (2_100, 600))]);
+        let of = |last, size| (last, size, HeaderMap::new());
+        let before = Said::from([("USER_COMMANDS", of(10, 1_000)), (EVENTS, of(100, 500))]);
+        let after = Said::from([("USER_COMMANDS", of(30, 2_000)), ("USER_REPLIES", of(20, 1_500)), (EVENTS, of(2_100, 600))]);
         let traffic = Traffic::between(&before, &after);
-        assert_eq!(traffic, Traffic { batches: vec![(20, 2_000), (20, 1_500)], events: (2_000, 600) });
+        assert_eq!(traffic, Traffic { batches: vec![of(20, 2_000), of(20, 1_500)], events: of(2_000, 600) });
         assert_eq!((traffic.batches(), traffic.bytes()), (40, 70_000 + 1_200_000));
     }
 
     #[test]
     fn a_share_of_a_long_run_is_enough() {
-        let traffic = Traffic { batches: vec![(400, 1)], events: (20_000, 1) };
-        assert_eq!(traffic.for_at_most(10_000, 1_000), (Traffic { batches: vec![(40, 1)], events: (2_000, 1) }, 1_000.0));
+        let of = |count| (count, 1, HeaderMap::new());
+        let traffic = Traffic { batches: vec![of(400)], events: of(20_000) };
+        assert_eq!(traffic.for_at_most(10_000, 1_000), (Traffic { batches: vec![of(40)], events: of(2_000) }, 1_000.0));
         assert_eq!(traffic.for_at_most(10_000, 20_000), (traffic, 10_000.0));
     }
 }

@@ -1,9 +1,12 @@
-//! The floor of the rows: the same rows as orders leave, on one connection, 256 a statement, one commit a step.
+//! The floor of the rows: what orders of the run left, written again to the same tables with the same indexes, on one connection, 256 orders a
+//! statement, one commit a step.
 
 use anyhow::Context as _;
 use chassis::database::options;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use chrono::Utc;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
 
 /// Orders written before it is measured.
@@ -15,106 +18,166 @@ pub const ORDERS: usize = 80 * BATCH;
 /// Where a batch costs least.
 const BATCH: usize = 256;
 
-/// Products whose stock each batch writes back.
-const PRODUCTS: i64 = 100;
+/// Bytes of the note that the order service's outbox keeps of what it sends about one order.
+const NOTE: usize = chassis::Note::LENGTH;
 
-// What a row holds, in the size it has.
-const ENTRY: &str = r#"{"message":{"type":"answer","step":"reserve_stock","event":"done"},"decision":{"verdict":"advanced"},"sent":[{"type":"event","event":"confirmed"}],"state":{"version":1,"phase":"done","steps":{"validate_user":"done","reserve_stock":"done"}}}"#;
-const ITEMS: &str = r#"[{"product_id":"01920000-0000-7000-8000-00000000000a","quantity":1},{"product_id":"01920000-0000-7000-8000-00000000000b","quantity":2}]"#;
-const STATE: &str = r#"{"version":1,"phase":"running","steps":{"validate_user":"asked","reserve_stock":"waiting"}}"#;
+/// Bytes of a reply about one order, as the product service's outbox keeps it.
+const REPLY: usize = 300;
 
-const TABLES: &str = "
-    create table orders (id uuid primary key, user_id uuid not null, items jsonb not null, status text not null, state jsonb not null,
-        sequence integer not null, due_at timestamptz, created_at timestamptz not null default now()) with (fillfactor = 50);
-    create table history (order_id uuid not null, sequence integer not null, at timestamptz not null default now(), entry json not null,
-        primary key (order_id, sequence));
-    create table reservations (id uuid primary key, status text not null, items jsonb not null,
-        created_at timestamptz not null default now());
-    create table products (id bigint primary key, stock bigint not null) with (fillfactor = 50);
-    -- A young table has no statistics, and a scan of it looks cheap.
-    set enable_seqscan = off";
+const SENT: &str = "with sent as (insert into orders.outbox (id, subjects, headers, payloads, notes) values ($1, '{}', '[]', '{}', $2)), \
+     appended as (insert into orders.order_history (order_id, sequence, at, entry) \
+                  select id, $4, $3, entry from unnest($5::uuid[], $6::text[]) as new (id, entry))";
 
-/// A database that nobody else uses.
+const PLACE: &str = " insert into orders.orders (id, user_id, items, state, status, sequence, began_at, waiting_since, due_at, traceparent, \
+                                    created_at, updated_at) \
+     select id, user_id, items::json, state::json, 'pending', $4, $3, $3, $3, traceparent, $3, $3 \
+     from unnest($5::uuid[], $7::uuid[], $8::text[], $9::text[], $10::text[]) as new (id, user_id, items, state, traceparent)";
+
+const MOVE: &str = ", gone as (delete from orders.outbox where id = $7) \
+     update orders.orders set state = new.state::json, sequence = $4, status = new.status, settled = $8, \
+            waiting_since = case when not $8 then $3 end, due_at = case when not $8 then $3 end, updated_at = $3, \
+            history_bytes = new.history_bytes, unit_prices = new.unit_prices::bigint[], currency = new.currency, total = new.total \
+     from unnest($5::uuid[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bigint[]) \
+          as new (id, state, status, history_bytes, unit_prices, currency, total) \
+     where orders.id = new.id and orders.sequence = $4 - 1";
+
+const RESERVE: &str = "with sent as (insert into products.outbox (id, subjects, headers, payloads) values ($1, '{r}', '[{}]', array[$2::bytea])), \
+     gone as (delete from products.outbox where id = $3), \
+     taken as (update products.products set stock = stock - 1, reserved = reserved + 1 where id = any($4)) \
+     insert into products.reservations (id, direct, status, items) \
+     select id, false, 'reserved', items::json from unnest($5::uuid[], $6::text[]) as new (id, items)";
+
+/// What an order of the run left.
+#[derive(Clone, Debug)]
+struct Sample {
+    user: Uuid,
+    items: String,
+    state: String,
+    status: String,
+    traceparent: String,
+    history_bytes: i64,
+    unit_prices: Option<String>,
+    currency: Option<String>,
+    total: Option<i64>,
+    entries: Vec<String>,
+    /// What the product service holds of it.
+    reserved: Option<String>,
+}
+
+/// A database that nobody else uses, and the orders that are written to it.
 pub struct Scratch {
     /// To the database of the same server that was named; the scratch one is made and dropped from here.
     maker: PgConnection,
     name: String,
     connection: PgConnection,
+    samples: Vec<Sample>,
+    products: Vec<Uuid>,
+    /// The rows of the two outboxes that the next statement deletes.
+    sent: [Uuid; 2],
 }
 
 impl Scratch {
-    /// Makes it on the server of this address.
-    pub async fn open(address: &str) -> anyhow::Result<Self> {
-        let mut maker = PgConnection::connect_with(&options(address)?).await.context("the database does not answer")?;
+    /// Makes it on the server of the order service's database, for orders that both databases hold by now.
+    pub async fn open(orders: &str, products: &str) -> anyhow::Result<Self> {
+        let mut maker = PgConnection::connect_with(&options(orders)?).await.context("the database does not answer")?;
+        let mut stock = PgConnection::connect_with(&options(products)?).await.context("the database does not answer")?;
+        let samples = samples(&mut maker, &mut stock).await.context("no orders can be read for the floor")?;
+        anyhow::ensure!(!samples.is_empty(), "the run left no order to take for the floor; --floor=false leaves it out");
         let name = format!("waybill_bench_{}", Uuid::now_v7().simple());
         maker
             .execute(AssertSqlSafe(format!("create database {name}")))
             .await
             .context("no scratch database can be made for the floor; --floor=false leaves it out")?;
-        let mut connection = PgConnection::connect_with(&options(address)?.database(&name)).await?;
-        connection.execute(TABLES).await?;
-        sqlx::query("insert into products select number, 0 from generate_series(1, $1) as number")
-            .bind(PRODUCTS)
-            .execute(&mut connection)
-            .await?;
-        Ok(Self { maker, name, connection })
+        let mut connection = PgConnection::connect_with(&options(orders)?.database(&name)).await?;
+        migrate(&mut connection, "orders", &::order::MIGRATIONS).await?;
+        migrate(&mut connection, "products", &::product::MIGRATIONS).await?;
+        // A young table has no statistics, and a scan of it looks cheap.
+        connection.execute("set enable_seqscan = off").await?;
+        let products = stock_up(&mut connection, &mut stock).await?;
+        Ok(Self { maker, name, connection, samples, products, sent: [Uuid::nil(); 2] })
     }
 
-    /// Writes the rows of so many orders: placed; validated; reserved; confirmed.
+    /// Writes the rows of so many orders, step by step.
     pub async fn write(&mut self, orders: usize) -> anyhow::Result<()> {
+        let steps = self.samples.iter().map(|sample| sample.entries.len()).max().unwrap_or_default();
         for _ in 0..orders.div_ceil(BATCH) {
             let ids: Vec<Uuid> = (0..BATCH).map(|_| Uuid::now_v7()).collect();
             self.place(&ids).await?;
-            self.step(&ids, 2).await?;
-            self.reserve(&ids).await?;
-            self.step(&ids, 3).await?;
+            for step in 2..=steps {
+                if step == steps {
+                    self.reserve(&ids).await?;
+                }
+                self.advance(&ids, step, step == steps).await?;
+            }
         }
         Ok(())
     }
 
     async fn place(&mut self, ids: &[Uuid]) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin().await?;
-        sqlx::query(
-            "insert into orders (id, user_id, items, status, state, sequence, due_at) \
-             select id, id, items::jsonb, 'pending', state::jsonb, 1, now() \
-             from unnest($1::uuid[], $2::text[], $3::text[]) as new (id, items, state)",
-        )
-        .bind(ids)
-        .bind(vec![ITEMS; ids.len()])
-        .bind(vec![STATE; ids.len()])
-        .execute(&mut *tx)
-        .await?;
-        append(&mut tx, ids, 1).await?;
-        tx.commit().await
+        let sent = Uuid::now_v7();
+        sqlx::query(AssertSqlSafe([SENT, PLACE].concat()))
+            .bind(sent)
+            .bind(vec![0_u8; NOTE * ids.len()])
+            .bind(Utc::now())
+            .bind(1)
+            .bind(ids)
+            .bind(self.each(|sample| sample.entries[0].as_str()))
+            .bind(self.each(|sample| sample.user))
+            .bind(self.each(|sample| sample.items.as_str()))
+            .bind(self.each(|sample| sample.state.as_str()))
+            .bind(self.each(|sample| sample.traceparent.as_str()))
+            .execute(&mut self.connection)
+            .await?;
+        self.sent[0] = sent;
+        Ok(())
     }
 
-    async fn step(&mut self, ids: &[Uuid], sequence: i32) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin().await?;
-        sqlx::query(
-            "update orders set state = new.state::jsonb, sequence = $3, due_at = now() \
-             from unnest($1::uuid[], $2::text[]) as new (id, state) where orders.id = new.id and orders.id = any($1)",
-        )
-        .bind(ids)
-        .bind(vec![STATE; ids.len()])
-        .bind(sequence)
-        .execute(&mut *tx)
-        .await?;
-        append(&mut tx, ids, sequence).await?;
-        tx.commit().await
+    async fn advance(&mut self, ids: &[Uuid], step: usize, last: bool) -> sqlx::Result<()> {
+        let sent = Uuid::now_v7();
+        sqlx::query(AssertSqlSafe([SENT, MOVE].concat()))
+            .bind(sent)
+            .bind(vec![0_u8; NOTE * ids.len()])
+            .bind(Utc::now())
+            .bind(step as i32)
+            .bind(ids)
+            .bind(self.each(|sample| sample.entries.get(step - 1).or(sample.entries.last()).map_or("", String::as_str)))
+            .bind(self.sent[0])
+            .bind(last)
+            .bind(self.each(|sample| sample.state.as_str()))
+            .bind(self.each(|sample| if last { sample.status.as_str() } else { "pending" }))
+            .bind(self.each(|sample| sample.history_bytes))
+            .bind(self.each(|sample| sample.unit_prices.as_deref().filter(|_| last)))
+            .bind(self.each(|sample| sample.currency.as_deref().filter(|_| last)))
+            .bind(self.each(|sample| sample.total.filter(|_| last)))
+            .execute(&mut self.connection)
+            .await?;
+        self.sent[0] = sent;
+        Ok(())
     }
 
     async fn reserve(&mut self, ids: &[Uuid]) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin().await?;
-        sqlx::query("update products set stock = stock - 5").execute(&mut *tx).await?;
-        sqlx::query(
-            "insert into reservations (id, status, items) \
-             select id, 'reserved', items::jsonb from unnest($1::uuid[], $2::text[]) as new (id, items)",
-        )
-        .bind(ids)
-        .bind(vec![ITEMS; ids.len()])
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await
+        let sent = Uuid::now_v7();
+        let (ids, items): (Vec<Uuid>, Vec<&str>) = ids
+            .iter()
+            .zip(self.samples.iter().cycle())
+            .filter_map(|(id, sample)| Some((*id, sample.reserved.as_deref()?)))
+            .unzip();
+        sqlx::query(RESERVE)
+            .bind(sent)
+            .bind(vec![0_u8; REPLY * ids.len()])
+            .bind(self.sent[1])
+            .bind(&self.products)
+            .bind(&ids)
+            .bind(items)
+            .execute(&mut self.connection)
+            .await?;
+        self.sent[1] = sent;
+        Ok(())
+    }
+
+    /// Something of each sample, for as many orders as a batch has.
+    fn each<'a, T>(&'a self, of: impl Fn(&'a Sample) -> T) -> Vec<T> {
+        self.samples.iter().cycle().take(BATCH).map(of).collect()
     }
 
     /// Drops it.
@@ -125,15 +188,65 @@ impl Scratch {
     }
 }
 
-async fn append(tx: &mut PgConnection, ids: &[Uuid], sequence: i32) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into history (order_id, sequence, entry) \
-         select id, $2, entry::json from unnest($1::uuid[], $3::text[]) as new (id, entry)",
-    )
-    .bind(ids)
-    .bind(sequence)
-    .bind(vec![ENTRY; ids.len()])
-    .execute(tx)
-    .await?;
+/// The tables of a service, in a schema of their own.
+async fn migrate(connection: &mut PgConnection, schema: &str, migrations: &Migrator) -> anyhow::Result<()> {
+    connection.execute(AssertSqlSafe(format!("create schema {schema}; set search_path to {schema}"))).await?;
+    migrations.run(&mut *connection).await.context("the scratch database cannot be migrated")?;
+    connection.execute("reset search_path").await?;
     Ok(())
+}
+
+/// The youngest orders that have come to an end.
+async fn samples(orders: &mut PgConnection, products: &mut PgConnection) -> anyhow::Result<Vec<Sample>> {
+    let rows = sqlx::query(
+        "select id, user_id, items::text, state::text, status, traceparent, history_bytes, unit_prices::text, currency, total, \
+                array(select entry from order_history where order_id = id order by sequence) as entries \
+         from orders where settled order by id desc limit $1",
+    )
+    .bind(BATCH as i64)
+    .fetch_all(orders)
+    .await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+    let reserved: Vec<(Uuid, String)> =
+        sqlx::query_as("select id, items::text from reservations where id = any($1)").bind(ids).fetch_all(products).await?;
+    let sample = |row: &PgRow| {
+        let id: Uuid = row.try_get("id")?;
+        Ok(Sample {
+            user: row.try_get("user_id")?,
+            items: row.try_get("items")?,
+            state: row.try_get("state")?,
+            status: row.try_get("status")?,
+            traceparent: row.try_get("traceparent")?,
+            history_bytes: row.try_get("history_bytes")?,
+            unit_prices: row.try_get("unit_prices")?,
+            currency: row.try_get("currency")?,
+            total: row.try_get("total")?,
+            entries: row.try_get("entries")?,
+            reserved: reserved.iter().find(|(reserved, _)| *reserved == id).map(|(_, items)| items.clone()),
+        })
+    };
+    rows.iter().map(sample).collect()
+}
+
+/// Products as the run had them, up to as many as a batch writes back.
+async fn stock_up(scratch: &mut PgConnection, products: &mut PgConnection) -> anyhow::Result<Vec<Uuid>> {
+    type Product = (Uuid, String, String, i64, String);
+    let rows: Vec<Product> =
+        sqlx::query_as("select id, name, description, price, currency from products order by id desc limit 100")
+            .fetch_all(products)
+            .await?;
+    for (id, name, description, price, currency) in &rows {
+        sqlx::query(
+            "insert into products.products (id, name, description, price, currency, stock) values ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id)
+        .bind(name)
+        .bind(description)
+        .bind(price)
+        .bind(currency)
+        .bind(1_000_000_000_i64)
+        .execute(&mut *scratch)
+        .await?;
+    }
+    Ok(rows.into_iter().map(|(id, ..)| id).collect())
 }
