@@ -13,6 +13,7 @@ use clap::error::ErrorKind;
 use crate::address;
 pub use crate::address::with_scheme;
 use crate::client::Networks;
+use crate::origins::{Hosts, Origins};
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
 pub(crate) const LONGEST: f64 = 315_360_000.0;
@@ -96,6 +97,17 @@ impl DatabaseSettings {
 /// The HTTP edge.
 #[derive(Args, Clone, Debug)]
 pub struct HttpSettings {
+    /// Names, separated by commas, by which this server may be asked for: `shop.example.com`, or `.example.com` for a whole domain; `*` is any
+    /// name. Addresses, `localhost` and names without a dot always may; any other is answered 421, because a stranger's page could
+    /// have its own name lead here.
+    #[arg(long, env = "WAYBILL_HOSTS", default_value = "localhost", value_name = "NAMES")]
+    pub hosts: Hosts,
+
+    /// Origins, separated by commas, whose pages may read answers and change something from a browser: `https://shop.example.com`. `none`:
+    /// only pages that this server is itself the origin of.
+    #[arg(long, env = "WAYBILL_CORS_ORIGINS", default_value = "none", value_name = "ORIGINS")]
+    pub cors_origins: Origins,
+
     /// Open HTTP connections. Beyond them only health and metrics are served; all else is answered 503 with Retry-After.
     #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096, value_parser = one_to(1_000_000))]
     pub http_connections: usize,

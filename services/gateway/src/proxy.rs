@@ -33,8 +33,10 @@ pub async fn forward(
     *outgoing.headers_mut() = parts.headers;
     *outgoing.uri_mut() = upstream.uri(&uri);
     outgoing.headers_mut().insert(header::HOST, upstream.host());
-    // Answered by this edge.
+    // Answered by this edge, and judged: by its own name, which its services do not go by.
     outgoing.headers_mut().remove(header::EXPECT);
+    outgoing.headers_mut().remove(header::ORIGIN);
+    outgoing.headers_mut().remove("sec-fetch-site");
 
     let mut response = upstream.send(client, outgoing).await?;
     headers::remove_hop_by_hop(response.headers_mut());

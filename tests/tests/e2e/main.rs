@@ -23,6 +23,7 @@ mod faults_process;
 mod gateway;
 mod health;
 mod http_border;
+mod http_browsers;
 mod http_cancel;
 mod http_edge;
 mod http_keys;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod connection;
+mod cross_origin;
 #[cfg(test)]
 mod fuzz;
 mod head;

@@ -64,6 +64,18 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is invalid", detail) }
     }
 
+    /// 403: the page of somebody else asks for a change.
+    pub fn cross_site() -> Self {
+        let detail = "a page of another origin may not change anything here; WAYBILL_CORS_ORIGINS lists those that may";
+        Self::new(StatusCode::FORBIDDEN, "cross-site", "Not from this page", detail)
+    }
+
+    /// 421: asked for by a name that is not this server's.
+    pub fn misdirected(host: &str) -> Self {
+        let detail = format!("`{host}` is not a name of this server; WAYBILL_HOSTS lists those with a dot");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Not this server", brief(detail))
+    }
+
     /// 404.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)

@@ -24,6 +24,7 @@ use tower::Layer;
 use crate::health::Health;
 use crate::http::admission::{Admission, Place};
 use crate::http::connection::Connection;
+use crate::http::cross_origin::cors;
 use crate::http::head::{HEAD_READ, HEADERS_READ};
 use crate::http::watched::{Watch, watched};
 use crate::http::{Api, Problem};
@@ -61,7 +62,12 @@ pub async fn serve(
     raise_files();
     let adding_up = tokio::spawn(metrics::add_up());
     let watch = Arc::new(Watch::new(name, api.queries, settings));
-    let whole = |routes: Router| routes.layer(from_fn_with_state(watch.clone(), watched));
+    // Outside, so that a page may read refusals too.
+    let cors = cors(&settings.cors_origins);
+    let whole = |routes: Router| {
+        let routes = routes.layer(from_fn_with_state(watch.clone(), watched));
+        if let Some(cors) = cors.clone() { routes.layer(cors) } else { routes }
+    };
     let serving = Serving {
         ordinary: (whole(with_health(name, api.routes, &health, &shutdown)), http(settings.http_header_timeout)),
         reserve: (whole(health_alone(name, &health, &shutdown)), http(settings.http_header_timeout.min(RESERVE_TIME))),

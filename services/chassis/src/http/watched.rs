@@ -1,6 +1,6 @@
 //! What every request passes, in one layer, because each costs every request.
 //!
-//! Its head means one thing, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
+//! Its head means one thing, no page of a stranger's changes anything by it, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
 //! then take as long as it likes), a net under panics, a place for each stream, the headers every answer bears, and the count.
 
 use std::any::Any;
@@ -23,6 +23,7 @@ use hyper::body::{Frame, SizeHint};
 use crate::client::{Client, Networks};
 use crate::fair_limit::{FairLimit, Permit};
 use crate::http::Problem;
+use crate::http::cross_origin::CrossOrigin;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
@@ -37,6 +38,7 @@ pub(super) struct Watch {
     queries: Queries,
     timeout: Duration,
     receiver: Receiver,
+    cross_origin: CrossOrigin,
     streams: FairLimit,
     trusted: Networks,
 }
@@ -48,6 +50,7 @@ impl Watch {
             queries,
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
+            cross_origin: CrossOrigin::new(settings),
             streams: FairLimit::new(settings.http_streams, settings),
             trusted: settings.http_trusted_proxies.clone(),
         }
@@ -63,6 +66,9 @@ impl Watch {
         if let Err(problem) = head::check(&request) {
             // Whoever frames requests in two ways is not asked for the next one.
             return ([(header::CONNECTION, "close")], problem).into_response();
+        }
+        if let Err(problem) = self.cross_origin.check(&request) {
+            return problem.into_response();
         }
         if head::asks_for_the_server(&request) {
             return head::server_options().into_response();
