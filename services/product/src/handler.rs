@@ -8,15 +8,14 @@ use events::event_subject;
 use events::product::{self, Created, Event, PricedLine, Product, Refused, Released, Reply, Reserved, StockChanged};
 use events::streams::PRODUCT_REPLIES;
 use events::{CloudEvent, OrderId, ProductId, ReservationId, StockLevel};
-use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::SOURCE;
 use crate::inventory::{Command, Inventory, ReservationState, Stock};
 use crate::keyed::Once;
-use crate::requests::{Delta, DirectCommand, NewProduct};
-use crate::store::{self, Change};
+use crate::requests::{Delta, NewProduct};
+use crate::store::{self, Change, Holder};
 
 /// Does what orders ask: the products of the whole batch locked once, each order decided in turn, stock written back once a product.
 pub struct Commands;
@@ -34,7 +33,7 @@ impl Handler for Commands {
         for ((event, (id, command)), state) in batch.iter().zip(&commands).zip(states) {
             outgoing.send(PRODUCT_REPLIES, NewEvent::<Reply>::reply(event, reply(OrderId(id.0), command, state)))?;
         }
-        Ok(Handled::new(vec![(); batch.len()], store::write(outgoing, false, &change)?))
+        Ok(Handled::new(vec![(); batch.len()], store::write(outgoing, Holder::Orders, &change)?))
     }
 
     fn rows(&self, event: &Self::Item) -> Vec<Uuid> {
@@ -96,7 +95,7 @@ pub(crate) async fn settle(
 }
 
 /// The rows a command is known to need: what a release gives back is known only from its reservation.
-fn rows((id, command): &(ReservationId, Command)) -> Vec<Uuid> {
+pub(crate) fn rows((id, command): &(ReservationId, Command)) -> Vec<Uuid> {
     match command {
         Command::Reserve(lines) => lines.iter().map(|line| line.product_id.0).collect(),
         Command::Release => vec![id.0],
@@ -145,56 +144,6 @@ fn change(
     let (known, new): (Vec<_>, Vec<_>) = inventory.reservations.into_iter().partition(|(id, _)| before.contains_key(id));
     let released = known.into_iter().filter(|(id, state)| before[id] != *state).map(|(id, _)| id).collect();
     Change { stock, new, released }
-}
-
-/// Holds stock for a caller without an order.
-pub struct Direct;
-
-/// What a caller is answered, of what was done.
-pub fn direct_answer(id: ReservationId, state: &ReservationState) -> Option<Value> {
-    match state {
-        ReservationState::Reserved(_) => Some(json!({ "status": "reserved", "reservation_id": id })),
-        ReservationState::Released(_) => Some(json!({ "status": "released" })),
-        ReservationState::Refused(_) => None,
-    }
-}
-
-impl Handler for Direct {
-    type Item = DirectCommand;
-    type Output = Once<ReservationState>;
-    type Shape = InTransaction;
-    const NAME: &'static str = "hold_stock_directly";
-
-    async fn handle(&self, tx: &mut PgConnection, batch: &[&DirectCommand]) -> anyhow::Result<Handled<Once<ReservationState>>> {
-        let mut outputs = Vec::with_capacity(batch.len());
-        for item in batch {
-            outputs.push(match &item.keyed {
-                Some(keyed) => keyed.earlier(tx).await?,
-                None => None,
-            });
-        }
-        let new: Vec<&DirectCommand> =
-            batch.iter().zip(&outputs).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
-        let commands: Vec<(ReservationId, Command)> = new.iter().map(|item| (item.id, item.command.clone())).collect();
-        let (change, states) = settle(tx, &commands).await?;
-        // A refusal uses up no key: asked again, there may be stock.
-        for (item, state) in new.iter().zip(&states) {
-            if let (Some(keyed), Some(answer)) = (&item.keyed, direct_answer(item.id, state)) {
-                keyed.keep(tx, &answer).await?;
-            }
-        }
-        let mut states = states.into_iter().map(Once::Now);
-        let outputs = outputs.into_iter().filter_map(|earlier| earlier.or_else(|| states.next())).collect();
-        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), true, &change)?))
-    }
-
-    fn rows(&self, item: &Self::Item) -> Vec<Uuid> {
-        rows(&(item.id, item.command.clone()))
-    }
-
-    async fn held(&self, db: &mut PgConnection, batch: &[&Self::Item]) -> anyhow::Result<Vec<Vec<Uuid>>> {
-        held(db, &batch.iter().map(|item| (item.id, item.command.clone())).collect::<Vec<_>>()).await
-    }
 }
 
 /// Creates products.

@@ -2,6 +2,7 @@
 //!
 //! [`inventory`] decides, purely; `store` reads and writes; `handler` puts the two together for a batch.
 
+mod direct;
 mod handler;
 pub mod inventory;
 mod keyed;
@@ -18,6 +19,7 @@ use chassis::keys::{self, KeySettings};
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Running, Service, Source, Start, http};
 use clap::Parser;
+pub use direct::ReservationSettings;
 use events::CloudEvent;
 use events::streams::{PRODUCT_COMMANDS_CONSUMER, TOPOLOGY};
 use sqlx::migrate::Migrator;
@@ -55,6 +57,10 @@ pub struct Settings {
 
     #[allow(missing_docs)]
     #[command(flatten)]
+    pub reservations: ReservationSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
     pub parts: Parts,
 }
 
@@ -85,11 +91,13 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     .await?;
     service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
     service.spawn(keys::expire(service.database(), settings.keys, store::EXPIRE_KEYS, service.shutdown()));
+    let direct = Arc::new(direct::Direct { expire_after: settings.reservations.reservations_expire_after });
+    service.spawn(direct::expire(service.database(), service.unit_of_work(), direct.clone(), service.shutdown()));
     let app = routes::AppState {
         database: service.database(),
         creating: service.group_commit(Arc::new(handler::Create)),
         stocking: Arc::new(handler::ChangeStock),
-        reserving: Arc::new(handler::Direct),
+        reserving: direct,
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };

@@ -7,10 +7,11 @@ use events::ReservationId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::SOURCE;
 use crate::handler::{held, settle};
 use crate::inventory::{Command, ReservationState};
 use crate::requests::Orphan;
-use crate::{SOURCE, store};
+use crate::store::{self, Holder};
 
 /// Gives back what no saga will. Whether one will this service cannot know; who asks has asked the order service.
 pub struct GiveBack;
@@ -51,7 +52,7 @@ impl Handler for GiveBack {
         if !store::record_given_back(tx, &released).await? {
             return Err(Conflict.into());
         }
-        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), false, &change)?))
+        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), Holder::Orders, &change)?))
     }
 
     fn rows(&self, orphan: &Orphan) -> Vec<Uuid> {

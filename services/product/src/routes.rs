@@ -19,8 +19,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::handler::{ChangeStock, Create, Creation, Direct, StockChange, direct_answer};
-use crate::inventory::{Command, ReservationState};
+use crate::direct::Direct;
+use crate::handler::{ChangeStock, Create, Creation, StockChange};
+use crate::inventory::Command;
 use crate::keyed::Once;
 use crate::orphan::{GiveBack, GivenBack};
 use crate::requests::{Delta, DirectCommand, Keyed, NewProduct, Orphan};
@@ -181,9 +182,9 @@ async fn reserve(State(app): State<AppState>, headers: HeaderMap, Json(body): Js
     let id = ReservationId(Uuid::now_v7());
     let command = Command::Reserve(vec![Line { product_id, quantity }]);
     match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command, keyed }).await?)? {
-        Ok(ReservationState::Refused(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
-        Ok(ReservationState::Refused(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
-        Ok(state) => Ok(Body(direct_answer(id, &state)).into_response()),
+        Ok(Err(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
+        Ok(Err(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
+        Ok(Ok(answer)) => Ok(Body(answer).into_response()),
         Err(before) => Ok(before),
     }
 }

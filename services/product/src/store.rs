@@ -1,9 +1,11 @@
 //! Every statement of the product service.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use chassis::listed::{Listed, named};
 use chassis::{Outgoing, Statement};
+use chrono::{DateTime, Utc};
 use events::product::Product;
 use events::{Currency, Money, ProductId, Reason, ReservationId};
 use serde_json::Value;
@@ -190,6 +192,38 @@ pub async fn is_direct(db: &mut PgConnection, id: ReservationId) -> sqlx::Result
     sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
 }
 
+/// When what is held from now on, for so long, is given back. By the database's clock, as all that asks whether it has come.
+pub async fn expiry(tx: &mut PgConnection, after: Duration) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar("select now() + make_interval(secs => $1)").bind(after.as_secs_f64()).fetch_one(tx).await
+}
+
+/// What is held without an order for longer than it may be, the oldest first, so many at most. What a build that knew no end held is given one
+/// on the way.
+pub async fn expired(db: &mut PgConnection, after: Duration, most: i64) -> sqlx::Result<Vec<ReservationId>> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "with endless as (\
+             select id from reservations where direct and expires_at is null order by id limit $2 for update skip locked), \
+         ended as (\
+             update reservations set expires_at = case status when 'reserved' then created_at + make_interval(secs => $1) else 'infinity' end \
+             where id in (select id from endless)) \
+         select id from reservations where direct and expires_at < now() and status = 'reserved' order by expires_at limit $2",
+    )
+    .bind(after.as_secs_f64())
+    .bind(most)
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(ReservationId).collect())
+}
+
+/// Has what cannot be given back wait a minute.
+pub async fn put_off(db: &mut PgConnection, ids: &[ReservationId]) -> sqlx::Result<()> {
+    sqlx::query("update reservations set expires_at = now() + interval '1 minute' where id = any($1) and status = 'reserved'")
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Records who gave back what these held, and why. `false`: somebody gave back one of them meanwhile.
 pub async fn record_given_back(tx: &mut PgConnection, orphans: &[&Orphan]) -> sqlx::Result<bool> {
     let done = sqlx::query(
@@ -214,8 +248,21 @@ pub struct Change {
     pub released: Vec<ReservationId>,
 }
 
+/// Whose reservations a change is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Orders', which decide themselves how long they hold.
+    Orders,
+    /// Callers' without an order, who hold until then.
+    Callers(DateTime<Utc>),
+}
+
 /// Writes a change and what is sent with it: one statement, because each costs a round trip.
-pub fn write(outgoing: Outgoing, direct: bool, change: &Change) -> anyhow::Result<Statement> {
+pub fn write(outgoing: Outgoing, holder: Holder, change: &Change) -> anyhow::Result<Statement> {
+    let expires_at = match holder {
+        Holder::Orders => None,
+        Holder::Callers(until) => Some(until),
+    };
     let Change { stock, new, released } = change;
     let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for (_, state) in new {
@@ -235,10 +282,12 @@ pub fn write(outgoing: Outgoing, direct: bool, change: &Change) -> anyhow::Resul
              update products set stock = changed.stock, reserved = changed.reserved \
              from unnest($6::uuid[], $7::bigint[], $8::bigint[]) as changed (id, stock, reserved) where products.id = changed.id), \
          stood as (\
-             insert into reservations (id, direct, status, items, reason) \
-             select id, $10, status, items::json, reason \
+             insert into reservations (id, direct, status, items, reason, expires_at) \
+             select id, $10::timestamptz is not null, status, items::json, reason, \
+                 case when status = 'reserved' or $10 is null then $10 else 'infinity' end \
              from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
-         update reservations set status = 'released', updated_at = now() where id = any($14)"
+         update reservations set status = 'released', updated_at = now(), expires_at = case when direct then 'infinity'::timestamptz end \
+         where id = any($14)"
     );
     // Another transaction may have been first to decide about one of these.
     Ok(outgoing
@@ -247,7 +296,7 @@ pub fn write(outgoing: Outgoing, direct: bool, change: &Change) -> anyhow::Resul
         .bind(stock.iter().map(|(_, stock)| stock.available).collect::<Vec<_>>())
         .bind(stock.iter().map(|(_, stock)| stock.reserved).collect::<Vec<_>>())
         .bind(new.iter().map(|(id, _)| id.0).collect::<Vec<_>>())
-        .bind(direct)
+        .bind(expires_at)
         .bind(statuses)
         .bind(items)
         .bind(reasons)

@@ -1,7 +1,11 @@
 //! The contract of /products.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Service, System, id};
+use testkit::{Service, System, answer, eventually, id};
 use uuid::Uuid;
 
 use crate::shape::{fields, long, recent, v7};
@@ -133,7 +137,7 @@ async fn stock_is_reserved_and_released_directly() {
         };
         let body = json!({ "product_id": product, "quantity": 3 });
         let reserved = client.post("/products/reserve", &body).await.expect(200);
-        fields(&reserved, &["status", "reservation_id"]);
+        fields(&reserved, &["status", "reservation_id", "expires_at"]);
         assert_eq!(reserved["status"], "reserved");
         v7(&reserved["reservation_id"]);
         assert_eq!(levels().await, (2, 3));
@@ -158,6 +162,46 @@ async fn stock_is_reserved_and_released_directly() {
         assert_eq!(client.post("/products/reserve", &ask(json!("x"), json!(0))).await.invalid(), ["/product_id", "/quantity"]);
         assert_eq!(levels().await, (5, 0));
     }
+    system.audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_without_an_order_is_given_back_once_it_has_expired() {
+    let short = |settings: &mut testkit::Settings| {
+        settings.product.reservations.reservations_expire_after = Duration::from_secs(3);
+    };
+    let system = System::builder().settings(short).start().await;
+    let (user, there) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let order = system.submit(user, &[(there, 1)]).await;
+    system.wait_final(order).await;
+    let client = system.client(Service::Product);
+    let reserve = async || {
+        let request = client.request(Method::POST, "/products/reserve").header("idempotency-key", "basket-7");
+        answer(request.json(&json!({ "product_id": there, "quantity": 3 }))).await
+    };
+    let reserved = reserve().await.expect(200);
+    let expires_at: DateTime<Utc> = reserved["expires_at"].as_str().unwrap().parse().unwrap();
+    let left = expires_at - Utc::now();
+    assert!((0..=3_500).contains(&left.num_milliseconds()), "{left}");
+    assert_eq!(system.stock(there).await, (6, 4));
+    // As a build left it that knew no end: it counts from its creation.
+    let older = "with held as (update products set stock = stock - 2, reserved = reserved + 2 where id = $1 returning id) \
+         insert into reservations (id, direct, status, items, created_at) \
+         select gen_random_uuid(), true, 'reserved', json_build_array(json_build_object('product_id', id, 'quantity', 2, \
+             'unit_price', json_build_object('amount', 100, 'currency', 'USD'))), now() - interval '1 hour' from held";
+    sqlx::query(older).bind(there.0).execute(&system.product_db).await.unwrap();
+    eventually(Duration::from_secs(20), || async {
+        let stock = system.stock(there).await;
+        if stock == (9, 1) { Ok(()) } else { Err(stock) }
+    })
+    .await;
+    assert!(Utc::now() >= expires_at - chrono::TimeDelta::milliseconds(500), "not before its time");
+    // What was answered is answered again, and to release what is released is as ever.
+    let again = reserve().await;
+    assert_eq!((again.expect(200), again.header("idempotency-replayed")), (reserved.clone(), "true"));
+    let release = format!("/products/reservations/{}/release", reserved["reservation_id"].as_str().unwrap());
+    assert_eq!(client.post(&release, &json!({})).await.expect(200), json!({ "status": "released" }));
+    assert_eq!(system.stock(there).await, (9, 1), "what the order holds it holds on");
     system.audit().await;
 }
 
