@@ -14,7 +14,7 @@ use saga_commands::system::{self, http_url, or_usual};
 
 use crate::addresses::{ADDRESSES, GATEWAY};
 use crate::saga::Orders;
-use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, up, user};
+use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, services, up, user};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -90,6 +90,9 @@ enum Command {
     /// Ask a service whether it is ready.
     #[command(after_help = health::EXAMPLES)]
     Health(health::Args),
+    /// List every instance of every service that is there, with where it is and what it has answered.
+    #[command(after_help = services::EXAMPLES)]
+    Services(services::Args),
     /// Create and update the streams and consumers.
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
@@ -152,6 +155,7 @@ impl Cli {
             Command::Audit(args) => args.run(out).await,
             Command::Bench(args) => args.run(|| global.gateway_url(), out).await,
             Command::Health(args) => args.run(|| global.gateway_url(), out).await,
+            Command::Services(args) => args.run(out).await,
             Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&global.gateway()?, out).await,
             Command::Product(command) => command.run(&global.gateway()?, out).await,

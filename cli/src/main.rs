@@ -17,6 +17,7 @@ mod price;
 mod product;
 mod provision;
 mod saga;
+mod services;
 mod up;
 mod user;
 

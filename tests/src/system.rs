@@ -169,6 +169,7 @@ impl System {
         for parts in settings.parts() {
             parts.broker.nats_url = stack.nats.url().to_owned().into();
         }
+        settings.gateway.broker.nats_url = stack.nats.url().to_owned().into();
         let broker = Broker::connect(&settings.order.parts.broker, "waybill-tests").await?;
         for (parts, url) in settings.parts().into_iter().zip(nats_urls.into_iter().flatten()) {
             parts.broker.nats_url = url.into();

@@ -1,6 +1,7 @@
 //! Health: alive at once, ready when everything a service needs is there and until it begins to stop.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
 use serde::Serialize;
@@ -20,9 +21,19 @@ pub struct Readiness {
     pub notes: BTreeMap<&'static str, String>,
 }
 
-/// The state of everything a service needs, written by the tasks that watch it.
+/// The state of everything a service needs, written by the tasks that watch it, and how much it has answered.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<RwLock<Inner>>);
+pub struct Health {
+    state: Arc<RwLock<Inner>>,
+    answered: Arc<Answered>,
+}
+
+/// How many requests were answered, and how many of them with a failure of the service's own. Relaxed: they guard no other data.
+#[derive(Debug, Default)]
+struct Answered {
+    requests: AtomicU64,
+    errors: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -41,7 +52,7 @@ impl Health {
 
     /// Reports a thing's state.
     pub fn set(&self, name: &'static str, state: Result<(), String>) {
-        let before = self.0.write().expect("health is never poisoned").checks.insert(name, state.clone());
+        let before = self.state.write().expect("health is never poisoned").checks.insert(name, state.clone());
         match (before, state) {
             (Some(Ok(())), Err(why)) => tracing::warn!(check = name, why, "no longer ready"),
             (Some(Err(_)), Ok(())) => tracing::info!(check = name, "ready"),
@@ -51,19 +62,19 @@ impl Health {
 
     /// A check that shows only while it fails does not.
     pub fn forget(&self, name: &'static str) {
-        if let Some(Err(_)) = self.0.write().expect("health is never poisoned").checks.remove(name) {
+        if let Some(Err(_)) = self.state.write().expect("health is never poisoned").checks.remove(name) {
             tracing::info!(check = name, "ready");
         }
     }
 
     /// Notes what is worth knowing.
     pub fn note(&self, name: &'static str, what: String) {
-        self.0.write().expect("health is never poisoned").notes.insert(name, what);
+        self.state.write().expect("health is never poisoned").notes.insert(name, what);
     }
 
     /// Reports that a stream, or a consumer of it, is not as it must be, or is again. It shows as the check, or the note, of that name.
     pub(crate) fn drifted(&self, name: &'static str, drift: Option<Drift>) {
-        let drifts = &mut self.0.write().expect("health is never poisoned").drifts;
+        let drifts = &mut self.state.write().expect("health is never poisoned").drifts;
         if drifts.get(name) == drift.as_ref() {
             return;
         }
@@ -81,7 +92,7 @@ impl Health {
 
     /// Reports how many messages of a stream wait, where that is a backlog. It shows as a note of that name.
     pub(crate) fn behind(&self, name: &'static str, messages: Option<u64>) {
-        let behind = &mut self.0.write().expect("health is never poisoned").behind;
+        let behind = &mut self.state.write().expect("health is never poisoned").behind;
         let before = match messages {
             Some(messages) => behind.insert(name, messages),
             None => behind.remove(name),
@@ -95,12 +106,25 @@ impl Health {
 
     /// From now on it is noted which rows somebody else holds.
     pub(crate) fn follow(&self, held: Arc<Held>) {
-        self.0.write().expect("health is never poisoned").held = Some(held);
+        self.state.write().expect("health is never poisoned").held = Some(held);
+    }
+
+    /// A request was answered, not about the service itself; with a failure of the service's own, or not.
+    pub(crate) fn count(&self, is_error: bool) {
+        self.answered.requests.fetch_add(1, Relaxed);
+        if is_error {
+            self.answered.errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many requests were answered, and how many of them with a failure of the service's own.
+    pub fn answered(&self) -> (u64, u64) {
+        (self.answered.requests.load(Relaxed), self.answered.errors.load(Relaxed))
     }
 
     /// Everything there is to say.
     pub fn readiness(&self) -> Readiness {
-        let inner = self.0.read().expect("health is never poisoned");
+        let inner = self.state.read().expect("health is never poisoned");
         let (mut checks, mut notes) = (inner.checks.clone(), inner.notes.clone());
         for (name, drift) in &inner.drifts {
             if drift.fatal {

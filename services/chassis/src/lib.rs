@@ -14,6 +14,7 @@ pub mod consumer;
 pub mod database;
 mod dead_letter;
 mod delivery;
+pub mod discovery;
 pub mod environment;
 mod failure;
 mod fair_limit;

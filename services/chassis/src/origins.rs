@@ -80,12 +80,20 @@ impl fmt::Display for Hosts {
     }
 }
 
+/// Whether it is a host as it stands in an address: a name, or an address, of IPv6 in brackets.
+pub(crate) fn is_host(text: &str) -> bool {
+    let v6 =
+        || text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).is_some_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    text.split('.').all(is_label) || v6()
+}
+
+fn is_label(label: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !label.is_empty() && !label.starts_with('-') && label.bytes().all(inner)
+}
+
 /// An address, `localhost`, or a name with a dot.
 fn is_listable(name: &str) -> bool {
-    let is_label = |label: &str| {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        !label.is_empty() && !label.starts_with('-') && label.bytes().all(inner)
-    };
     let is_name = name.contains('.') && name.split('.').all(is_label);
     is_name || name == "localhost" || name.parse::<IpAddr>().is_ok()
 }

@@ -20,6 +20,7 @@ use crate::broker::{Broker, PayloadMax};
 use crate::causes::causes;
 use crate::consumer::{Binding, Messages, Source};
 use crate::database::Database;
+use crate::discovery::{self, DiscoverySettings};
 use crate::group_commit::GroupCommit;
 use crate::handler::Handler;
 use crate::health::Health;
@@ -50,6 +51,9 @@ pub struct Parts {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub batch: BatchSettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub discovery: DiscoverySettings,
 }
 
 /// A service's run. Boxed, so that a service is compiled once, in its own crate, and not again in every program that runs it.
@@ -142,6 +146,9 @@ impl Service {
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         let backlog = service.settings.batch.backlog_noted;
         service.tasks.spawn(async move { topology::watch(name, topology, &broker, &health, backlog, &stop).await });
+        let address = service.settings.discovery.address(service.listener.local_addr()?);
+        let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
+        service.tasks.spawn(discovery::announce(name, address, broker, health, stop));
         let (relay, health, stop) = (outbox, service.health.clone(), service.stop_relay.clone());
         service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&health, &stop).await }));
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");

@@ -4,7 +4,9 @@
 //! is, and no state is kept but the health of each service. A service that is down costs its own routes a quick 503 and the others nothing.
 
 mod breaker;
+mod directory;
 mod headers;
+mod instances;
 mod proxy;
 mod root;
 mod settings;
@@ -15,19 +17,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get};
+use chassis::broker::Broker;
+use chassis::discovery;
 use chassis::health::Health;
 use chassis::http::{ANY, Api, Queries};
 use chassis::{Running, http};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use settings::{BaseUrl, Settings, UpstreamSettings};
+pub use settings::{BaseUrl, Discovery, Settings, UpstreamSettings};
 use upstream::Upstream;
 
 /// How much longer the edge waits than the proxy, so that the answer to a client names the service that was too slow.
 const EDGE_SLACK: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until shutdown, then finishes the requests under way. Needs none of the services to be there.
+/// Runs the gateway until shutdown, then finishes the requests under way. Needs none of the services to be there, nor the broker.
 pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
     Box::pin(async move {
         let listener = http::listen(&settings.listen, "--listen (WAYBILL_GATEWAY_LISTEN)").await?;
@@ -42,6 +47,14 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     edge.http_timeout = edge.http_timeout.max(settings.upstream.answer_timeout + EDGE_SLACK);
     // Notes, not checks: a gateway whose services are down still serves the routes of the others, so it is ready.
     let (health, upstreams) = (Health::default(), upstreams(&settings));
+    let mut found = JoinSet::new();
+    if settings.discovery == Discovery::Nats {
+        let broker = Broker::connect(&settings.broker, "waybill-gateway").await?;
+        let services = upstreams.iter().map(|(_, upstream)| upstream.clone()).collect();
+        found.spawn(directory::follow(broker.clone(), services, shutdown.clone()));
+        let address = settings.announced.address(listener.local_addr()?);
+        found.spawn(discovery::announce("gateway", address, broker, health.clone(), shutdown.clone()));
+    }
     let every = settings.upstream.watch_every;
     let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
     let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
@@ -64,7 +77,13 @@ const QUERIES: Queries = &[
 
 /// The services, each with its path.
 fn upstreams(settings: &Settings) -> [(&'static str, Arc<Upstream>); 3] {
-    let upstream = |name, url| Arc::new(Upstream::new(name, url, &settings.upstream, &settings.http));
+    let upstream = |name, url: &BaseUrl| {
+        let upstream = Upstream::new(name, &settings.upstream, &settings.http);
+        if settings.discovery == Discovery::Addresses {
+            upstream.set_instances([(url.authority().clone(), true)]);
+        }
+        Arc::new(upstream)
+    };
     [
         ("/users", upstream("user", &settings.user_url)),
         ("/products", upstream("product", &settings.product_url)),

@@ -31,8 +31,7 @@ pub async fn forward(
     let mut outgoing = Request::new(Full::new(body));
     *outgoing.method_mut() = parts.method;
     *outgoing.headers_mut() = parts.headers;
-    *outgoing.uri_mut() = upstream.uri(&uri);
-    outgoing.headers_mut().insert(header::HOST, upstream.host());
+    *outgoing.uri_mut() = uri;
     // Answered by this edge, and judged: by its own name, which its services do not go by.
     outgoing.headers_mut().remove(header::EXPECT);
     outgoing.headers_mut().remove(header::ORIGIN);

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::uri::{Authority, Scheme};
-use chassis::settings::{HttpSettings, hidden, one_to, seconds, with_scheme};
-use clap::{Args, Parser};
+use chassis::discovery::DiscoverySettings;
+use chassis::settings::{BrokerSettings, HttpSettings, hidden, one_to, seconds, with_scheme};
+use clap::{Args, Parser, ValueEnum};
 
 /// One door in front of the user, product and order services.
 #[derive(Parser, Clone, Debug)]
@@ -28,13 +29,35 @@ pub struct Settings {
     #[arg(long, env = "WAYBILL_ORDER_URL", default_value = "http://127.0.0.1:8083", hide_env_values = true, value_parser = hidden(base_url))]
     pub order_url: BaseUrl,
 
+    /// How the services are found. With `nats` requests go to all the instances of a service in turn, those that are ready, and the addresses
+    /// above are not used; this needs NATS_URL. By address the gateway needs no broker.
+    #[arg(long, env = "WAYBILL_DISCOVERY", value_enum, default_value_t = Discovery::Addresses)]
+    pub discovery: Discovery,
+
     #[allow(missing_docs)]
     #[command(flatten)]
     pub upstream: UpstreamSettings,
 
     #[allow(missing_docs)]
     #[command(flatten)]
+    pub announced: DiscoverySettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub broker: BrokerSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
     pub http: HttpSettings,
+}
+
+/// How services are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Discovery {
+    /// Where the settings say.
+    Addresses,
+    /// Where those are that answer on the broker.
+    Nats,
 }
 
 /// How the gateway treats each service behind it.

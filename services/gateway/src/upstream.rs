@@ -1,22 +1,24 @@
-//! One service as the gateway sees it: its connections, its breaker, and what a client is told when it does not answer.
+//! One service as the gateway sees it: its instances, the connections to them, and what a client is told when none answers.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{HeaderValue, Method, Request, Response, Uri, header};
+use axum::http::uri::Authority;
+use axum::http::{Method, Request, Response, Uri, header};
 use chassis::http::{Client as From, Problem, prefer_wait};
 use chassis::settings::HttpSettings;
 use chassis::{FairLimit, Permit};
+use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::breaker::Breaker;
-use crate::settings::{BaseUrl, UpstreamSettings};
+use crate::instances::{Instance, Instances};
+use crate::settings::UpstreamSettings;
 
 /// How long an unused connection is kept. Services close theirs after 10 seconds; the side that sends next must be the first to let
 /// go, or now and then a request meets a connection that is just being closed.
@@ -28,21 +30,19 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// A service behind the gateway.
 pub struct Upstream {
     name: &'static str,
-    authority: Authority,
-    host: HeaderValue,
+    instances: Instances,
     pooled: Client<HttpConnector, Full<Bytes>>,
     /// Never reuses a connection: for the second try of a request whose pooled connection turned out to be dead.
     fresh: Client<HttpConnector, Full<Bytes>>,
     places: FairLimit,
     /// For requests that ask to be kept waiting: they last, and must leave the others their places.
     waiting: FairLimit,
-    breaker: Breaker,
     answer_timeout: Duration,
 }
 
 impl Upstream {
-    /// Connects to nothing yet.
-    pub fn new(name: &'static str, url: &BaseUrl, settings: &UpstreamSettings, http: &HttpSettings) -> Self {
+    /// Connects to nothing yet, and knows no instance.
+    pub fn new(name: &'static str, settings: &UpstreamSettings, http: &HttpSettings) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.connect_timeout));
@@ -51,27 +51,18 @@ impl Upstream {
         client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
         Self {
             name,
-            authority: url.authority().clone(),
-            host: url.authority().as_str().parse().expect("an authority is a header value"),
+            instances: Instances::new(name, settings),
             pooled: client.build(connector.clone()),
             fresh: client.pool_max_idle_per_host(0).build(connector),
             places: FairLimit::new(settings.in_flight, http),
             waiting: FairLimit::new(settings.waiting, http),
-            breaker: Breaker::new(name, settings.failures, settings.probe_interval),
             answer_timeout: settings.answer_timeout,
         }
     }
 
-    /// The same path and query, at this service.
-    pub fn uri(&self, original: &Uri) -> Uri {
-        let path = original.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let uri = Uri::builder().scheme(Scheme::HTTP).authority(self.authority.clone()).path_and_query(path);
-        uri.build().expect("made of valid parts")
-    }
-
-    /// The `Host` of requests to this service.
-    pub fn host(&self) -> HeaderValue {
-        self.host.clone()
+    /// These are its instances from now on, each with whether it is ready.
+    pub fn set_instances(&self, instances: impl IntoIterator<Item = (Authority, bool)>) {
+        self.instances.set(instances);
     }
 
     /// The service's name.
@@ -79,22 +70,48 @@ impl Upstream {
         self.name
     }
 
-    /// Whether the service answers at all, asked for itself: no client waits for it, and the breaker is not concerned.
+    /// Whether one of its instances answers at all, asked for itself: no client waits for it, and no breaker is concerned.
     pub async fn is_alive(&self, within: Duration) -> bool {
-        let mut request = Request::new(Full::new(Bytes::new()));
-        *request.uri_mut() = self.uri(&Uri::from_static("/livez"));
-        request.headers_mut().insert(header::HOST, self.host());
-        matches!(tokio::time::timeout(within, self.fresh.request(request)).await, Ok(Ok(answer)) if answer.status().is_success())
+        let known = self.instances.known();
+        let asked = known.iter().map(|instance| {
+            let request = addressed(Request::new(Full::new(Bytes::new())), &Uri::from_static("/livez"), instance);
+            tokio::time::timeout(within, self.fresh.request(request))
+        });
+        join_all(asked).await.iter().any(|answer| matches!(answer, Ok(Ok(answer)) if answer.status().is_success()))
     }
 
-    /// Sends a request and waits until the answer begins. Dropped, it drops the request, whose connection then closes.
+    /// Sends a request to one of the instances and waits until the answer begins. Dropped, it drops the request, whose connection then closes.
+    /// An instance that cannot be connected to has seen nothing of it, and the next one is asked.
     pub async fn send(&self, from: From, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
         let Some(_place) = self.place(from, &mut request) else {
             return Err(Problem::unavailable(format!("too many requests wait for the {} service; try again shortly", self.name)));
         };
-        if !self.breaker.admits(Instant::now()) {
-            return Err(self.down());
+        let deadline = tokio::time::Instant::now() + self.answer_timeout;
+        let mut tried: Vec<Arc<Instance>> = Vec::new();
+        while let Some(instance) = self.instances.next(&tried, Instant::now()) {
+            let others = self.instances.known().len() > tried.len() + 1;
+            let again = others.then(|| request.clone());
+            match (self.send_to(&instance, request, deadline).await, again) {
+                (Err(Unanswered::Unreached), Some(again)) => {
+                    request = again;
+                    tried.push(instance);
+                }
+                (Ok(response), _) => return Ok(response),
+                (Err(Unanswered::Unreached), None) => break,
+                (Err(Unanswered::Told(problem)), _) => return Err(problem),
+            }
         }
+        Err(self.down())
+    }
+
+    async fn send_to(
+        &self,
+        instance: &Instance,
+        request: Request<Full<Bytes>>,
+        deadline: tokio::time::Instant,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let original = request.uri().clone();
+        let request = addressed(request, &original, instance);
         let repeatable = Repeatable::of(&request);
         let again = matches!(repeatable, Repeatable::Read | Repeatable::ByKey).then(|| request.clone());
         let sent = async {
@@ -105,9 +122,9 @@ impl Upstream {
                 (result, _) => result.map_err(|error| (error, false)),
             }
         };
-        match tokio::time::timeout(self.answer_timeout, sent).await {
+        match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(response)) => {
-                self.breaker.succeeded();
+                instance.breaker.succeeded();
                 Ok(response)
             }
             Ok(Err((error, sent_before))) => {
@@ -115,17 +132,16 @@ impl Upstream {
                 let unsent = never_sent(&error);
                 // A connection that breaks says nothing about the service: it may have answered, refused, or be stopping well.
                 if error.is_connect() {
-                    self.breaker.failed(Instant::now());
+                    instance.breaker.failed(Instant::now());
                 }
-                Err(if repeatable == Repeatable::Read || (unsent && !sent_before) {
-                    self.down()
-                } else {
-                    self.broke_off(repeatable)
-                })
+                if repeatable == Repeatable::Read || (unsent && !sent_before) {
+                    return Err(Unanswered::Unreached);
+                }
+                Err(Unanswered::Told(self.broke_off(repeatable)))
             }
             Err(_) => {
-                self.breaker.failed(Instant::now());
-                Err(self.timed_out(repeatable))
+                instance.breaker.failed(Instant::now());
+                Err(Unanswered::Told(self.timed_out(repeatable)))
             }
         }
     }
@@ -153,6 +169,21 @@ impl Upstream {
         let detail = format!("the {} service took too long to answer; {}", self.name, repeatable.advice());
         Problem { detail, ..Problem::timed_out() }
     }
+}
+
+/// Why an instance gave no answer.
+enum Unanswered {
+    /// It may be asked of another one: it has not been heard, or to be heard twice changes nothing.
+    Unreached,
+    /// This is what the client is told.
+    Told(Problem),
+}
+
+/// The request as it is sent to this instance.
+fn addressed(mut request: Request<Full<Bytes>>, original: &Uri, instance: &Instance) -> Request<Full<Bytes>> {
+    *request.uri_mut() = instance.uri(original);
+    request.headers_mut().insert(header::HOST, instance.host());
+    request
 }
 
 /// Whether a request may be carried out twice.

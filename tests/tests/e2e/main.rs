@@ -10,6 +10,7 @@ mod conflicts;
 mod consumers;
 mod containers;
 mod dead_letters;
+mod discovery;
 mod events_complete;
 mod events_rebuild;
 mod faults_answers;

@@ -56,10 +56,12 @@ fn numbers(command: &Command) -> Vec<String> {
     flags.filter(|flag| flag != "listen" && !flag.ends_with("-url")).collect()
 }
 
-/// The extremes that a flag takes, in their order.
-fn taken(command: &Command, flag: &str) -> Vec<&'static str> {
-    let takes = |value: &&str| command.clone().try_get_matches_from(["x", &format!("--{flag}={value}")]).is_ok();
-    EXTREMES.iter().copied().filter(takes).collect()
+/// The extremes that a flag takes, in their order, or the words it takes and no others.
+fn taken(command: &Command, flag: &str) -> Vec<String> {
+    let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).expect("a flag of it");
+    let words = argument.get_possible_values().into_iter().map(|word| word.get_name().to_owned());
+    let takes = |value: &String| command.clone().try_get_matches_from(["x", &format!("--{flag}={value}")]).is_ok();
+    EXTREMES.iter().map(|&value| value.to_owned()).chain(words).filter(takes).collect()
 }
 
 /// The service as a process of its own, by the binary that is built along with this test.
@@ -93,7 +95,7 @@ async fn every_service_starts_with_the_least_and_with_the_most_of_every_setting(
                 let values = taken(&command, &flag);
                 let wrong = ["", " ", "-1", "0", "1e-300", "18446744073709551615", "1e308", "NaN", "inf"];
                 assert!(
-                    !values.is_empty() && !values.iter().any(|value| wrong.contains(value)),
+                    !values.is_empty() && !values.iter().any(|value| wrong.contains(&value.as_str())),
                     "{service} --{flag}: {values:?}"
                 );
                 let value = if extreme == "least" { values.first() } else { values.last() };

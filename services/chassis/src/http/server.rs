@@ -61,7 +61,7 @@ pub async fn serve(
     metrics::init();
     raise_files();
     let adding_up = tokio::spawn(metrics::add_up());
-    let watch = Arc::new(Watch::new(name, api.queries, settings));
+    let watch = Arc::new(Watch::new(name, health.clone(), api.queries, settings));
     // Outside, so that a page may read refusals too.
     let cors = cors(&settings.cors_origins);
     let whole = |routes: Router| {

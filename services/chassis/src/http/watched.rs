@@ -22,6 +22,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::client::{Client, Networks};
 use crate::fair_limit::{FairLimit, Permit};
+use crate::health::Health;
 use crate::http::Problem;
 use crate::http::cross_origin::CrossOrigin;
 use crate::http::head;
@@ -35,6 +36,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What the layer needs.
 pub(super) struct Watch {
     service: &'static str,
+    health: Health,
     queries: Queries,
     timeout: Duration,
     receiver: Receiver,
@@ -44,9 +46,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(service: &'static str, queries: Queries, settings: &HttpSettings) -> Self {
+    pub(super) fn new(service: &'static str, health: Health, queries: Queries, settings: &HttpSettings) -> Self {
         Self {
             service,
+            health,
             queries,
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
@@ -122,8 +125,16 @@ pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Reques
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    if !is_health(route) {
+        watch.health.count(response.status().is_server_error());
+    }
     metrics::request(watch.service, method, route, response.status(), begun.elapsed());
     response
+}
+
+/// Whether it is a question about the service itself: probes ask it, over and over.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/health" | "/metrics")
 }
 
 /// Nobody handles OPTIONS, so what a resource takes is known from the refusal. (Its `Allow` is added outside this layer, if it is not there.)
