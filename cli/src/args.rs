@@ -14,7 +14,9 @@ use saga_commands::system::{self, http_url, or_usual};
 
 use crate::addresses::{ADDRESSES, GATEWAY};
 use crate::saga::Orders;
-use crate::{audit, bench, complete, dead_letter, events, health, import, order, product, provision, services, up, user};
+use crate::{
+    audit, bench, complete, context, dead_letter, events, health, import, order, product, provision, services, up, user,
+};
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
 ///
@@ -64,6 +66,9 @@ pub struct Global {
         help_heading = "Global options"
     )]
     gateway: Option<Url>,
+    /// The context whose addresses and token count where nothing else was said; `none` for none [default: what `waybill context use` chose].
+    #[arg(long, global = true, env = "WAYBILL_CONTEXT", value_name = "NAME", help_heading = "Global options")]
+    context: Option<String>,
 }
 
 impl Global {
@@ -72,7 +77,7 @@ impl Global {
     }
 
     fn gateway(&self) -> anyhow::Result<Gateway> {
-        Ok(Gateway::new(&self.gateway_url()?)?)
+        Gateway::new(&self.gateway_url()?)
     }
 }
 
@@ -93,6 +98,9 @@ enum Command {
     /// List every instance of every service that is there, with where it is and what it has answered.
     #[command(after_help = services::EXAMPLES)]
     Services(services::Args),
+    /// Systems by name: their addresses, and the token that says who asks.
+    #[command(subcommand, visible_alias = "contexts", after_help = context::EXAMPLES)]
+    Context(context::Command),
     /// Create and update the streams and consumers.
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
@@ -156,6 +164,7 @@ impl Cli {
             Command::Bench(args) => args.run(|| global.gateway_url(), out).await,
             Command::Health(args) => args.run(|| global.gateway_url(), out).await,
             Command::Services(args) => args.run(out).await,
+            Command::Context(command) => command.run(out),
             Command::Provision(args) => args.run(out).await,
             Command::User(command) => command.run(&global.gateway()?, out).await,
             Command::Product(command) => command.run(&global.gateway()?, out).await,

@@ -5,6 +5,7 @@ mod args;
 mod audit;
 mod bench;
 mod complete;
+mod context;
 mod dead_letter;
 mod events;
 #[cfg(test)]

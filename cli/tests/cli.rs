@@ -2,6 +2,8 @@
 
 #[path = "cli/fake.rs"]
 mod fake;
+#[path = "cli/identity.rs"]
+mod identity;
 #[path = "cli/import.rs"]
 mod import;
 #[path = "cli/replay.rs"]
@@ -38,9 +40,13 @@ fn run(gateway: &str, args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 fn run_with_input(gateway: &str, args: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
-    let mut command = waybill(gateway, args);
+    run_command(&mut waybill(gateway, args), input)
+}
+
+fn run_command(command: &mut Command, input: impl AsRef<[u8]>) -> (Option<i32>, String, String) {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    // One that reads none may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     told(child.wait_with_output().unwrap())
 }
 

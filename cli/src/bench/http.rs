@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, RETRY_AFTER};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::{Method, Request, StatusCode, Uri, http::request};
 use hyper_util::rt::TokioIo;
+use saga_commands::token::Token;
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub struct Endpoint {
     orders: Uri,
     /// What stands before every path; usually nothing.
     prefix: String,
+    /// Says who asks, if anybody wants to know.
+    authorization: Option<HeaderValue>,
 }
 
 impl Endpoint {
@@ -38,7 +41,8 @@ impl Endpoint {
         let host = url.host_str().with_context(|| format!("{url} names no host"))?;
         let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
         let prefix = url.path().trim_end_matches('/').to_owned();
-        Ok(Self { host: address.parse()?, orders: format!("{prefix}/orders").parse()?, prefix, address })
+        let authorization = Token::for_address(url)?.map(|token| token.header()).transpose()?;
+        Ok(Self { host: address.parse()?, orders: format!("{prefix}/orders").parse()?, prefix, address, authorization })
     }
 }
 
@@ -99,10 +103,9 @@ impl Connection {
 
     /// Posts an order; its id comes back.
     pub async fn place(&mut self, order: Bytes) -> Result<Uuid, Trouble> {
-        let request = Request::builder()
+        let request = self
+            .request(self.endpoint.orders.clone())
             .method(Method::POST)
-            .uri(self.endpoint.orders.clone())
-            .header(HOST, self.endpoint.host.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(Full::new(order))
             .expect("made of parts that are right");
@@ -115,17 +118,22 @@ impl Connection {
 
     /// The status of an order, as the server knows it.
     pub async fn status(&mut self, order: Uuid) -> Result<String, Trouble> {
-        let request = Request::builder()
-            .uri(format!("{}/orders/{order}", self.endpoint.prefix))
-            .header(HOST, self.endpoint.host.clone())
-            .body(Full::default())
-            .expect("made of parts that are right");
+        let uri = format!("{}/orders/{order}", self.endpoint.prefix).parse().expect("an id in a path");
+        let request = self.request(uri).body(Full::default()).expect("made of parts that are right");
         let answer = self.ask(request).await?;
         if answer.status != StatusCode::OK {
             return Err(Trouble::Status(answer.status, answer.retry_after));
         }
         let order: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| Trouble::NoOrder)?;
         Ok(order["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn request(&self, uri: Uri) -> request::Builder {
+        let request = Request::builder().uri(uri).header(HOST, self.endpoint.host.clone());
+        match &self.endpoint.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        }
     }
 
     async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Trouble> {

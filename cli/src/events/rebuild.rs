@@ -67,18 +67,18 @@ struct Rebuild {
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let service = self.target.service()?;
         // A look needs nobody's name.
         let by = match self.dry_run {
-            true => self.by.name().ok(),
+            true => self.by.name(service.subject()).ok(),
             false => {
                 self.confirm.check()?;
-                Some(self.by.name()?)
+                Some(self.by.name(service.subject())?)
             }
         };
         if !self.dry_run && !self.confirm.ask("Publish again what ORDER_EVENTS lacks?")? {
             return Ok(ExitCode::FAILURE);
         }
-        let service = self.target.service()?;
         let body = json!({"by": by, "since": self.since, "dry_run": self.dry_run});
         let mut rebuild: Rebuild = service.post("/events/rebuild", &body).await?;
         let progress = Progress::start("events", None);

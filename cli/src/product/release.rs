@@ -53,8 +53,9 @@ struct Released {
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        self.signed.check()?;
         let url = or_usual(&self.product_url, PRODUCT, "http://127.0.0.1:8082")?;
+        let product = Gateway::new(&url)?;
+        let by = self.signed.check(product.subject())?;
         announce("product service", &[url.as_str()]);
         match self.target.service()?.get::<View>(&format!("/sagas/{}", self.reservation)).await {
             Ok(order) => tell(&may_be_released(&order)?),
@@ -67,7 +68,7 @@ impl Args {
             return Ok(ExitCode::FAILURE);
         }
         let path = format!("/reservations/{}/release", self.reservation);
-        let released: Released = Gateway::new(&url)?.post(&path, &self.signed.body()?).await?;
+        let released: Released = product.post(&path, &self.signed.body(&by)).await?;
         out.one(&released)?;
         Ok(ExitCode::SUCCESS)
     }

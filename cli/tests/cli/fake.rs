@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -27,6 +28,10 @@ pub struct Fake {
     pub made: Mutex<HashMap<String, Value>>,
     /// Every request as method and path, in order.
     pub seen: Mutex<Vec<String>>,
+    /// The `Authorization` of each of them.
+    pub asked_by: Mutex<Vec<String>>,
+    /// What that must be; else 401.
+    pub wants: Option<&'static str>,
 }
 
 impl Fake {
@@ -38,6 +43,7 @@ impl Fake {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let router =
             Router::new().route("/{kind}", get(list).post(create)).route("/orders/{id}", get(show)).with_state(fake.clone());
+        let router = router.layer(from_fn_with_state(fake.clone(), who));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap() });
@@ -62,6 +68,17 @@ impl Fake {
     fn saw(&self, what: String) {
         self.seen.lock().unwrap().push(what);
     }
+}
+
+async fn who(State(fake): State<Arc<Fake>>, request: Request, next: Next) -> Response {
+    let by = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+    let is_known = fake.wants.is_none_or(|wanted| by == format!("Bearer {wanted}"));
+    fake.asked_by.lock().unwrap().push(by);
+    if is_known {
+        return next.run(request).await;
+    }
+    let problem = json!({"type": "urn:waybill:problem:unauthenticated", "title": "Who asks is not known", "status": 401});
+    (StatusCode::UNAUTHORIZED, Json(problem)).into_response()
 }
 
 async fn create(

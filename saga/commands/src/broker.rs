@@ -23,6 +23,9 @@ pub struct Target {
     /// Where the broker listens [default: what `waybill up` started here, else nats://127.0.0.1:4222].
     #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(nats_url))]
     nats_url: Option<Secret>,
+    /// A context of the `nats` command line that says where the broker is and who we are there.
+    #[arg(long, env = "NATS_CONTEXT", value_name = "NAME")]
+    nats_context: Option<String>,
 }
 
 impl Target {
@@ -44,7 +47,7 @@ impl Target {
 
     /// Where the broker is.
     pub fn url(&self) -> anyhow::Result<Secret> {
-        broker_url(&self.nats_url)
+        broker_url(&self.nats_url, self.nats_context.as_deref())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The gateway over HTTP: requests out, typed answers or a [`Failure`] back.
+//! The gateway over HTTP: requests out, typed answers or a [`Failure`] back. The one place that says who asks.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::page::Page;
 use crate::problem::{Failure, Problem};
 use crate::retry::{Unmade, surely};
 use crate::system::shown;
+use crate::token::Token;
 
 /// How long an ordinary request may take. Requests that wait for an outcome add their wait to it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +30,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub struct Gateway {
     http: Client,
     base: String,
+    token: Option<Token>,
 }
 
 /// A successful answer.
@@ -41,8 +43,10 @@ pub struct Response<T> {
 }
 
 impl Gateway {
-    /// A client of the gateway at this address. Does not connect yet.
-    pub fn new(base: &Url) -> reqwest::Result<Self> {
+    /// A client of the gateway at this address, who brings the token that was given for it. Does not connect yet.
+    pub fn new(base: &Url) -> anyhow::Result<Self> {
+        let token = Token::for_address(base)?;
+        token.as_ref().map(Token::header).transpose()?;
         let http = Client::builder()
             .user_agent(concat!("waybill/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(5))
@@ -50,12 +54,22 @@ impl Gateway {
             // We speak to the address that was said, whatever proxy the environment names for other tools.
             .no_proxy()
             .build()?;
-        Ok(Self { http, base: base.as_str().trim_end_matches('/').to_owned() })
+        Ok(Self { http, base: base.as_str().trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Who the token says it is that asks.
+    pub fn subject(&self) -> Option<String> {
+        self.token.as_ref()?.subject()
     }
 
     /// A request to the path, to be filled in and given to [`Gateway::send`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        // Read each time, because a token is renewed while a command runs. Where it cannot be read the server says what it lacks.
+        match self.token.as_ref().and_then(|token| token.header().ok()) {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        }
     }
 
     /// One thing.

@@ -45,15 +45,16 @@ impl Args {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct By {
-    /// Who; kept with what is done [default: $USER].
-    #[arg(long, env = "USER", hide_env = true, value_name = "NAME")]
+    /// Who; kept with what is done [default: the subject of the token that is sent, else $USER].
+    #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
 
 impl By {
-    /// The name.
-    pub fn name(&self) -> Result<&str, Usage> {
-        let by = self.by.as_deref().map(str::trim).filter(|by| !by.is_empty());
+    /// The name. `subject`: who the token says it is.
+    pub fn name(&self, subject: Option<String>) -> Result<String, Usage> {
+        let named = self.by.clone().or(subject).or_else(|| std::env::var("USER").ok());
+        let by = named.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty());
         by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))
     }
 }
@@ -72,13 +73,14 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Who acts, if there is a name, a reason, and somebody to ask. To be called before anything else is done.
-    pub fn check(&self) -> Result<&str, Usage> {
+    /// Who acts, if there is a name, a reason, and somebody to ask. `subject`: who the token says it is. To be called before anything else is
+    /// done.
+    pub fn check(&self, subject: Option<String>) -> Result<String, Usage> {
         self.confirm.check()?;
         if self.reason.trim().is_empty() {
             return Err(Usage("--reason is empty: say why".to_owned()));
         }
-        self.by.name()
+        self.by.name(subject)
     }
 
     /// Asks, unless it was answered beforehand.
@@ -86,8 +88,8 @@ impl Signed {
         self.confirm.ask(question)
     }
 
-    /// As the services are told.
-    pub fn body(&self) -> Result<Value, Usage> {
-        Ok(json!({ "by": self.by.name()?, "reason": self.reason }))
+    /// As the services are told. `by`: who acts.
+    pub fn body(&self, by: &str) -> Value {
+        json!({ "by": by, "reason": self.reason })
     }
 }

@@ -4,8 +4,8 @@
 //! [`main`] is a program that has no other. What the steps are called, who does them and what they are waited for says the saga itself.
 //!
 //! Beside the commands there is what they, and the other commands of a program, are made of: output ([`output`]), requests ([`client`]),
-//! the broker's streams ([`broker`]), where a system is found ([`system`]), questions ([`confirm`]), lists ([`list`]), completion
-//! ([`complete`]).
+//! the broker's streams ([`broker`]), where a system is found ([`system`], [`context`]) and who asks it ([`token`]), questions ([`confirm`]),
+//! lists ([`list`]), completion ([`complete`]).
 
 pub mod age;
 pub mod broker;
@@ -14,6 +14,7 @@ mod command_line;
 mod commands;
 pub mod complete;
 pub mod confirm;
+pub mod context;
 pub mod follow;
 #[cfg(test)]
 mod fuzz;
@@ -21,6 +22,7 @@ pub mod help;
 pub mod input;
 pub mod layout;
 pub mod list;
+mod nats_context;
 pub mod note;
 pub mod output;
 pub mod page;
@@ -31,6 +33,7 @@ pub mod retry;
 pub mod signal;
 pub mod system;
 pub mod tail;
+pub mod token;
 pub mod usage;
 
 pub use command_line::{Claim, CommandLine, Filter, History, Service, Told, Verify};

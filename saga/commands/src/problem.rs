@@ -137,6 +137,17 @@ impl Problem {
         body.detail = body.detail.filter(|detail| !detail.is_empty() && *detail != body.title);
         Self { status, body, request_id, retry_after }
     }
+
+    /// What to do where it is about who asks.
+    fn remedy(&self) -> Option<&'static str> {
+        match self.status.as_u16() {
+            401 => Some(
+                "say who asks with a token: --token-file FILE, WAYBILL_TOKEN, or a context that keeps one (`waybill context`)",
+            ),
+            403 => Some("the token that was sent is not enough: another role, or another subject, is wanted"),
+            _ => None,
+        }
+    }
 }
 
 impl Body {
@@ -157,6 +168,9 @@ impl fmt::Display for Problem {
         }
         for FieldError { pointer, detail } in &self.body.errors {
             write!(f, "\n  {}", plain(format!("{pointer}: {detail}")))?;
+        }
+        if let Some(remedy) = self.remedy() {
+            write!(f, "\n  {remedy}")?;
         }
         if let Some(id) = &self.request_id {
             write!(f, "\n  request id: {}", plain(id.clone()))?;
@@ -196,6 +210,15 @@ mod tests {
         assert!(!problem(409, None).is_transient());
         assert!(!problem(422, None).is_transient());
         assert!(!problem(404, None).is_transient());
+    }
+
+    #[test]
+    fn who_is_not_known_or_may_not_is_told_how_to_get_a_token() {
+        for (status, remedy) in [(401, "--token-file"), (403, "another role")] {
+            let said = problem(status, None).to_string();
+            assert!(said.contains(remedy), "{said}");
+        }
+        assert!(!problem(404, None).to_string().contains("token"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A program whose commands are those of one saga: `trip saga list`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -11,12 +12,15 @@ use crate::system::{self, NATS};
 use crate::{help, output};
 
 /// The flags that every command takes.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Global {
     /// How to print: a table for people, one JSON document, or one JSON object a line.
     #[arg(short, long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     pub output: Format,
+    /// A file with the token that says who asks; WAYBILL_TOKEN holds one itself.
+    #[arg(long, global = true, env = "WAYBILL_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Parser)]

@@ -1,11 +1,12 @@
-//! Where the system is, for every command in the same order: what was said with a flag, what the environment says, what `waybill up` wrote
-//! down in this folder, and last where it would be if nobody said anything.
+//! Where the system is, for every command in the same order: what was said with a flag, what the environment says, what the chosen context
+//! keeps, what `waybill up` wrote down in this folder, and last where it would be if nobody said anything.
 //!
-//! What `waybill up` wrote down is used as a whole or not at all: a command for which one address was said never takes another one from the
-//! note of a different system.
+//! A context, and what `waybill up` wrote down, are used as a whole or not at all: a command for which one address was said never takes
+//! another one from what is kept of a different system.
 
 use std::collections::BTreeMap;
 use std::env;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
@@ -14,8 +15,11 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use reqwest::Url;
 
+use crate::context::{self, Context, NONE};
+use crate::nats_context;
 use crate::note::{FILE, Note, Writer};
 use crate::output::tell;
+use crate::usage::Usage;
 
 /// The variable of the broker's address.
 pub const NATS: &str = "NATS_URL";
@@ -26,8 +30,18 @@ pub fn or_noted(given: &Option<Secret>, name: &str) -> anyhow::Result<String> {
         .with_context(|| format!("no address for {name}: set it, or run the command in the folder where `waybill up` runs"))
 }
 
-/// The broker's address: given, or written down, or the usual one.
-pub fn broker_url(given: &Option<Secret>) -> anyhow::Result<Secret> {
+/// The broker's address: given, or that of a given context of the `nats` command line, or kept, or the usual one.
+pub fn broker_url(given: &Option<Secret>, nats_context: Option<&str>) -> anyhow::Result<Secret> {
+    let by_flag = |id: &str| SAID.get().is_some_and(|said| said.flags.contains(&id));
+    match (given, nats_context) {
+        (Some(_), Some(_)) if by_flag("nats_url") && by_flag("nats_context") => {
+            return Err(Usage("--nats-url and --nats-context are both given: one of them is enough".to_owned()).into());
+        }
+        // Of two variables the address counts: it is the more definite one.
+        (None, Some(name)) => return nats_context::address(name),
+        (Some(_), Some(name)) if by_flag("nats_context") => return nats_context::address(name),
+        _ => {}
+    }
     let found = find(given.as_ref().map(Secret::expose), NATS)?.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
     nats_url(&found).map_err(|why| anyhow::anyhow!("{NATS} {why}"))
 }
@@ -62,29 +76,88 @@ pub fn shown(address: &str) -> String {
 pub type Addresses = &'static [(&'static str, &'static str)];
 
 /// What was said on the command line or in the environment.
+#[derive(Default)]
 struct Said {
     known: Addresses,
     /// By the name of its variable.
     values: BTreeMap<&'static str, String>,
+    /// Which of all that was said on the command line.
+    flags: Vec<&'static str>,
+    /// The context that was named; `None`: the program knows of none.
+    context: Option<Option<String>>,
+    nats_context: Option<String>,
+    token_file: Option<PathBuf>,
 }
 
 static SAID: OnceLock<Said> = OnceLock::new();
 
-/// Takes in which addresses were said, of those that the program knows. To be called once, before a command runs.
+/// What else is said of a system, by its flag.
+const CONTEXT: &str = "context";
+const NATS_CONTEXT: &str = "nats_context";
+const TOKEN_FILE: &str = "token_file";
+
+/// Takes in what was said of a system, of the addresses that the program knows. To be called once, before a command runs.
 pub fn said(matches: &ArgMatches, known: Addresses) {
-    let mut said = BTreeMap::new();
+    let contexts = matches.try_contains_id(CONTEXT).is_ok();
+    let mut said = Said { known, context: contexts.then_some(None), ..Said::default() };
     let mut next = Some(matches);
     while let Some(matches) = next {
         for &(name, flag) in known {
-            let explicit = matches.try_contains_id(flag).unwrap_or_default()
-                && matches!(matches.value_source(flag), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-            if let Some(value) = explicit.then(|| matches.get_raw(flag)).flatten().and_then(|mut values| values.next()) {
-                said.insert(name, value.to_string_lossy().into_owned());
+            if let Some(value) = explicit(matches, flag, &mut said.flags) {
+                said.values.insert(name, value);
             }
         }
+        let mut other = |id| explicit(matches, id, &mut said.flags);
+        if let Some(name) = other(CONTEXT) {
+            said.context = Some(Some(name));
+        }
+        said.nats_context = other(NATS_CONTEXT).or(said.nats_context);
+        said.token_file = other(TOKEN_FILE).map(PathBuf::from).or(said.token_file);
         next = matches.subcommand().map(|(_, matches)| matches);
     }
-    let _ = SAID.set(Said { known, values: said });
+    let _ = SAID.set(said);
+}
+
+/// What was typed or set, of a flag with a value.
+fn explicit(matches: &ArgMatches, id: &'static str, flags: &mut Vec<&'static str>) -> Option<String> {
+    let source = matches.try_contains_id(id).unwrap_or_default().then(|| matches.value_source(id)).flatten()?;
+    if source == ValueSource::CommandLine {
+        flags.push(id);
+    } else if source != ValueSource::EnvVariable {
+        return None;
+    }
+    matches.get_raw(id)?.next().map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The addresses that were said, by their variables, and the context of the `nats` command line.
+pub fn given() -> (BTreeMap<&'static str, String>, Option<String>) {
+    SAID.get().map(|said| (said.values.clone(), said.nats_context.clone())).unwrap_or_default()
+}
+
+/// The file of a token that was said, and whether it was on the command line.
+pub fn token_file() -> Option<(PathBuf, bool)> {
+    let said = SAID.get()?;
+    Some((said.token_file.clone()?, said.flags.contains(&TOKEN_FILE)))
+}
+
+/// The context that the command is about: named, or in use.
+pub fn context() -> anyhow::Result<Option<&'static Context>> {
+    static CHOSEN: OnceLock<Result<Option<Context>, String>> = OnceLock::new();
+    let choose = || match SAID.get().and_then(|said| said.context.as_ref()) {
+        None => Ok(None),
+        Some(Some(name)) if name == NONE => Ok(None),
+        Some(Some(name)) => Context::load(name).map(Some),
+        Some(None) => context::used()?.map(|name| Context::load(&name)).transpose(),
+    };
+    let chosen = CHOSEN.get_or_init(|| choose().map_err(|error| format!("{error:#}")));
+    chosen.as_ref().map(Option::as_ref).map_err(|why| anyhow::anyhow!("{why}"))
+}
+
+/// Whether an address over HTTP is one of a system's, which the function tells by their variables.
+pub fn is_of(url: &Url, address: impl Fn(&str) -> Option<String>) -> bool {
+    let scheme = format!("{}:", url.scheme());
+    let is_it = |known: String| with_scheme(&known, "http").starts_with(&scheme) && is_same(&known, url.as_str());
+    SAID.get().is_some_and(|said| said.known.iter().any(|(name, _)| address(name).is_some_and(is_it)))
 }
 
 /// An address as it was said, or found, or the usual one; unread.
@@ -98,13 +171,18 @@ pub fn address(name: &str, usual: &str) -> anyhow::Result<String> {
 /// Tells where the command found what it is about to change, prove or measure.
 pub fn announce(what: &str, addresses: &[&str]) {
     let addresses: Vec<String> = addresses.iter().map(|address| shown(address)).collect();
-    let noted: Vec<String> = Note::read().ok().flatten().iter().flat_map(addresses_of).collect();
-    let source = if addresses.iter().any(|address| noted.contains(address)) { format!(" (from {FILE})") } else { String::new() };
+    let known = || SAID.get().into_iter().flat_map(|said| said.known).map(|(name, _)| *name);
+    let is_kept = |kept: Vec<String>| addresses.iter().any(|address| kept.contains(address));
+    let context = context().ok().flatten();
+    let of_context = context.iter().flat_map(|context| known().filter_map(|name| context.addresses.get(name)));
+    let note = Note::read().ok().flatten();
+    let of_note = note.iter().flat_map(|note| known().filter_map(|name| note.get(name)));
+    let source = match context {
+        Some(Context { name, .. }) if is_kept(of_context.map(|address| shown(address)).collect()) => format!(" (context {name})"),
+        _ if is_kept(of_note.map(shown).collect()) => format!(" (from {FILE})"),
+        _ => String::new(),
+    };
     tell(&format!("{what}: {}{source}", addresses.join(", ")));
-}
-
-fn addresses_of(note: &Note) -> Vec<String> {
-    SAID.get().into_iter().flat_map(|said| said.known).filter_map(|(name, _)| note.get(name)).map(shown).collect()
 }
 
 fn find(given: Option<&str>, name: &str) -> anyhow::Result<Option<String>> {
@@ -112,7 +190,15 @@ fn find(given: Option<&str>, name: &str) -> anyhow::Result<Option<String>> {
     if let Some(value) = given.map(str::to_owned).or_else(from_environment) {
         return Ok(Some(value));
     }
-    let other = SAID.get().into_iter().flat_map(|said| &said.values);
+    let said = SAID.get().into_iter().flat_map(|said| &said.values).map(|(name, value)| (*name, value.as_str()));
+    let context = context()?;
+    if let Some(context) = context
+        && let Some(found) = of_context(context, said.clone(), name)?
+    {
+        return Ok(Some(found));
+    }
+    let kept = context.into_iter().flat_map(|context| &context.addresses).map(|(name, value)| (name.as_str(), value.as_str()));
+    let other = said.chain(kept);
     if let Some(note) = Note::read()? {
         if let Some((said, value)) =
             other.clone().find(|(said, value)| note.get(said).is_some_and(|noted| !is_same(noted, value)))
@@ -139,6 +225,28 @@ fn find(given: Option<&str>, name: &str) -> anyhow::Result<Option<String>> {
         bail!("{said} is {}: set {name} too, its usual address is on this machine", shown(&with_scheme(value, "http")));
     }
     Ok(None)
+}
+
+/// The address that a context keeps, unless another one was said, of another system.
+fn of_context<'a>(
+    context: &Context,
+    mut said: impl Iterator<Item = (&'a str, &'a str)>,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
+    let Context { name: context_name, addresses, nats_context, .. } = context;
+    let kept = match (addresses.get(name), nats_context) {
+        (Some(kept), _) => kept.clone(),
+        (None, Some(nats_context)) if name == NATS => nats_context::address(nats_context)?.expose().to_owned(),
+        (None, _) => return Ok(None),
+    };
+    if let Some((said, value)) = said.find(|(said, value)| addresses.get(*said).is_some_and(|kept| !is_same(kept, value))) {
+        bail!(
+            "{said} is {}, but the context {context_name} is about another system: set {name} too",
+            shown(&with_scheme(value, "http"))
+        );
+    }
+    readable(name, &kept).map_err(|why| anyhow::anyhow!("{name} in the context {context_name} {why}"))?;
+    Ok(Some(kept))
 }
 
 /// What is wrong with an address, without showing it.

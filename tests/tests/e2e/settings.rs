@@ -3,11 +3,13 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use chassis::environment::may_be_a_file;
 use clap::{Command, CommandFactory as _};
 use stack::{Port, Stack};
 use testkit::eventually;
 use tokio::net::TcpStream;
 use tokio::process;
+use uuid::Uuid;
 
 /// The services, each with its settings.
 fn services() -> [(&'static str, Command); 4] {
@@ -75,19 +77,32 @@ fn start(service: &str) -> process::Command {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_starts_with_the_least_and_with_the_most_of_every_setting() {
     let stack = Stack::start(stack::Options::for_tests()).await.expect("a stack");
-    let mut databases = Vec::new();
-    for name in ["waybill_user", "waybill_product", "waybill_order"] {
+    let mut urls = vec![("NATS_URL", stack.nats.url().to_owned())];
+    for (variable, name) in [
+        ("USER_DATABASE_URL", "waybill_user"),
+        ("PRODUCT_DATABASE_URL", "waybill_product"),
+        ("ORDER_DATABASE_URL", "waybill_order"),
+    ] {
         stack.postgres.create_database(name).await.expect("a database");
-        databases.push(stack.postgres.tcp_url(name));
+        urls.push((variable, stack.postgres.tcp_url(name)));
+    }
+    let secrets = std::env::temp_dir().join(format!("waybill-secrets-{}", Uuid::now_v7().simple()));
+    std::fs::create_dir(&secrets).expect("a folder");
+    for (name, url) in &urls {
+        std::fs::write(secrets.join(name), format!("{url}\n")).expect("a file");
     }
     for extreme in ["least", "most"] {
         let mut running = Vec::new();
         for (service, command) in services() {
             let port = Port::FREE.pick().expect("a free port");
             let mut process = start(service);
-            process.arg(format!("--listen=127.0.0.1:{port}")).env("NATS_URL", stack.nats.url()).env("RUST_LOG", "info");
-            for (name, url) in ["USER_DATABASE_URL", "PRODUCT_DATABASE_URL", "ORDER_DATABASE_URL"].into_iter().zip(&databases) {
-                process.env(name, url);
+            process.arg(format!("--listen=127.0.0.1:{port}")).env("RUST_LOG", "info");
+            for (name, url) in &urls {
+                if extreme == "least" {
+                    process.env(name, url);
+                } else {
+                    process.env(format!("{name}_FILE"), secrets.join(name));
+                }
             }
             let flags = numbers(&command);
             assert!(flags.len() >= 5, "{service}: {flags:?}");
@@ -117,14 +132,20 @@ async fn every_service_starts_with_the_least_and_with_the_most_of_every_setting(
             assert!(ended.is_none() && said.contains("started") && !said.contains("panicked"), "{service}, {extreme}: {said}");
         }
     }
+    let _ = std::fs::remove_dir_all(secrets);
 }
 
 #[test]
-fn what_the_environment_says_of_an_address_shows_in_no_services_help() {
+fn what_may_be_secret_shows_in_no_services_help_and_may_come_in_a_file() {
     for (service, command) in services() {
         for argument in command.get_arguments() {
             let name = argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            assert!(!name.ends_with("_URL") || argument.is_hide_env_values_set(), "waybill-{service} --help shows {name}");
+            let may_be_secret = may_be_a_file(&name);
+            assert_eq!(
+                may_be_secret,
+                argument.is_hide_env_values_set(),
+                "waybill-{service} --help shows {name}, or no file may hold it"
+            );
         }
     }
 }
@@ -133,6 +154,7 @@ fn what_the_environment_says_of_an_address_shows_in_no_services_help() {
 async fn what_is_wrong_is_named_before_anything_starts_and_without_its_password() {
     for (service, name, value, said) in [
         ("user", "NATS_URL", "http://u:hunter2@h", "NATS_URL"),
+        ("user", "NATS_URL_FILE", "/nowhere", "NATS_URL_FILE: /nowhere cannot be read"),
         ("user", "USER_DATABASE_URL", "mysql://u:hunter2@h/d", "USER_DATABASE_URL"),
         ("user", "USER_DATABASE_URL", "postgres://u:p@h/d?passwrod=hunter2", "`passwrod`"),
         ("gateway", "WAYBILL_ORDER_URL", "http://u:hunter2@h", "WAYBILL_ORDER_URL"),

@@ -33,7 +33,7 @@ impl Place {
         let own = std::env::current_exe().expect("a test is a file");
         let mut command = Command::new(own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill"));
         command.args(args).current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
-        command.env("WAYBILL_NATS_SERVER", &self.nats_server);
+        command.env("WAYBILL_NATS_SERVER", &self.nats_server).env("XDG_CONFIG_HOME", self.folder.join("config"));
         command
     }
 

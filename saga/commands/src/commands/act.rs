@@ -114,8 +114,8 @@ impl<C: CommandLine> Args<C> {
         out: Output,
         action: impl FnOnce(&State<C::Saga>) -> anyhow::Result<Action<Step<C>>>,
     ) -> anyhow::Result<ExitCode> {
-        let by = self.signed.check()?;
         let service = self.target.service()?;
+        let by = self.signed.check(service.subject())?;
         announce(C::SERVICE.name, &[self.target.url()?.as_str()]);
         let saga: View<C> = service.get(&format!("/sagas/{}", self.id)).await?;
         tell(&pairs(&saga.details()));
@@ -125,12 +125,12 @@ impl<C: CommandLine> Args<C> {
         }
         let transcript = source::from_service::<C>(&service, self.id).await?;
         if let Some(state) = transcript.state() {
-            tell(&self.preview(by, &transcript, state, action(state)?));
+            tell(&self.preview(&by, &transcript, state, action(state)?));
         }
         if !self.signed.ask(&format!("{} the {name} {}?", capitalised(word), self.id))? {
             return Ok(ExitCode::FAILURE);
         }
-        let mut body = self.signed.body()?;
+        let mut body = self.signed.body(&by);
         if let Some(step) = step {
             body["step"] = phrases::name(step).into();
         }

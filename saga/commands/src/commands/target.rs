@@ -20,7 +20,7 @@ pub struct Target<C> {
 impl<C: CommandLine> Target<C> {
     /// A client of it.
     pub fn service(&self) -> anyhow::Result<Gateway> {
-        Ok(Gateway::new(&self.url()?)?)
+        Gateway::new(&self.url()?)
     }
 
     /// Its address.
