@@ -17,6 +17,13 @@ use crate::table::{Bound, Column, Table, Values};
 /// ```
 pub const SAGAS_SQL: &str = include_str!("sagas.sql");
 
+/// What the statement that writes a batch fails by where it came too late: the text of another migration of such a service.
+///
+/// ```sql
+#[doc = include_str!("races.sql")]
+/// ```
+pub const RACES_SQL: &str = include_str!("races.sql");
+
 /// What was asked for is kept as JSON, and shown as it is.
 #[derive(Debug)]
 pub enum Plain {}

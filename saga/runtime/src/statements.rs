@@ -55,7 +55,12 @@ impl Statements {
     pub(crate) fn of(table: &Table) -> Self {
         let Table { name, history, history_id, cancellations, .. } = table;
         let (columns, view, request) = (table.record_columns(), table.view_columns(), table.request_columns());
-        let raced_for = [format!("{name}_idempotency_key"), format!("{history}_pkey"), format!("{cancellations}_pkey")];
+        let raced_for = [
+            format!("{name}_idempotency_key"),
+            format!("{history}_pkey"),
+            format!("{cancellations}_pkey"),
+            "moved_meanwhile".to_owned(),
+        ];
         let moved_index = format!("{history}_at");
         Self {
             place: keep(write(table, true, false, false)),

@@ -8,14 +8,28 @@ use crate::meaning::Conflict;
 use crate::outgoing::Outgoing;
 use crate::unsure;
 
-/// Inserts an outbox row, bound as the first five parameters of the statement it is part of; see [`Outgoing::statement`]. None where
-/// there is nothing to send.
+/// Inserts an outbox row from these parameters of the statement it is part of; none where there is nothing to send. [`Outgoing::statement`]
+/// binds it as the first five: `outbox!("$1", "$2", "$3", "$4", "$5")`.
 ///
 /// [`Outgoing::statement`]: crate::Outgoing::statement
 #[macro_export]
 macro_rules! outbox {
-    () => {
-        "insert into outbox (id, subjects, headers, payloads, notes) select $1, $2, $3, $4, $5 where $1 is not null"
+    ($id:literal, $subjects:literal, $headers:literal, $payloads:literal, $notes:literal) => {
+        concat!(
+            "insert into outbox (id, subjects, headers, payloads, notes) select ",
+            $id,
+            ", ",
+            $subjects,
+            ", ",
+            $headers,
+            ", ",
+            $payloads,
+            ", ",
+            $notes,
+            " where ",
+            $id,
+            " is not null"
+        )
     };
 }
 
@@ -39,8 +53,7 @@ impl Statement {
     /// Writes it. Returns what is to be published once it is committed.
     ///
     /// # Errors
-    /// [`Conflict`] where somebody was first: a row that it races for is there already, or the statement undid itself with a division by
-    /// zero, because what it found was not what it was to change.
+    /// [`Conflict`] where somebody was first: one of the constraints that it races for does not hold.
     pub(crate) async fn execute(self, connection: &mut PgConnection) -> anyhow::Result<Outgoing> {
         let Self { query, raced_for, outgoing } = self;
         let Some(query) = query else { return Ok(outgoing) };
@@ -52,9 +65,9 @@ impl Statement {
 }
 
 impl Outgoing {
-    /// The statement that writes all a handler has to write, and what it sends with it. `sql` holds [`outbox!`], which inserts the outbox row;
-    /// its parameters are the first five, and already bound. `raced_for`: the unique constraints and indexes of what two may be about to make
-    /// at the same moment. A violation of any other is what it is.
+    /// The statement that writes all a handler has to write, and what it sends with it. `sql` holds [`outbox!`], which inserts the outbox row
+    /// from the first five parameters, bound here. `raced_for`: the unique constraints and indexes of what two may be about to make at the same
+    /// moment, and the checks of what another may have changed. A violation of any other is what it is.
     ///
     /// [`outbox!`]: crate::outbox
     pub fn statement(mut self, sql: &'static str, raced_for: &'static [&'static str]) -> Statement {
@@ -68,15 +81,15 @@ impl From<Outgoing> for Statement {
         if outgoing.is_empty() {
             return Self { query: None, raced_for: &[], outgoing };
         }
-        outgoing.statement(crate::outbox!(), &[])
+        outgoing.statement(crate::outbox!("$1", "$2", "$3", "$4", "$5"), &[])
     }
 }
 
 fn lost_race(error: &sqlx::Error, raced_for: &[&str]) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     match error.code().as_deref() {
-        Some("23505") => error.constraint().is_some_and(|name| raced_for.contains(&name)),
-        Some("22012") => true,
+        // unique_violation, check_violation
+        Some("23505" | "23514") => error.constraint().is_some_and(|name| raced_for.contains(&name)),
         _ => false,
     }
 }

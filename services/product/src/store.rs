@@ -277,7 +277,7 @@ pub fn write(outgoing: Outgoing, holder: Holder, change: &Change) -> anyhow::Res
     }
     const SQL: &str = concat!(
         "with sent as (",
-        chassis::outbox!(),
+        chassis::outbox!("$1", "$2", "$3", "$4", "$5"),
         "), counted as (\
              update products set stock = changed.stock, reserved = changed.reserved \
              from unnest($6::uuid[], $7::bigint[], $8::bigint[]) as changed (id, stock, reserved) where products.id = changed.id), \

@@ -41,7 +41,7 @@ impl ReplyLog {
         let append = format!(
             "with sent as ({}) insert into {table} (saga_id, step, direction, reply) \
              select * from unnest($6::uuid[], $7::text[], $8::text[], $9::text[])",
-            chassis::outbox!()
+            chassis::outbox!("$1", "$2", "$3", "$4", "$5")
         );
         let key = format!("{table}_pkey").leak() as &str;
         Self { rows: rows.leak(), append: append.leak(), key: Vec::leak(vec![key]) }

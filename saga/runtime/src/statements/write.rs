@@ -55,7 +55,7 @@ impl Parameters {
 
 /// The outbox row is bound as the first five parameters, then the history entries (id, sequence, entry; and the time of all), then what is placed,
 /// then the keys of cancellations, then what is moved. Where a saga that goes on stands elsewhere by now, somebody was first, and nothing is
-/// written: a division by zero undoes the statement, for nothing else that SQL has does so without another round trip.
+/// written: the check of the domain `undisturbed` fails the statement, which needs no other round trip.
 pub(super) fn write(table: &Table, places: bool, moves: bool, keyed: bool) -> String {
     let mut parameters = Parameters(5);
     let Table { name, history, history_id, cancellations, .. } = table;
@@ -64,7 +64,7 @@ pub(super) fn write(table: &Table, places: bool, moves: bool, keyed: bool) -> St
     let mut sql = format!(
         "with sent as ({}), appended as (insert into {history} ({history_id}, sequence, at, entry) \
          select id, sequence, {now}, entry from unnest({ids}, {sequences}, {entries}) as new (id, sequence, entry))",
-        chassis::outbox!()
+        chassis::outbox!("$1", "$2", "$3", "$4", "$5")
     );
     if places {
         let (names, arrays) = parameters.columns(PLACED, table.placed);
@@ -93,7 +93,7 @@ pub(super) fn write(table: &Table, places: bool, moves: bool, keyed: bool) -> St
          waiting_since = new.waiting_since, due_at = new.due_at, timers = new.timers::json, updated_at = new.updated_at, \
          history_bytes = new.history_bytes{own} \
          from unnest({}) as new ({names}) where {name}.id = new.id and {name}.sequence = new.was returning 1) \
-         select 1 / (count(*) = cardinality({}))::int from moved",
+         select (count(*) = cardinality({}))::undisturbed from moved",
         arrays.join(", "),
         arrays[0]
     )
