@@ -37,8 +37,8 @@ pub struct Args {
     databases: Databases,
 
     /// Seconds an order may take in all; the order service's own setting.
-    #[arg(long, env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds, value_name = "SECONDS")]
-    order_deadline: Duration,
+    #[arg(long, alias = "order-deadline", env = "WAYBILL_SAGA_DEADLINE", default_value = "900", value_parser = seconds, value_name = "SECONDS")]
+    saga_deadline: Duration,
 
     /// Seconds by which a deadline may be missed: a sweep and a repetition.
     #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
@@ -58,7 +58,7 @@ impl Args {
         let (orders, products) = (self.databases.order()?, self.databases.product()?);
         announce("databases", &[&orders, &products]);
         let mut books = Books::open(&orders, &products).await?;
-        (books.patience, books.grace) = (self.order_deadline, self.grace);
+        (books.patience, books.grace) = (self.saga_deadline, self.grace);
         let checks = checks(&books).await;
         let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
         match out.format {

@@ -1,39 +1,31 @@
 """The hotel of the trips. It needs nothing of Waybill but the message contract: batches of CloudEvents in JSON, on JetStream.
 
 Commands may come twice, late, and in another order. One row a trip decides: what was replied stands, and what was cancelled, even before it
-was booked, is never booked again. Replies are sent only once that row is written, and the command is acknowledged last.
+was booked, is never booked again. Replies are sent once that row is written, and the message is acknowledged last. What cannot be read
+goes to the dead letters. NATS_URL and HOTEL_DATABASE (a file) say where everything is.
 
-    pip install nats-py
-    NATS_URL=nats://127.0.0.1:4222 HOTEL_DATABASE=hotel.sqlite python3 hotel.py
+    pip install nats-py && NATS_URL=nats://127.0.0.1:4222 python3 hotel.py
 """
 
 import asyncio
 import json
 import os
-import signal
 import sqlite3
-import sys
 from datetime import datetime, timezone
 
 import nats
-from nats.errors import Error, TimeoutError
-
-CENTS_A_NIGHT = 9_000
 
 
 def reply_to(command, before):
     """The type and data of the reply to a command; `before`: what was replied last about this trip."""
-    data = command["data"]
-    trip = {"trip_id": data["trip_id"]}
+    data, trip = command["data"], {"trip_id": command["data"]["trip_id"]}
     if command["type"] == "trip.hotel.cancel.v1":
         return ["trip.hotel.cancelled.v1", trip]
     if command["type"] != "trip.hotel.book.v1":
         raise ValueError(f"{command['type']} is not known here")
-    if before:
-        return before
-    if data["to"] == "Atlantis":
+    if data["to"] == "Atlantis" and not before:
         return ["trip.hotel.refused.v1", trip | {"reason": "every room is under water"}]
-    return ["trip.hotel.booked.v1", trip | {"reference": f"room-{trip['trip_id']}", "cents": data["nights"] * CENTS_A_NIGHT}]
+    return before or ["trip.hotel.booked.v1", trip | {"reference": f"room-{trip['trip_id']}", "cents": data["nights"] * 9_000}]
 
 
 def handle(database, command):
@@ -41,10 +33,24 @@ def handle(database, command):
     trip = command["data"]["trip_id"]
     row = database.execute("select reply from trips where trip = ?", [trip]).fetchone()
     kind, data = reply = reply_to(command, json.loads(row[0]) if row else None)
+    event = {"id": command["id"], "subject": command["subject"], "time": datetime.now(timezone.utc).isoformat(), "type": kind}
+    event |= {"traceparent": command["traceparent"]} if "traceparent" in command else {}
     database.execute("insert or replace into trips values (?, ?)", [trip, json.dumps(reply)])
-    event = {"specversion": "1.0", "id": command["id"], "source": "/trip/hotel", "type": kind, "subject": command["subject"]}
-    trace = {"traceparent": command["traceparent"]} if "traceparent" in command else {}
-    return event | trace | {"time": datetime.now(timezone.utc).isoformat(), "data": data}
+    return event | {"specversion": "1.0", "source": "/trip/hotel", "data": data}
+
+
+def handle_all(database, message):
+    """Decides the commands of a message. Returns the replies, and what cannot be read, each as a message of its own, with why."""
+    replies, unread = [], []
+    try:
+        for command in json.loads(message.data):
+            try:
+                replies.append(handle(database, command))
+            except (KeyError, TypeError, ValueError) as error:
+                unread.append((json.dumps([command]).encode(), error))
+    except (TypeError, ValueError) as error:
+        unread.append((message.data, error))
+    return replies, unread
 
 
 async def main():
@@ -53,21 +59,22 @@ async def main():
     broker = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222").split(","), max_reconnect_attempts=-1)
     stream = broker.jetstream()
     commands = await stream.pull_subscribe_bind("hotel", stream="HOTEL_COMMANDS")
-    print("the hotel is open", flush=True)
     while True:
         try:
             for message in await commands.fetch(batch=16, timeout=5):
                 with database:
-                    replies = [handle(database, command) for command in json.loads(message.data)]
-                headers = {"Content-Type": "application/cloudevents-batch+json"}
-                await stream.publish("replies.hotel", json.dumps(replies).encode(), headers=headers)
+                    replies, unread = handle_all(database, message)
+                for letter, error in unread:
+                    why = {"Waybill-Reason": repr(error)[:500], "Waybill-Stream": "HOTEL_COMMANDS", "Waybill-Consumer": "hotel"}
+                    await stream.publish("dead.HOTEL_COMMANDS.hotel", letter, headers=why | {"Waybill-Subject": message.subject})
+                if replies:
+                    await stream.publish("replies.hotel", json.dumps(replies).encode(), headers={"Content-Type": "application/cloudevents-batch+json"})
                 await message.ack()
-        except TimeoutError:
+        except nats.errors.TimeoutError:
             pass  # nobody asks
-        except (Error, KeyError, ValueError) as error:
-            print(f"{error!r}; it comes again", file=sys.stderr, flush=True)
+        except nats.errors.Error as error:
+            print(f"{error!r}; it comes again", flush=True)
             await asyncio.sleep(1)
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 asyncio.run(main())

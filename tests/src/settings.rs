@@ -46,7 +46,7 @@ impl Settings {
         timing.retry_first = Some(Duration::from_millis(300));
         timing.retry_max = Some(Duration::from_secs(1));
         timing.step_deadline = Some(Duration::from_secs(3));
-        timing.order_deadline = Duration::from_secs(30);
+        timing.saga_deadline = Duration::from_secs(30);
         timing.sweep_every = Duration::from_millis(50);
     }
 
@@ -65,7 +65,7 @@ impl Settings {
                 ];
                 flags.extend(set.into_iter().filter_map(|(flag, span)| Some(seconds(flag, span?))));
                 flags.extend([
-                    seconds("order-deadline", timing.order_deadline),
+                    seconds("saga-deadline", timing.saga_deadline),
                     seconds("sweep-every", timing.sweep_every),
                     seconds("events-check-every", self.order.sagas.events.events_check_every),
                 ]);

@@ -60,7 +60,7 @@ impl Builder {
     pub fn never_giving_up(self) -> Self {
         self.order(|order| {
             order.sagas.timing.step_deadline = Some(Duration::from_secs(300));
-            order.sagas.timing.order_deadline = Duration::from_secs(900);
+            order.sagas.timing.saga_deadline = Duration::from_secs(900);
         })
     }
 

@@ -14,7 +14,7 @@ mod scenario;
 mod survive;
 mod world;
 
-pub use explore::{Explored, explore};
+pub use explore::{Bounds, Explored, explore};
 pub use scenario::{Scenario, When, compensate, execute, given};
 pub use survive::{Survived, events, survives};
 pub use world::{Event, Fate, Participants, World, check};

@@ -1,7 +1,12 @@
 //! A whole saga on one line: what was asked for and its history, enough to replay it anywhere.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
@@ -10,14 +15,14 @@ use crate::{Divergence, Entry, Plan, Replay, State, divergence, replay};
 
 /// A plan whose sagas can be written down whole.
 pub trait Exportable: Plan + Serialize + DeserializeOwned {
-    /// What its sagas are called: `plan`. Persisted, in exports.
+    /// What its sagas are called: `order`. Persisted, in exports: it is the kind of the saga, and the key of what was asked for.
     const NAME: &'static str;
 
     /// The id of this saga.
     fn id(&self) -> Uuid;
 }
 
-/// A saga and its whole history: `{"saga":"order","order":{...},"entries":[...]}`.
+/// A saga and its whole history: `{"saga":"order","order":{...},"entries":[...]}`, a trip's `{"saga":"trip","trip":{...},"entries":[...]}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript<P: Plan> {
     /// What was asked for.
@@ -60,20 +65,66 @@ pub enum Unreadable {
     },
 }
 
-/// How it is written. `E` is read as entries or, to find the one that cannot be, as raw JSON.
-#[derive(Serialize, Deserialize)]
-struct Line<S, P, E> {
-    saga: S,
-    #[serde(rename = "order")]
-    plan: P,
-    entries: E,
+/// The key that every saga's request had once, whatever its kind.
+const OLD_KEY: &str = "order";
+
+/// A line as it is read, with what it has of it. Entries are read as such or, to find the one that cannot be, as raw JSON.
+struct Line<P, R, E> {
+    saga: Option<String>,
+    request: Option<R>,
+    entries: Option<E>,
+    /// Why the whole saga could not be read when it was written down.
+    unreadable: Option<String>,
+    plan: PhantomData<P>,
+}
+
+impl<'de, P: Exportable, R: Deserialize<'de>, E: Deserialize<'de>> Deserialize<'de> for Line<P, R, E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self { saga: None, request: None, entries: None, unreadable: None, plan: PhantomData })
+    }
+}
+
+impl<'de, P: Exportable, R: Deserialize<'de>, E: Deserialize<'de>> Visitor<'de> for Line<P, R, E> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {} with its history", P::NAME)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match &*key {
+                "saga" => self.saga = Some(map.next_value()?),
+                "entries" => self.entries = Some(map.next_value()?),
+                "unreadable" => self.unreadable = Some(map.next_value()?),
+                key if key == P::NAME || key == OLD_KEY => self.request = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// A line as it is written.
+struct Whole<'a, P: Plan>(&'a Transcript<P>);
+
+impl<P: Exportable> Serialize for Whole<'_, P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(Some(3))?;
+        line.serialize_entry("saga", P::NAME)?;
+        line.serialize_entry(P::NAME, &self.0.plan)?;
+        line.serialize_entry("entries", &self.0.entries)?;
+        line.end()
+    }
 }
 
 impl<P: Exportable> Transcript<P> {
     /// Reads one exported line. Added fields are tolerated.
     pub fn read(line: &str) -> Result<Self, Unreadable> {
-        match serde_json::from_str::<Line<&str, P, Vec<Entry<P>>>>(line) {
-            Ok(Line { saga, plan, entries }) if saga == P::NAME => Ok(Self { plan, entries }),
+        match serde_json::from_str::<Line<P, P, Vec<Entry<P>>>>(line) {
+            Ok(Line { saga: Some(saga), request: Some(plan), entries: Some(entries), .. }) if saga == P::NAME => {
+                Ok(Self { plan, entries })
+            }
             _ => Self::read_slowly(line),
         }
     }
@@ -81,14 +132,19 @@ impl<P: Exportable> Transcript<P> {
     /// Reads it again entry by entry, to name the one that stands in the way.
     fn read_slowly(line: &str) -> Result<Self, Unreadable> {
         let malformed = |error: serde_json::Error| Unreadable::Malformed(error.to_string());
-        if let Ok(Unread { plan, unreadable: why }) = serde_json::from_str(line) {
-            return Err(Unreadable::Unread { id: plan.id, why });
+        let missing = |field: &str| Unreadable::Malformed(format!("missing field `{field}`"));
+        let read: Line<P, &RawValue, &RawValue> = serde_json::from_str(line).map_err(malformed)?;
+        let saga = read.saga.ok_or_else(|| missing("saga"))?;
+        if saga != P::NAME {
+            return Err(Unreadable::OtherSaga { found: saga, expected: P::NAME });
         }
-        let kind: Line<String, &RawValue, &RawValue> = serde_json::from_str(line).map_err(malformed)?;
-        if kind.saga != P::NAME {
-            return Err(Unreadable::OtherSaga { found: kind.saga, expected: P::NAME });
+        let request = read.request.ok_or_else(|| missing(P::NAME))?.get();
+        if let Some(why) = read.unreadable {
+            let Identified { id } = serde_json::from_str(request).map_err(malformed)?;
+            return Err(Unreadable::Unread { id, why });
         }
-        Self::of_entries(serde_json::from_str(kind.plan.get()).map_err(malformed)?, kind.entries.get())
+        let entries = read.entries.ok_or_else(|| missing("entries"))?;
+        Self::of_entries(serde_json::from_str(request).map_err(malformed)?, entries.get())
     }
 
     /// A saga with its history as a JSON array of entries.
@@ -109,7 +165,7 @@ impl<P: Exportable> Transcript<P> {
 
     /// The exported line, without its end.
     pub fn write(&self) -> serde_json::Result<String> {
-        serde_json::to_string(&Line { saga: P::NAME, plan: &self.plan, entries: &self.entries })
+        serde_json::to_string(&Whole(self))
     }
 }
 
@@ -130,14 +186,7 @@ impl<P: Plan> Transcript<P> {
     }
 }
 
-/// What stands in place of a saga that could not be read.
-#[derive(Deserialize)]
-struct Unread {
-    #[serde(rename = "order")]
-    plan: Identified,
-    unreadable: String,
-}
-
+/// What is left of a saga that could not be read.
 #[derive(Deserialize)]
 struct Identified {
     id: Uuid,

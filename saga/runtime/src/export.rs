@@ -152,13 +152,13 @@ const TAIL: &[u8] = b"]}\n";
 
 fn head<S: Saga>(request: &S) -> sqlx::Result<Vec<u8>> {
     let request = serde_json::to_string(request).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    Ok(format!(r#"{{"saga":"{}","order":{request},"entries":["#, S::NAME).into_bytes())
+    Ok(format!(r#"{{"saga":"{name}","{name}":{request},"entries":["#, name = S::NAME).into_bytes())
 }
 
 /// The line of a saga that cannot be read: the others are exported all the same, and whoever reads them is told of this one.
 fn unreadable<S: Saga>(id: Uuid, why: &str) -> Vec<u8> {
     tracing::error!(saga = S::NAME, %id, why, "a saga cannot be read; its export says so");
-    let line = serde_json::json!({ "saga": S::NAME, "order": { "id": id }, "unreadable": why });
+    let line = serde_json::json!({ "saga": S::NAME, S::NAME: { "id": id }, "unreadable": why });
     format!("{line}\n").into_bytes()
 }
 

@@ -63,8 +63,8 @@ pub struct TimingSettings {
     pub steps: Vec<StepSetting>,
 
     /// Seconds a saga may take in all before it is given up and undone.
-    #[arg(long, alias = "saga-deadline", env = "WAYBILL_ORDER_DEADLINE", default_value = "900", value_parser = seconds)]
-    pub order_deadline: Duration,
+    #[arg(long, alias = "order-deadline", env = "WAYBILL_SAGA_DEADLINE", default_value = "900", value_parser = seconds)]
+    pub saga_deadline: Duration,
 
     /// Seconds a saga may wait for one reply before it counts as stuck: listed, counted in /metrics and noted in /readyz.
     #[arg(long, env = "WAYBILL_STUCK_AFTER", default_value = "30", value_parser = seconds)]
@@ -124,7 +124,7 @@ impl TimingSettings {
                 StepSpan::Deadline => &mut of_step.deadline,
             } = Some(*span);
         }
-        let timing = Timing { all, steps: of_steps, deadline: self.order_deadline };
+        let timing = Timing { all, steps: of_steps, deadline: self.saga_deadline };
         for (version, stages) in S::VERSIONS {
             for spec in stages.iter().flatten() {
                 let Some(policy) = timing.policy(*version, spec.step) else { continue };

@@ -12,6 +12,9 @@ const FILE: &str = "_FILE";
 /// The most a file with a secret may hold: an address or a key is shorter.
 const LONGEST: u64 = 64 * 1024;
 
+/// The names that variables had in builds before this one, and those they have.
+const RENAMED: [(&str, &str); 1] = [("WAYBILL_ORDER_DEADLINE", "WAYBILL_SAGA_DEADLINE")];
+
 type Variable = (OsString, OsString);
 
 /// Call this first in `main`. A program whose environment is not as it must be begins again in the right one, as the same process:
@@ -19,6 +22,7 @@ type Variable = (OsString, OsString);
 /// - a variable that is set but empty is as if unset: that is what `NAME=` in a Compose file or an `.env` file means;
 /// - `PG*` is for libpq. The driver would take options, certificates and passwords from there that our settings do not name, and offers no
 ///   way to say no;
+/// - a variable that has another name by now counts under that one, unless that is set too;
 /// - what [`may_be_a_file`] is read from the file that `NAME_FILE` names, as orchestrators hand out secrets. So a secret stands in no command
 ///   line and in no description of a container, and every setting takes it.
 ///
@@ -70,6 +74,12 @@ fn cleaned(all: &[Variable]) -> Result<Vec<Variable>, String> {
         }
         let value = content(value).map_err(|why| format!("{}: {} {why}", name.display(), value.display()))?;
         cleaned.push((setting.into(), value));
+    }
+    for (before, now) in RENAMED {
+        if cleaned.iter().any(|(name, _)| name == now) {
+            cleaned.retain(|(name, _)| name != before);
+        }
+        cleaned.iter_mut().filter(|(name, _)| name == before).for_each(|(name, _)| *name = now.into());
     }
     Ok(cleaned)
 }
@@ -139,5 +149,19 @@ mod tests {
         assert!(
             cleaned_of(&[("NATS_URL_FILE", path)]).unwrap_err().starts_with(&format!("NATS_URL_FILE: {path} cannot be read"))
         );
+    }
+
+    #[test]
+    fn a_variable_counts_under_its_old_name_too() {
+        let cleaned = |all: &[(&str, &str)]| {
+            let all: Vec<Variable> = all.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let cleaned = cleaned(&all).unwrap();
+            cleaned.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect::<Vec<_>>()
+        };
+        let (before, now) = ("WAYBILL_ORDER_DEADLINE", "WAYBILL_SAGA_DEADLINE");
+        assert_eq!(cleaned(&[(before, "60")]), ["WAYBILL_SAGA_DEADLINE=60"]);
+        assert_eq!(cleaned(&[(before, "60"), (now, "90")]), ["WAYBILL_SAGA_DEADLINE=90"]);
+        assert_eq!(cleaned(&[(before, "60"), (now, "")]), ["WAYBILL_SAGA_DEADLINE=60"]);
+        assert_eq!(cleaned(&[(now, "90"), ("WAYBILL_DATA", "data")]), ["WAYBILL_SAGA_DEADLINE=90", "WAYBILL_DATA=data"]);
     }
 }

@@ -146,7 +146,7 @@ async fn what_a_killed_process_left_unsaid_is_said_after_it() {
         settings.order.sagas.timing.retry_first = Some(patience);
         settings.order.sagas.timing.retry_max = Some(patience);
         settings.order.sagas.timing.step_deadline = Some(patience);
-        settings.order.sagas.timing.order_deadline = patience;
+        settings.order.sagas.timing.saga_deadline = patience;
     };
     let system = System::builder().impatient().settings(settings).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);

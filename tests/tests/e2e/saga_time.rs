@@ -133,7 +133,7 @@ async fn an_order_that_takes_too_long_in_all_is_given_up_whatever_its_steps_may_
         .impatient()
         .order(|order| {
             order.sagas.timing.step_deadline = Some(Duration::from_secs(60));
-            order.sagas.timing.order_deadline = Duration::from_secs(1);
+            order.sagas.timing.saga_deadline = Duration::from_secs(1);
         })
         .start()
         .await;

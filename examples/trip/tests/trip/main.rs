@@ -96,11 +96,28 @@ async fn after_the_payment_the_ticket_is_asked_for_until_it_is_issued_and_an_ope
     parts.replays_alike().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hotel_cannot_read_goes_to_the_dead_letters_and_stops_nobody() {
+    let Some(parts) = Parts::start(30).await else { return };
+    for payload in ["no JSON", "7", r#"[{"type":"trip.hotel.paint.v1","data":{"trip_id":"a"}},{"type":"trip.hotel.book.v1"},5]"#]
+    {
+        parts.send("commands.hotel.book", payload).await;
+    }
+    let trip = parts.begin("Lisbon", 4).await;
+    assert_eq!(parts.ends(&trip).await, "completed");
+    let letters = parts.dead_letters().await;
+    let painted = r#"[{"type": "trip.hotel.paint.v1", "data": {"trip_id": "a"}}]"#;
+    let held: Vec<&str> = letters.iter().map(|(_, held)| held.as_str()).collect();
+    assert_eq!(held, ["no JSON", "7", painted, r#"[{"type": "trip.hotel.book.v1"}]"#, "[5]"]);
+    assert!(letters.iter().all(|(consumer, _)| consumer == "hotel"), "{letters:?}");
+}
+
 #[test]
 fn the_migrations_are_the_texts_of_the_tables() {
-    let [sagas, outbox] =
-        [include_str!("../../migrations/service/0001_sagas.sql"), include_str!("../../migrations/service/0002_outbox.sql")];
-    assert_eq!((sagas, outbox), (saga_runtime::SAGAS_SQL, chassis::OUTBOX_SQL));
+    let sagas = include_str!("../../migrations/service/0001_sagas.sql");
+    let [outbox, races] =
+        [include_str!("../../migrations/service/0002_outbox.sql"), include_str!("../../migrations/service/0003_races.sql")];
+    assert_eq!((sagas, outbox, races), (saga_runtime::SAGAS_SQL, chassis::OUTBOX_SQL, saga_runtime::RACES_SQL));
     let outbox = include_str!("../../migrations/participant/0001_outbox.sql");
     let replies = include_str!("../../migrations/participant/0002_replies.sql");
     assert_eq!((outbox, replies), (chassis::OUTBOX_SQL, saga_runtime::participant::REPLIES_SQL));

@@ -144,6 +144,23 @@ impl Parts {
         self.jetstream.publish(message.subject, message.payload).await.expect("published").await.expect("stored");
     }
 
+    /// Sends what no saga would.
+    pub async fn send(&self, subject: &'static str, payload: &'static str) {
+        self.jetstream.publish(subject, payload.into()).await.expect("published").await.expect("stored");
+    }
+
+    /// The dead letters: which consumer each is of, and what it holds.
+    pub async fn dead_letters(&self) -> Vec<(String, String)> {
+        let stream = self.jetstream.get_stream("DEAD_LETTERS").await.expect("the stream");
+        let mut letters = Vec::new();
+        for sequence in 1..=stream.cached_info().state.last_sequence {
+            let letter = stream.get_raw_message(sequence).await.expect("a message");
+            let consumer = letter.headers.get("Waybill-Consumer").map(ToString::to_string).unwrap_or_default();
+            letters.push((consumer, String::from_utf8_lossy(&letter.payload).into_owned()));
+        }
+        letters
+    }
+
     /// How many trips a participant holds something for.
     pub async fn held(&self, database: &str) -> i64 {
         let pool = PgPool::connect(&self.stack.postgres.tcp_url(database)).await.expect("a connection");

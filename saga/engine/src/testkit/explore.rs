@@ -17,24 +17,34 @@ pub struct Explored {
     pub compensated: usize,
 }
 
+/// How far is looked.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most messages on the network at once, alike ones taken as one. Two are enough for a message to overtake another; steps side by
+    /// side have too many states without a bound.
+    pub messages: usize,
+    /// The most states: more is a failure, not an end.
+    pub states: usize,
+}
+
 /// Goes through every state that one saga and its participants can get into, on a network that loses, repeats, reorders and forgets, with
 /// timers that fire at any time, a customer who cancels, an operator who has it undone, and participants that change
 /// ([`Participants::change`]). Checks of each that somebody is left to ask until the saga ends, and that in a good time it comes to rest
 /// with all of it or nothing.
 ///
 /// # Panics
-/// Where that is not so, saying what does not hold; and where there are more than `limit` states.
-pub fn explore<P, X>(plan: &P, participants: &X, limit: usize) -> Explored
+/// Where that is not so, saying what does not hold; and where there are more states than the bounds allow.
+pub fn explore<P, X>(plan: &P, participants: &X, bounds: Bounds) -> Explored
 where
     P: Plan<Command: Clone + Debug>,
     X: Participants<P> + Debug,
 {
     let mut explored = Explored::default();
     let first = World::new(plan.clone(), participants.clone());
-    let (mut seen, mut next) = (HashSet::from([key(&first)]), VecDeque::from([first]));
+    let (mut seen, mut next) = (HashSet::from([key(&first).0]), VecDeque::from([first]));
     while let Some(world) = next.pop_front() {
         explored.states += 1;
-        assert!(explored.states <= limit, "more than {limit} states");
+        assert!(explored.states <= bounds.states, "more than {} states", bounds.states);
         let waits = world.state.outstanding().next().is_some();
         assert!(world.state.is_final() || waits, "nobody is left to ask: {:?}", world.state);
         if !waits && world.commands.is_empty() && world.replies.is_empty() {
@@ -49,7 +59,8 @@ where
         rest.settle();
         all_or_nothing(&rest);
         for world in after(&world) {
-            if seen.insert(key(&world)) {
+            let (key, messages) = key(&world);
+            if messages <= bounds.messages && seen.insert(key) {
                 next.push_back(world);
             }
         }
@@ -98,12 +109,13 @@ fn after<P: Plan<Command: Clone>, X: Participants<P>>(world: &World<P, X>) -> Ve
 }
 
 /// Two worlds with the same key are the same state. Numbers of attempts tell one sending from another and decide nothing; without them there
-/// are finitely many states although every timer may fire for ever.
-fn key<P: Plan<Command: Debug>, X: Debug>(world: &World<P, X>) -> String {
+/// are finitely many states although every timer may fire for ever. With it comes how many messages are on the network.
+fn key<P: Plan<Command: Debug>, X: Debug>(world: &World<P, X>) -> (String, usize) {
     let wire = |messages: Vec<String>| messages.into_iter().collect::<std::collections::BTreeSet<_>>();
     let commands = wire(world.commands.iter().map(|command| format!("{command:?}")).collect());
     let replies = wire(world.replies.iter().map(|reply| format!("{reply:?}")).collect());
-    format!("{:?} {:?} {commands:?} {replies:?}", once(&world.state), world.participants)
+    let messages = commands.len() + replies.len();
+    (format!("{:?} {:?} {commands:?} {replies:?}", once(&world.state), world.participants), messages)
 }
 
 /// The state with each command sent once.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use saga::testkit::{Participants, explore, survives};
+use saga::testkit::{Bounds, Participants, explore, survives};
 use saga::{Direction, Plan};
 
 use crate::parcel::Parcel;
@@ -87,6 +87,6 @@ fn a_participant_that_keeps_what_it_should_give_back_is_found() {
 
 #[test]
 fn a_line_of_two_is_explored_whole() {
-    let explored = explore(&crate::toy::Two, &toys(), 200_000);
+    let explored = explore(&crate::toy::Two, &toys(), Bounds { messages: usize::MAX, states: 200_000 });
     assert!(explored.states > 100 && explored.completed > 0 && explored.compensated > 0, "{explored:?}");
 }

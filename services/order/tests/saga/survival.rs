@@ -6,7 +6,7 @@ use events::order::Status::{self, *};
 use events::product::{Line, PricedLine, Release, Released, Reserve, Reserved};
 use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
 use order::saga::{Command, Order, Reply, Step};
-use saga::testkit::{Participants, World, check, events, explore, survives};
+use saga::testkit::{Bounds, Participants, World, check, events, explore, survives};
 use saga::{Progress, State};
 use uuid::Uuid;
 
@@ -110,7 +110,7 @@ fn an_order_survives_every_trouble_of_its_steps() {
 
 #[test]
 fn every_state_that_one_order_can_get_into_leads_to_its_end() {
-    let explored = explore(&order(), &SHOP, 100_000);
+    let explored = explore(&order(), &SHOP, Bounds { messages: usize::MAX, states: 100_000 });
     assert!(explored.states > 100 && explored.completed > 0 && explored.compensated > 0, "{explored:?}");
 }
 

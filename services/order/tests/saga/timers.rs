@@ -113,7 +113,7 @@ fn what_is_being_undone_is_asked_for_ever() {
 #[test]
 fn no_setting_is_too_long() {
     let for_ever = Duration::from_secs(u64::MAX);
-    let timing = TimingSettings { step_deadline: Some(for_ever), order_deadline: for_ever, ..settings() }.timing().unwrap();
+    let timing = TimingSettings { step_deadline: Some(for_ever), saga_deadline: for_ever, ..settings() }.timing().unwrap();
     assert_eq!(Placed::new(&timing).inputs(at(0), &timing), []);
 }
 

@@ -46,7 +46,7 @@ impl Fleet {
             .order(|order| {
                 // Some orders are given up, most are not.
                 order.sagas.timing.step_deadline = Some(Duration::from_secs(20));
-                order.sagas.timing.order_deadline = Duration::from_secs(60);
+                order.sagas.timing.saga_deadline = Duration::from_secs(60);
                 order.sagas.events.events_check_every = EVENTS_CHECK_EVERY;
             })
             .stack(|stack| {
