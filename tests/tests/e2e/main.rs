@@ -38,6 +38,7 @@ mod intake;
 mod load;
 mod locks;
 mod messages;
+mod migrate;
 mod nats_conf;
 mod outbox;
 mod outbox_aside;

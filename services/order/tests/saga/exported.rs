@@ -12,6 +12,25 @@ fn confirmed() -> Transcript<Order> {
     Transcript { plan: order(), entries: history([Start, validated(), reserved()]) }
 }
 
+/// What builds before this one exported; see `tests/fixtures/README.md`.
+const EARLIER: [(&str, &str); 2] = [
+    ("before_clock", include_str!("../../../../tests/fixtures/before_clock/sagas.jsonl")),
+    ("before_timers", include_str!("../../../../tests/fixtures/before_timers/sagas.jsonl")),
+];
+
+#[test]
+fn histories_that_earlier_builds_exported_are_decided_as_they_were() {
+    for (build, lines) in EARLIER {
+        assert_eq!(lines.lines().count(), 17, "{build}");
+        for line in lines.lines() {
+            let read = Transcript::<Order>::read(line).unwrap_or_else(|why| panic!("{build}: {why}"));
+            assert_eq!(read.divergence(), None, "{build}: {line}");
+            // And they are written as they were.
+            assert_eq!(read.write().unwrap(), line, "{build}");
+        }
+    }
+}
+
 /// The line of a confirmed order, changed.
 fn changed(change: impl FnOnce(&mut Value)) -> String {
     let mut line: Value = serde_json::from_str(&confirmed().write().unwrap()).unwrap();
