@@ -103,7 +103,7 @@ impl CommandLine for Orders {
     fn told(event: &Event) -> Option<Told<'_, Order>> {
         let snapshot = snapshot(event);
         let history = match (&snapshot.waybill, &snapshot.waybill_ref) {
-            (Some(history), _) => History::Whole(history.json()),
+            (Some(history), _) => History::Whole(history.json().into()),
             (None, Some(claim)) => {
                 let (length, entries, claim) = (claim.length, claim.entries, claim.clone());
                 History::Claimed(Claim { length, entries, verify: std::sync::Arc::new(move |json| claim.verify(json)) })

@@ -10,7 +10,7 @@ use chassis::{Parts, Service, Source, Start, http};
 use clap::{Parser, ValueEnum};
 use envelope::{CloudEvent, Participant};
 use saga::Direction;
-use saga_runtime::participant::{Address, ReplyLog, StepHandler, WithReplyLog};
+use saga_runtime::participant::{Address, ReplyLog, ReplySettings, StepHandler, WithReplyLog};
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,10 @@ pub struct Settings {
 
     #[allow(missing_docs)]
     #[command(flatten)]
+    pub replies: ReplySettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
     pub parts: Parts,
 }
 
@@ -93,7 +97,9 @@ async fn serve<H: StepHandler>(
         shutdown,
     })
     .await?;
-    let handler = WithReplyLog::new(steps, &ReplyLog::new("replies"));
+    let log = ReplyLog::new("replies");
+    log.expire(&service, settings.replies);
+    let handler = WithReplyLog::new(steps, &log);
     service.consume(vec![Source::new(participant.reads(), CloudEvent::decode)], Arc::new(handler));
     service.run(http::Api::new(Router::new(), &[])).await
 }

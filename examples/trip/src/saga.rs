@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use envelope::{Message, Stream, Topology};
 use saga::{Exportable, Milestone, Outcome, Plan, RetryPolicy, Stages, State, compensatable, pivot, retriable};
-use saga_runtime::{Channel, History, Plain, Record, Saga};
+use saga_runtime::{Channel, History, Plain, PlainEvent, Record, Saga};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -42,21 +42,11 @@ pub enum Step {
     IssueTicket,
 }
 
-/// Where a trip stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stands {
-    /// The trip.
-    #[serde(flatten)]
-    pub trip: Trip,
-    /// The word for it.
-    pub status: String,
-}
-
 envelope::vocabulary! {
     /// What everyone is told.
     pub enum Event {
         /// A trip has moved.
-        "trip.moved.v1" => Moved(Stands),
+        "trip.moved.v1" => Moved(PlainEvent<Trip>),
     }
 }
 
@@ -146,9 +136,9 @@ impl Saga for Trip {
         meaning(reply).0
     }
 
-    fn event(milestone: Milestone, record: &Record<Self>, _: History<'_>) -> anyhow::Result<(&'static str, Event)> {
+    fn event(milestone: Milestone, record: &Record<Self>, history: History<'_>) -> anyhow::Result<(&'static str, Event)> {
         let word = if milestone == Milestone::Started { "started" } else { record.status() };
-        Ok((word, Stands { trip: record.request.clone(), status: record.status().to_owned() }.into()))
+        Ok((word, PlainEvent::new(record, history)?.into()))
     }
 }
 

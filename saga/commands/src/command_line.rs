@@ -1,12 +1,13 @@
 //! What the commands of one saga are: which saga, how it is called, and where its service is.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use clap_complete::CompletionCandidate;
 use saga::{Exportable as _, Milestone, State};
-use saga_runtime::Saga;
 use saga_runtime::steps::step_names;
+use saga_runtime::{PlainEvent, Saga};
 use serde_json::Value;
 
 /// The commands of one saga. What its steps are called, who does them and which words its sagas end with says the saga itself
@@ -150,13 +151,21 @@ pub struct Told<'a, S> {
     pub reason: Option<String>,
 }
 
+impl<S: Clone> Told<'_, S> {
+    /// What a plain event says.
+    pub fn plain(event: &PlainEvent<S>) -> Self {
+        let whole = |entries| History::Whole(Value::from(entries).to_string().into());
+        Self { saga: event.request.clone(), history: event.history.clone().map_or(History::Open, whole), reason: None }
+    }
+}
+
 /// A history, as an event has it.
 #[derive(Clone, Debug)]
 pub enum History<'a> {
     /// Not at all: the saga is still open.
     Open,
     /// Whole: a JSON array of entries.
-    Whole(&'a str),
+    Whole(Cow<'a, str>),
     /// Somewhere else, because it was too large for the broker.
     Claimed(Claim),
 }

@@ -24,7 +24,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use self::log::Row;
-pub use self::log::{REPLIES_SQL, ReplyLog};
+pub use self::log::{REPLIES_EXPIRE_SQL, REPLIES_SQL, ReplyLog, ReplySettings};
 
 /// What a participant does of itself; the rules are not its business.
 pub trait StepHandler: Send + Sync + 'static {

@@ -1,13 +1,14 @@
 //! The layout of a saga that needs nothing particular.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::saga::{Layout, Record, Saga};
+use crate::saga::{History, Layout, Record, Saga};
 use crate::table::{Bound, Column, Table, Values};
 
 /// What makes the tables of a saga whose layout is [`Plain`]: the text of a migration of its service, beside the outbox.
@@ -42,6 +43,35 @@ pub struct PlainView<S: Saga> {
     pub created_at: DateTime<Utc>,
     /// When it last moved.
     pub updated_at: DateTime<Utc>,
+}
+
+/// What everyone is told of a saga: what was asked for, where it stands and, at its end, how it came there. It is enough to replay from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlainEvent<S> {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub request: S,
+    /// Where it stands.
+    pub status: String,
+    /// The entries of its history, at its end; not where that is more than the broker takes in one message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Value>>,
+}
+
+impl<S: Saga> PlainEvent<S> {
+    /// Of a milestone of this saga.
+    ///
+    /// # Errors
+    /// Where an entry is no JSON.
+    pub fn new(record: &Record<S>, history: History<'_>) -> serde_json::Result<Self> {
+        let history = match history {
+            History::Whole(entries) => {
+                Some(entries.iter().map(|entry| serde_json::from_str(entry.get())).collect::<Result<_, _>>()?)
+            }
+            History::None | History::Claimed(_) => None,
+        };
+        Ok(Self { request: record.request.clone(), status: record.status().to_owned(), history })
+    }
 }
 
 impl<S: Saga> Layout<S> for Plain {

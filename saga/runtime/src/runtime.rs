@@ -118,7 +118,7 @@ impl<S: Saga> Prepared<S> {
             holder: Uuid::now_v7(),
         };
         service.spawn(watch.run(shutdown.clone()));
-        service.spawn(keys::expire(database.clone(), settings.keys, store.expire_keys(), shutdown.clone()));
+        service.spawn(keys::expire(database.clone(), settings.keys.keys_expire_after, store.expire_keys(), shutdown.clone()));
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));
         let count = Count { operators: operators.clone(), clock: clock.clone(), store, aside, stuck_after };

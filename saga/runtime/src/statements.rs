@@ -149,7 +149,9 @@ impl Statements {
 
 /// Sagas, newest first. Readings of the steady clock are shown as times of day: what has passed since is the same by both.
 ///
-/// The last reply is cut out of the entry's text, because one entry that is no JSON, which somebody damaged, must not hide all sagas.
+/// The last reply is cut out of the entry's text. As JSON (`entry::json->...`) it takes a quarter more, and one entry that is no JSON, which somebody
+/// damaged, would hide all sagas. Read by the service instead it takes the database half as much, and brings up to 64 whole entries of each saga
+/// here: 4 MB for a page of 200 sagas of small orders, a hundred for large ones.
 fn sagas(table: &Table) -> String {
     let Table { name, history, history_id, owner, .. } = table;
     let view = table.view_columns();

@@ -16,7 +16,7 @@ pub struct Readiness {
     pub ready: bool,
     /// Each thing the service needs: `ok`, or what is wrong with it.
     pub checks: BTreeMap<&'static str, String>,
-    /// What is worth knowing and keeps nobody from working.
+    /// Informational: does not affect readiness.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<&'static str, String>,
 }

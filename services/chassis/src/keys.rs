@@ -28,20 +28,24 @@ pub struct KeySettings {
     pub keys_expire_after: Duration,
 }
 
-fn a_day_or_more(text: &str) -> Result<Duration, String> {
+/// Reads a span of a day at least, in seconds.
+///
+/// # Errors
+/// Says what it must be.
+pub fn a_day_or_more(text: &str) -> Result<Duration, String> {
     seconds_from(text, LEAST, LONGEST)
 }
 
-/// Deletes expired keys until shutdown, few at a time. The statement is given the seconds a key lives and how many rows it may delete, and
-/// leaves alone what somebody else is at: any number of instances may do this.
-pub async fn expire(database: Database, settings: KeySettings, statement: &'static str, shutdown: CancellationToken) {
-    let seconds = settings.keys_expire_after.as_secs_f64();
+/// Deletes expired rows (keys, replies) until shutdown, few at a time. The statement is given the seconds a row lives and how many it may delete,
+/// and leaves alone what somebody else is at: any number of instances may do this.
+pub async fn expire(database: Database, after: Duration, statement: &'static str, shutdown: CancellationToken) {
+    let seconds = after.as_secs_f64();
     while !shutdown.is_cancelled() {
         let delete = |mut db: Reader| async move { sqlx::query(statement).bind(seconds).bind(BATCH).execute(&mut **db).await };
         let more = match database.read(delete).await {
-            Ok(done) => done.rows_affected() == BATCH.unsigned_abs(),
+            Ok(done) => done.rows_affected() >= BATCH.unsigned_abs(),
             Err(error) => {
-                tracing::warn!(%error, "expired keys are not deleted; trying again later");
+                tracing::warn!(%error, "expired rows are not deleted; trying again later");
                 false
             }
         };

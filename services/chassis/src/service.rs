@@ -88,7 +88,7 @@ pub struct Service {
     broker: Broker,
     unit: UnitOfWork,
     health: Health,
-    /// Set once the schema is up to date: nothing that reads or writes by itself begins before.
+    /// Set once the schema is up to date. Background tasks wait for this.
     migrated: Arc<SetOnce<()>>,
     /// Cancelled from outside: stop taking work.
     shutdown: CancellationToken,
@@ -214,7 +214,7 @@ impl Service {
         self.writers.spawn(self.once_migrated(self.shutdown.clone(), task));
     }
 
-    /// The task, begun once the schema is up to date, or when it is told to stop: what it owes at its end, it does then.
+    /// The task. It starts after the migrations, or at shutdown, so that its cleanup still runs.
     fn once_migrated<F: Future<Output = ()>>(&self, stop: CancellationToken, task: F) -> impl Future<Output = ()> + use<F> {
         let migrated = self.migrated.clone();
         async move {

@@ -90,7 +90,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     })
     .await?;
     service.consume(vec![Source::new(PRODUCT_COMMANDS_CONSUMER, CloudEvent::decode)], Arc::new(handler::Commands));
-    service.spawn(keys::expire(service.database(), settings.keys, store::EXPIRE_KEYS, service.shutdown()));
+    service.spawn(keys::expire(service.database(), settings.keys.keys_expire_after, store::EXPIRE_KEYS, service.shutdown()));
     let direct = Arc::new(direct::Direct { expire_after: settings.reservations.reservations_expire_after });
     service.spawn(direct::expire(service.database(), service.unit_of_work(), direct.clone(), service.shutdown()));
     let app = routes::AppState {

@@ -9,7 +9,7 @@ use crate::shape::{fields, recent, v7};
 const FIELDS: [&str; 8] = ["id", "user_id", "items", "total", "status", "reason", "created_at", "updated_at"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_taken_at_once_and_confirmed_with_its_prices_through_every_door() {
+async fn an_order_is_taken_at_once_and_confirmed_with_its_prices_at_every_address() {
     let system = System::new().await;
     let user = system.create_user(true).await;
     let (bicycle, bell) = (system.create_product(100, 1999).await, system.create_product(100, 250).await);

@@ -24,7 +24,7 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_product_is_created_shown_and_stocked_through_every_door() {
+async fn a_product_is_created_shown_and_stocked_at_every_address() {
     let system = System::new().await;
     for client in system.clients(Service::Product) {
         let answer = client.post("/products", &product(5)).await;

@@ -15,7 +15,7 @@ fn email() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_is_created_shown_changed_and_validated_through_every_door() {
+async fn a_user_is_created_shown_changed_and_validated_at_every_address() {
     let system = System::new().await;
     for client in system.clients(Service::User) {
         let email = email();

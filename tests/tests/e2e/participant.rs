@@ -1,18 +1,20 @@
 //! A participant with a log of its replies: whatever comes twice, late or in another order, what it did stands once or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::{Failure, OUTBOX_SQL, Parts, Service, Start};
 use clap::Parser;
 use envelope::{CloudEvent, Topology, split_batch, vocabulary};
 use futures_util::future::join_all;
 use saga::Direction;
-use saga_runtime::participant::{Address, REPLIES_SQL, ReplyLog, StepHandler, WithReplyLog};
+use saga_runtime::participant::{Address, REPLIES_EXPIRE_SQL, REPLIES_SQL, ReplyLog, ReplySettings, StepHandler, WithReplyLog};
 use serde::{Deserialize, Serialize};
 use sqlx::migrate::Migrator;
 use sqlx::{PgConnection, PgPool};
 use stack::Stack;
+use testkit::eventually;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -143,7 +145,9 @@ impl Fixture {
         stack.postgres.create_database("seats").await.expect("a database");
         let url = stack.postgres.tcp_url("seats");
         let database = PgPool::connect(&url).await.expect("a connection");
-        for sql in [OUTBOX_SQL, REPLIES_SQL, "create table seats (seat bigserial primary key, trip uuid not null)"] {
+        for sql in
+            [OUTBOX_SQL, REPLIES_SQL, REPLIES_EXPIRE_SQL, "create table seats (seat bigserial primary key, trip uuid not null)"]
+        {
             sqlx::raw_sql(sql).execute(&database).await.expect("a table");
         }
         let mut settings = Settings::parse_from(["test"]).parts;
@@ -252,6 +256,31 @@ async fn a_compensation_of_what_never_came_does_nothing_and_what_comes_after_it_
         .await
         .unwrap();
     assert_eq!(tombstones, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_undone_long_ago_is_forgotten_and_what_stands_or_was_undone_of_late_is_not() {
+    let fixture = Fixture::start().await;
+    let [stands, undone, never, of_late] = [trip(), trip(), trip(), trip()];
+    fixture.batch(0, vec![hold(stands), hold(undone), free(undone), free(never), hold(of_late), free(of_late)]).await;
+    sqlx::query("update replies set created_at = created_at - interval '2 days' where saga_id <> $1")
+        .bind(of_late)
+        .execute(&fixture.database)
+        .await
+        .unwrap();
+    let settings = ReplySettings { replies_expire_after: Duration::from_secs(86_400) };
+    ReplyLog::new("replies").expire(&fixture.instances[0], settings);
+    let left = eventually(Duration::from_secs(20), || async {
+        let left: Vec<(Uuid, String)> =
+            sqlx::query_as("select saga_id, direction from replies").fetch_all(&fixture.database).await.unwrap();
+        if left.len() <= 3 { Ok(left) } else { Err(left) }
+    })
+    .await;
+    let expected = [(stands, "execute"), (of_late, "execute"), (of_late, "compensate")];
+    let expected: BTreeSet<_> = expected.map(|(trip, direction)| (trip, direction.to_owned())).into();
+    assert_eq!(left.into_iter().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(fixture.batch(1, vec![free(stands)]).await, [Freed { trip: stands }.into()], "and can still be undone");
+    assert!(fixture.seats().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

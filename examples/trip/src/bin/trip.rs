@@ -1,7 +1,7 @@
 //! `trip saga`: the operators' commands for trips.
 
-use saga_commands::{CommandLine, Service};
-use trip::saga::Trip;
+use saga_commands::{CommandLine, Service, Told};
+use trip::saga::{Event, Trip};
 
 #[derive(Clone, Debug)]
 struct Trips;
@@ -18,6 +18,10 @@ impl CommandLine for Trips {
         usual: "http://127.0.0.1:8093",
         path: "/trips",
     };
+
+    fn told(Event::Moved(moved): &Event) -> Option<Told<'_, Trip>> {
+        Some(Told::plain(moved))
+    }
 }
 
 fn main() -> std::process::ExitCode {

@@ -26,10 +26,12 @@ async fn a_trip_is_booked_to_its_end_or_leaves_nothing_behind() {
         assert_eq!(parts.hotel_says(&refused).await.as_deref(), Some(if to == "Atlantis" { "refused" } else { "cancelled" }));
     }
 
-    // The operators' commands, from the service and from a file.
+    // The operators' commands, from the service, from a file, and from the broker alone.
     let shown = parts.trip(&["saga", "show", &trip]).await.expect("shown");
     assert!(shown.contains("book_hotel") && shown.contains("completed"), "{shown}");
     parts.replays_alike().await;
+    let replayed = parts.trip(&["saga", "replay", &trip, "--from", "nats"]).await.expect("replayed");
+    assert!(replayed.contains("issue_ticket") && replayed.contains("no divergence"), "{replayed}");
     assert!(parts.stuck().await.is_empty());
 }
 
@@ -120,7 +122,9 @@ fn the_migrations_are_the_texts_of_the_tables() {
     assert_eq!((sagas, outbox, races), (saga_runtime::SAGAS_SQL, chassis::OUTBOX_SQL, saga_runtime::RACES_SQL));
     let outbox = include_str!("../../migrations/participant/0001_outbox.sql");
     let replies = include_str!("../../migrations/participant/0002_replies.sql");
-    assert_eq!((outbox, replies), (chassis::OUTBOX_SQL, saga_runtime::participant::REPLIES_SQL));
+    let expire = include_str!("../../migrations/participant/0004_replies_expire.sql");
+    let texts = (chassis::OUTBOX_SQL, saga_runtime::participant::REPLIES_SQL, saga_runtime::participant::REPLIES_EXPIRE_SQL);
+    assert_eq!((outbox, replies, expire), texts);
 }
 
 #[test]

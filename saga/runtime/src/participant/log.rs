@@ -1,7 +1,11 @@
 //! The log of a participant's replies.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use chassis::{Outgoing, Statement};
+use chassis::keys::{self, a_day_or_more};
+use chassis::{Outgoing, Service, Statement};
+use clap::Args;
 use envelope::{Message, Typed};
 use saga::Direction;
 use sqlx::{PgConnection, Row as _};
@@ -14,13 +18,31 @@ use uuid::Uuid;
 /// ```
 pub const REPLIES_SQL: &str = include_str!("replies.sql");
 
+/// What finds the replies that have expired: the text of another migration of the participant.
+///
+/// ```sql
+#[doc = include_str!("replies_expire.sql")]
+/// ```
+pub const REPLIES_EXPIRE_SQL: &str = include_str!("replies_expire.sql");
+
+/// How long replies are kept.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ReplySettings {
+    /// Seconds after which the replies to a step are deleted that was compensated; at least a day. Longer than a command may still be on its way:
+    /// one that comes later is done as if it were new. What was executed and stands keeps its reply.
+    #[arg(long, env = "WAYBILL_REPLIES_EXPIRE_AFTER", default_value = "2592000", value_parser = a_day_or_more)]
+    pub replies_expire_after: Duration,
+}
+
 /// Where a participant keeps its replies: a table of its own database, with the columns and the primary key of [`REPLIES_SQL`].
 ///
-/// A row may be deleted once its saga has ended, and whatever was sent to it has been delivered.
+/// A step that was compensated is over: its rows go after a time ([`ReplyLog::expire`]). One that was executed may be compensated at any time
+/// later, by whoever cancels its saga, so its row lives as long as what it stands for.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyLog {
     rows: &'static str,
     append: &'static str,
+    expire: &'static str,
     /// The table's primary key: two instances that deal with the same command race for it.
     key: &'static [&'static str],
 }
@@ -43,8 +65,18 @@ impl ReplyLog {
              select * from unnest($6::uuid[], $7::text[], $8::text[], $9::text[])",
             chassis::outbox!("$1", "$2", "$3", "$4", "$5")
         );
+        let expire = format!(
+            "delete from {table} where (saga_id, step) in (select saga_id, step from {table} \
+             where direction = 'compensate' and created_at < now() - make_interval(secs => $1) \
+             order by created_at limit $2 for update skip locked)"
+        );
         let key = format!("{table}_pkey").leak() as &str;
-        Self { rows: rows.leak(), append: append.leak(), key: Vec::leak(vec![key]) }
+        Self { rows: rows.leak(), append: append.leak(), expire: expire.leak(), key: Vec::leak(vec![key]) }
+    }
+
+    /// Deletes the rows of steps that were compensated so long ago, until the service stops.
+    pub fn expire(&self, service: &Service, settings: ReplySettings) {
+        service.spawn(keys::expire(service.database(), settings.replies_expire_after, self.expire, service.shutdown()));
     }
 
     /// What was replied to these sagas.
