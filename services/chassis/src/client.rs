@@ -44,6 +44,11 @@ impl Client {
         client
     }
 
+    /// The address that is the client's own, as far as it is told.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.path[self.length - 1]
+    }
+
     /// From the connection's address to the client's.
     pub(crate) fn path(&self) -> &[IpAddr] {
         &self.path[..self.length]

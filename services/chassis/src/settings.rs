@@ -1,5 +1,7 @@
 //! Settings every service shares. Each is a flag and an environment variable; `--help` is their reference.
 
+mod callers;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +16,7 @@ use crate::address;
 pub use crate::address::with_scheme;
 use crate::client::Networks;
 use crate::origins::{Hosts, Origins};
+pub use callers::CallerSettings;
 
 /// The longest time a setting takes, in seconds: ten years. Beyond it are numbers that a clock, the database or the broker cannot add up.
 pub(crate) const LONGEST: f64 = 315_360_000.0;
@@ -107,6 +110,10 @@ pub struct HttpSettings {
     /// only pages that this server is itself the origin of.
     #[arg(long, env = "WAYBILL_CORS_ORIGINS", default_value = "none", value_name = "ORIGINS")]
     pub cors_origins: Origins,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub callers: CallerSettings,
 
     /// Open HTTP connections. Beyond them only health and metrics are served; all else is answered 503 with Retry-After.
     #[arg(long, env = "WAYBILL_HTTP_CONNECTIONS", default_value_t = 4096, value_parser = one_to(1_000_000))]

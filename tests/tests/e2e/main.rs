@@ -28,6 +28,7 @@ mod http_browsers;
 mod http_cancel;
 mod http_edge;
 mod http_keys;
+mod http_limits;
 mod http_live;
 mod http_orders;
 mod http_pages;

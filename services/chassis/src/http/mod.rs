@@ -1,8 +1,10 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
 mod admission;
+mod caller_limits;
 mod connection;
 mod cross_origin;
+mod deprecation;
 #[cfg(test)]
 mod fuzz;
 mod head;
@@ -17,6 +19,7 @@ mod server;
 mod url;
 mod watched;
 
+pub use deprecation::{Deprecated, SERVED_ON_FOR};
 pub use headers::{IdempotencyKey, prefer_wait, trace};
 pub use json::{Checks, Json, Object};
 pub use page::{Page, PageQuery, number};

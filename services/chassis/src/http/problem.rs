@@ -161,6 +161,11 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "Took too long", "the request took too long")
     }
 
+    /// 429: the caller asks too often, or for too much. When to come again is for whoever says so.
+    pub fn too_many_requests(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+    }
+
     /// 500. The cause goes to the log, not to the client.
     pub fn internal(error: &anyhow::Error) -> Self {
         tracing::error!(error = causes(error), "internal error");

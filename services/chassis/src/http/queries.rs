@@ -5,7 +5,8 @@ use axum::extract::MatchedPath;
 use axum::http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::http::Problem;
+use crate::http::deprecation::Deprecated;
+use crate::http::problem::Problem;
 
 /// The parameters a route takes when it is read (GET); nothing else takes any. Routes not in the table take none.
 pub type Queries = &'static [(&'static str, &'static [&'static str])];
@@ -17,12 +18,19 @@ pub const ANY: &[&str] = &["*"];
 pub struct Api {
     pub(super) routes: Router,
     pub(super) queries: Queries,
+    pub(super) deprecated: &'static [Deprecated],
 }
 
 impl Api {
     /// Routes, without their prefix, and what can be asked of them.
     pub fn new(routes: Router, queries: Queries) -> Self {
-        Self { routes, queries }
+        Self { routes, queries, deprecated: &[] }
+    }
+
+    /// The same, of which these routes are on their way out.
+    pub fn deprecating(mut self, deprecated: &'static [Deprecated]) -> Self {
+        self.deprecated = deprecated;
+        self
     }
 }
 

@@ -61,7 +61,7 @@ pub async fn serve(
     metrics::init();
     raise_files();
     let adding_up = tokio::spawn(metrics::add_up());
-    let watch = Arc::new(Watch::new(name, health.clone(), api.queries, settings));
+    let watch = Arc::new(Watch::new(name, health.clone(), &api, settings));
     // Outside, so that a page may read refusals too.
     let cors = cors(&settings.cors_origins);
     let whole = |routes: Router| {
@@ -124,7 +124,9 @@ impl Serving {
         http.keep_alive(!place.is_reserve());
         let (stream, ended) = Connection::new(stream, write_timeout);
         let service = Extension(ConnectInfo(peer)).layer(routes.clone());
-        let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        // In a box of its own: a future that is moved into another is kept in it twice, and thousands of streams last.
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = Box::pin(self.graceful.watch(connection));
         tokio::spawn(async move {
             // The reserve turns over, whatever its clients do.
             let limit = if place.is_reserve() { RESERVE_TIME } else { Duration::MAX };

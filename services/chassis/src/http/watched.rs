@@ -23,11 +23,13 @@ use hyper::body::{Frame, SizeHint};
 use crate::client::{Client, Networks};
 use crate::fair_limit::{FairLimit, Permit};
 use crate::health::Health;
-use crate::http::Problem;
+use crate::http::caller_limits::{CallerLimits, StreamOf};
 use crate::http::cross_origin::CrossOrigin;
+use crate::http::deprecation::Deprecations;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
+use crate::http::{Api, Problem};
 use crate::metrics;
 use crate::settings::HttpSettings;
 
@@ -42,19 +44,23 @@ pub(super) struct Watch {
     receiver: Receiver,
     cross_origin: CrossOrigin,
     streams: FairLimit,
+    callers: CallerLimits,
+    deprecations: Deprecations,
     trusted: Networks,
 }
 
 impl Watch {
-    pub(super) fn new(service: &'static str, health: Health, queries: Queries, settings: &HttpSettings) -> Self {
+    pub(super) fn new(service: &'static str, health: Health, api: &Api, settings: &HttpSettings) -> Self {
         Self {
             service,
             health,
-            queries,
+            queries: api.queries,
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
             cross_origin: CrossOrigin::new(settings),
             streams: FairLimit::new(settings.http_streams, settings),
+            callers: CallerLimits::new(settings.callers),
+            deprecations: Deprecations::new(api.deprecated),
             trusted: settings.http_trusted_proxies.clone(),
         }
     }
@@ -75,6 +81,11 @@ impl Watch {
         }
         if head::asks_for_the_server(&request) {
             return head::server_options().into_response();
+        }
+        if !is_health(request.uri().path())
+            && let Err(refusal) = self.callers.check(|| client.address())
+        {
+            return refusal.into_response();
         }
         let method = request.method().clone();
         if let Err(problem) = queries::check(self.queries, request.extensions().get(), &method, request.uri()) {
@@ -105,8 +116,12 @@ impl Watch {
         if response.body().size_hint().exact().is_some() || response.body().is_end_stream() {
             return response;
         }
+        let of_caller = match self.callers.stream(|| client.address()) {
+            Ok(of_caller) => of_caller,
+            Err(refusal) => return refusal.into_response(),
+        };
         match self.streams.acquire(client, 1) {
-            Some(place) => response.map(|body| Body::new(Stream { body, _place: place })),
+            Some(place) => response.map(|body| Body::new(Stream { body, _place: place, _of_caller: of_caller })),
             None => Problem::unavailable("too many live streams are open; try again shortly").into_response(),
         }
     }
@@ -124,6 +139,7 @@ pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Reques
     headers.entry(REQUEST_ID).or_insert(id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    watch.deprecations.mark(&method, route.as_ref(), headers);
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     if !is_health(route) {
         watch.health.count(response.status().is_server_error());
@@ -164,6 +180,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 struct Stream {
     body: Body,
     _place: Permit,
+    _of_caller: Option<StreamOf>,
 }
 
 impl HttpBody for Stream {
