@@ -10,21 +10,36 @@ pub struct Client {
     /// `http://127.0.0.1:8083/v1`.
     pub base: String,
     http: reqwest::Client,
+    token: Option<String>,
 }
 
 impl Client {
-    pub(crate) fn new(base: String, http: reqwest::Client) -> Self {
-        Self { base, http }
+    pub(crate) fn new(base: String, http: reqwest::Client, token: Option<String>) -> Self {
+        Self { base, http, token }
+    }
+
+    /// The same address, asked with this token.
+    pub fn bearing(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same address, asked by nobody in particular.
+    pub fn anonymous(&self) -> Self {
+        Self { token: None, ..self.clone() }
     }
 
     /// The same address with a prefix.
     pub fn under(&self, prefix: &str) -> Self {
-        Self { base: format!("{}{prefix}", self.base), http: self.http.clone() }
+        Self { base: format!("{}{prefix}", self.base), ..self.clone() }
     }
 
     /// A request to be added to, for [`answer`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// GET.

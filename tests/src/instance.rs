@@ -49,7 +49,7 @@ enum Running {
 
 impl Instance {
     pub(crate) fn new(service: Service, port: u16, settings: Arc<Settings>, http: reqwest::Client) -> Self {
-        let client = Client::new(format!("http://127.0.0.1:{port}"), http);
+        let client = Client::new(format!("http://127.0.0.1:{port}"), http, settings.token.clone());
         Self { service, port, settings, client, running: Mutex::new(None), surroundings: Mutex::default() }
     }
 

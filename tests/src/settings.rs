@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chassis::Parts;
+use chassis::identity::IdentitySettings;
 use clap::Parser;
 
-use crate::Service;
+use crate::{Issuer, Service};
 
 /// The settings of every service, to be changed before the start.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub order: order::Settings,
     /// The gateway.
     pub gateway: gateway::Settings,
+    /// What the test itself says who it is with, where services ask.
+    pub token: Option<String>,
 }
 
 impl Default for Settings {
@@ -27,6 +30,7 @@ impl Default for Settings {
             product: product::Settings::parse_from(["product"]),
             order: order::Settings::parse_from(["order"]),
             gateway: gateway::Settings::parse_from(["gateway"]),
+            token: None,
         }
     }
 }
@@ -35,6 +39,18 @@ impl Settings {
     /// What the services with a database share.
     pub fn parts(&mut self) -> [&mut Parts; 3] {
         [&mut self.user.parts, &mut self.product.parts, &mut self.order.parts]
+    }
+
+    /// Has every service believe an issuer, and the test itself do what operators and services may.
+    pub fn believe(&mut self, issuer: &Issuer) {
+        self.identities().into_iter().for_each(|settings| issuer.believed(settings));
+        self.token = Some(issuer.token("the-test", &["operator", "service"]));
+    }
+
+    /// Whom each service believes.
+    pub fn identities(&mut self) -> [&mut IdentitySettings; 4] {
+        let (user, product, order) = (&mut self.user.parts, &mut self.product.parts, &mut self.order.parts);
+        [&mut user.identity, &mut product.identity, &mut order.identity, &mut self.gateway.identity]
     }
 
     /// Waits of tenths of seconds where production waits for seconds and minutes.
@@ -73,7 +89,7 @@ impl Settings {
             }
             Service::Gateway => {
                 let gateway = &self.gateway;
-                let flags = vec![
+                let mut flags = vec![
                     format!("--user-url=http://{}", gateway.user_url.authority()),
                     format!("--product-url=http://{}", gateway.product_url.authority()),
                     format!("--order-url=http://{}", gateway.order_url.authority()),
@@ -82,6 +98,7 @@ impl Settings {
                     seconds("probe-interval", gateway.upstream.probe_interval),
                     seconds("http-header-timeout", gateway.http.http_header_timeout),
                 ];
+                flags.extend(identity(&gateway.identity));
                 (flags, Vec::new())
             }
         }
@@ -89,7 +106,7 @@ impl Settings {
 }
 
 fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
-    let flags = vec![
+    let mut flags = vec![
         format!("--publish-in-flight={}", parts.broker.publish_in_flight),
         seconds("relay-after", parts.broker.relay_after),
         format!("--outbox-attempts={}", parts.outbox.outbox_attempts),
@@ -107,7 +124,17 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
         format!("--aside-max={}", parts.batch.aside_max),
         format!("--dead-letters-per-second={}", parts.batch.dead_letters_per_second),
     ];
+    flags.extend(identity(&parts.identity));
     (flags, vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())])
+}
+
+fn identity(settings: &IdentitySettings) -> Vec<String> {
+    let jwks = settings.auth_jwks.as_ref().map(ToString::to_string);
+    let given = [("jwks", &jwks), ("issuer", &settings.auth_issuer), ("audience", &settings.auth_audience)].into_iter();
+    let mut flags: Vec<String> = given.filter_map(|(name, value)| Some(format!("--auth-{name}={}", value.as_ref()?))).collect();
+    flags.push(format!("--auth-clock-skew={}", settings.auth_clock_skew));
+    flags.push(format!("--auth-roles-claim={}", settings.auth_roles_claim));
+    flags
 }
 
 fn seconds(flag: &str, duration: Duration) -> String {

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::Client;
-use crate::{Instance, Proxy, Service, Settings};
+use crate::{Instance, Issuer, Proxy, Service, Settings};
 
 /// What to start, and how.
 pub struct Builder {
@@ -68,6 +68,11 @@ impl Builder {
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
+    }
+
+    /// Has every service believe an issuer's tokens and nobody without one. The test's own bear the roles operator and service.
+    pub fn believing(self, issuer: &Issuer) -> Self {
+        self.settings(|settings| settings.believe(issuer))
     }
 
     /// Changes the settings of the order service.
@@ -229,7 +234,7 @@ impl System {
 
     /// Requests to a server that a test started by itself, on this port of 127.0.0.1.
     pub fn client_at(&self, port: u16) -> Client {
-        Client::new(format!("http://127.0.0.1:{port}"), self.http.clone())
+        Client::new(format!("http://127.0.0.1:{port}"), self.http.clone(), self.settings.token.clone())
     }
 
     /// Every way to a service: its own port and the gateway, with and without `/v1`.
@@ -355,7 +360,7 @@ fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // reqwest is built without a TLS provider of its own.
-        rustls::crypto::ring::default_provider().install_default().expect("nobody else installs one");
+        let _ = rustls::crypto::ring::default_provider().install_default();
         if std::env::var_os("RUST_LOG").is_some() {
             chassis::telemetry::init("warn").expect("settings for logs");
         }

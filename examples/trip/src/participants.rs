@@ -101,7 +101,7 @@ async fn serve<H: StepHandler>(
     log.expire(&service, settings.replies);
     let handler = WithReplyLog::new(steps, &log);
     service.consume(vec![Source::new(participant.reads(), CloudEvent::decode)], Arc::new(handler));
-    service.run(http::Api::new(Router::new(), &[])).await
+    service.run(http::Api::new(Router::new(), &[], &[])).await
 }
 
 /// The airline. It does not fly to Utopia.

@@ -8,12 +8,13 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json as Body, Router};
 use chassis::broker::Broker;
-use chassis::http::{self, Checks, Client, Id, Json, Page, PageQuery, Problem, Queries};
+use chassis::http::{self, Access, Caller, Checks, Client, Id, Json, Page, PageQuery, Problem, Queries, Rule};
+use chassis::identity::Role;
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::topology::{self, TopologySettings};
 use chassis::{Parts, Service, Start};
 use clap::Parser;
-use saga_runtime::{OPERATOR_QUERIES, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
+use saga_runtime::{OPERATOR_ACCESS, OPERATOR_QUERIES, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
 use serde::Deserialize;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,17 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/service");
 
 /// What can be asked of the routes.
 const QUERIES: Queries = &[("/trips/{id}/history", &["limit", "cursor"]), OPERATOR_QUERIES[0], OPERATOR_QUERIES[1]];
+
+/// Who may: trips have no owner, so no customer sees one.
+const ACCESS: Access = &[
+    Rule::roles("POST", "/trips", &[Role::Service]),
+    Rule::roles("GET", "/trips/{id}", READERS),
+    Rule::roles("GET", "/trips/{id}/history", READERS),
+    Rule::roles("GET", "/trips/{id}/events", READERS),
+    Rule::roles("POST", "/trips/{id}/cancel", &[Role::Service]),
+];
+
+const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 /// The settings of the trip service.
 #[derive(Parser, Clone, Debug)]
@@ -82,7 +94,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     .await?;
     let trips = trips.start(&service, &database_url, &settings.parts)?;
     let api = router(trips.clone()).merge(operator_routes(trips));
-    service.run(http::Api::new(api, QUERIES)).await
+    service.run(http::Api::new(api, QUERIES, &[ACCESS, OPERATOR_ACCESS])).await
 }
 
 type Trips = State<Arc<Runtime<Trip>>>;
@@ -123,24 +135,25 @@ fn parse(body: TripBody) -> Result<Trip, Problem> {
 async fn begin(
     State(trips): Trips,
     Extension(client): Extension<Client>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<TripBody>,
 ) -> Result<Response, Problem> {
-    requests::begin(&trips, client, &headers, || parse(body)).await
+    requests::begin(&trips, client, &caller, &headers, || parse(body)).await
 }
 
-async fn show(State(trips): Trips, Id(id): Id<Uuid>) -> Result<Body<View<Trip>>, Problem> {
-    trips.view(id).await?.map(Body).ok_or_else(|| trips.not_found(id))
+async fn show(State(trips): Trips, caller: Caller, Id(id): Id<Uuid>) -> Result<Body<View<Trip>>, Problem> {
+    trips.view(id, caller.only()).await?.map(Body).ok_or_else(|| trips.not_found(id))
 }
 
-async fn history(State(trips): Trips, Id(id): Id<Uuid>, page: PageQuery) -> Result<Page, Problem> {
-    requests::history(&trips, id, page).await
+async fn history(State(trips): Trips, caller: Caller, Id(id): Id<Uuid>, page: PageQuery) -> Result<Page, Problem> {
+    requests::history(&trips, &caller, id, page).await
 }
 
-async fn stream(State(trips): Trips, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
-    live::stream(trips, id, &headers).await
+async fn stream(State(trips): Trips, caller: Caller, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
+    live::stream(trips, &caller, id, &headers).await
 }
 
-async fn cancel(State(trips): Trips, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
-    requests::cancel(&trips, id, &headers).await
+async fn cancel(State(trips): Trips, caller: Caller, Id(id): Id<Uuid>, headers: HeaderMap) -> Result<Response, Problem> {
+    requests::cancel(&trips, &caller, id, &headers).await
 }

@@ -135,8 +135,10 @@ impl<S: Saga> Export<S> {
     /// The next part of a long line.
     async fn go_on(&mut self, id: Uuid, after: u32, mut piece: Vec<u8>) -> sqlx::Result<Bytes> {
         let store = self.store;
-        let page =
-            self.database.read(|mut db| async move { store.history_page(&mut db, id, after, ENTRIES, BYTES).await }).await?;
+        let page = self
+            .database
+            .read(|mut db| async move { store.history_page(&mut db, id, None, after, ENTRIES, BYTES).await })
+            .await?;
         for entry in &page.entries {
             push(&mut piece, &entry.json, entry.sequence == 1);
         }

@@ -8,8 +8,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use chassis::database::Reader;
-use chassis::http::Problem;
+use chassis::http::{Caller, Problem};
 use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::runtime::{LOOK_AGAIN, Runtime};
@@ -31,6 +32,10 @@ const BYTES: i64 = 256 * 1024;
 struct Follower<S: Saga> {
     runtime: Arc<Runtime<S>>,
     id: Uuid,
+    /// The user whose it must be, if the client is one.
+    only: Option<Uuid>,
+    /// When the client's token expires.
+    until: Option<Instant>,
     subscription: Subscription,
     /// The sequence of the last entry sent.
     last: u32,
@@ -52,21 +57,27 @@ struct Found {
 }
 
 /// Sends the entries so far, then each as it comes. The id of an event is the entry's sequence, so a client that lost its connection goes
-/// on where it was (`Last-Event-ID`). Where nothing more will come it is told so with 204: an `EventSource` would ask for ever.
+/// on where it was (`Last-Event-ID`). It ends with the client's token, who then comes again with another. Where nothing more will come it is told so with 204: an `EventSource` would ask for ever.
 ///
 /// # Errors
 /// Where there is no such saga, or the id of the last event is none of it.
-pub async fn stream<S: Saga>(runtime: Arc<Runtime<S>>, id: Uuid, headers: &HeaderMap) -> Result<Response, Problem> {
+pub async fn stream<S: Saga>(
+    runtime: Arc<Runtime<S>>,
+    caller: &Caller,
+    id: Uuid,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let last = last_event_id(headers)?;
     let subscription = runtime.subscribe(id);
-    let found = look(&runtime, id, last).await?.ok_or_else(|| runtime.not_found(id))?;
+    let found = look(&runtime, id, caller.only(), last).await?.ok_or_else(|| runtime.not_found(id))?;
     if last > found.sequence {
         return Err(unknown_id());
     }
     if found.is_final && last == found.sequence {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let follower = Follower { runtime, id, subscription, last, first: Some(found), more: false, ended: false };
+    let (only, until) = (caller.only(), caller.ends());
+    let follower = Follower { runtime, id, only, until, subscription, last, first: Some(found), more: false, ended: false };
     let events = stream::unfold((follower, true), |(mut follower, begins)| async move {
         let events = follower.next(begins).await?;
         Some((stream::iter(events.into_iter().map(Ok::<_, Infallible>)), (follower, false)))
@@ -96,7 +107,7 @@ fn unknown_id() -> Problem {
 }
 
 /// What there is of a saga's history after an entry; `None` where there is no such saga.
-async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, last: u32) -> sqlx::Result<Option<Found>> {
+async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, only: Option<Uuid>, last: u32) -> sqlx::Result<Option<Found>> {
     let runtime = runtime.clone();
     // In a task of its own, because its client may leave meanwhile.
     let look = tokio::spawn(async move {
@@ -104,8 +115,8 @@ async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, last: u32) -> sqlx::
         let store = runtime.store;
         let read = |mut db: Reader| async move {
             // First the saga, then its history: what made it final is then among the entries.
-            let Some((sequence, status)) = store.position(&mut db, id).await? else { return Ok(None) };
-            let HistoryPage { entries, more } = store.history_page(&mut db, id, last, ENTRIES, BYTES).await?;
+            let Some((sequence, status)) = store.position(&mut db, id, only).await? else { return Ok(None) };
+            let HistoryPage { entries, more } = store.history_page(&mut db, id, only, last, ENTRIES, BYTES).await?;
             let status = status_named::<S>(&status).map_err(|why| sqlx::Error::Decode(why.into()))?;
             Ok(Some(Found { entries, more, sequence, is_final: status.is_final }))
         };
@@ -114,12 +125,20 @@ async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, last: u32) -> sqlx::
     look.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
+/// Waits until then, if there is such a time.
+async fn expired(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn event(entry: Served) -> Event {
     Event::default().id(entry.sequence.to_string()).event("entry").data(entry.json.get())
 }
 
 impl<S: Saga> Follower<S> {
-    /// The next events, as soon as there are any; `None` once the saga is final or the service stops. A stream begins with the time after
+    /// The next events, as soon as there are any; `None` once the saga is final, the token expires or the service stops. A stream begins with the time after
     /// which a client whose connection broke may come again.
     async fn next(&mut self, begins: bool) -> Option<Vec<Event>> {
         while let Some(found) = self.find().await {
@@ -145,15 +164,16 @@ impl<S: Saga> Follower<S> {
             return Some(found);
         }
         let mut failed = false;
-        while !self.ended {
+        while !self.ended && self.until.is_none_or(|until| Instant::now() < until) {
             if !self.more {
                 tokio::select! {
+                    () = expired(self.until) => return None,
                     () = self.subscription.moved() => {}
                     () = tokio::time::sleep(LOOK_AGAIN), if failed => {}
                     () = self.runtime.shutdown.cancelled() => return None,
                 }
             }
-            match look(&self.runtime, self.id, self.last).await {
+            match look(&self.runtime, self.id, self.only, self.last).await {
                 Ok(found) => return found,
                 // The connection stays: the client would only come back.
                 Err(error) => tracing::debug!(%error, "the history cannot be read"),

@@ -11,7 +11,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::database::Reader;
-use chassis::http::{Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, number, parse_id};
+use chassis::http::{Caller, Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, number, parse_id};
 use chrono::{DateTime, Utc};
 use envelope::line;
 use saga::{Action, Direction, IgnoredBecause, State as SagaState, Verdict};
@@ -234,7 +234,8 @@ async fn export<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Query(query): Q
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ActBody {
-    by: String,
+    /// Who signs; left out where the token says it.
+    by: Option<String>,
     reason: String,
     step: Option<String>,
 }
@@ -242,13 +243,14 @@ struct ActBody {
 async fn act<S: Saga>(
     State(runtime): State<Arc<Runtime<S>>>,
     Path((id, action)): Path<(String, String)>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<ActBody>,
 ) -> Result<Body<View<S>>, Problem> {
     IdempotencyKey::refuse(&headers, "an action that was taken already changes nothing when it is repeated")?;
     let id: Uuid = parse_id(&id)?;
     let mut checks = Checks::default();
-    let by = checks.take("/by", line(&body.by));
+    let by = checks.take("/by", line(&caller.signs(body.by)?));
     let reason = checks.take("/reason", line(&body.reason));
     let (by, reason) = checks.finish(by.zip(reason))?;
     let action = match action.as_str() {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chassis::Client;
 use chassis::database::Reader;
-use chassis::http::{IdempotencyKey, Page, PageQuery, Problem, prefer_wait, trace};
+use chassis::http::{Caller, IdempotencyKey, Page, PageQuery, Problem, prefer_wait, trace};
 use saga::{IgnoredBecause, Verdict};
 use uuid::Uuid;
 
@@ -27,10 +27,11 @@ const HISTORY_BYTES: i64 = 512 * 1024;
 pub async fn begin<S: Saga>(
     runtime: &Runtime<S>,
     client: Client,
+    caller: &Caller,
     headers: &HeaderMap,
     parse: impl FnOnce() -> Result<S, Problem>,
 ) -> Result<Response, Problem> {
-    let key = IdempotencyKey::from_headers(headers)?.map(|key| key.0);
+    let key = IdempotencyKey::of(caller, headers)?.map(|key| key.0);
     let (wait, request) = (prefer_wait(headers), parse()?);
     // Waiting begins before the saga exists: its end cannot be missed.
     let subscription = wait.map(|_| runtime.subscribe(request.id()));
@@ -85,7 +86,7 @@ async fn wait_until_final<S: Saga>(
         }
         // In a task of its own, because it may outlast the waiting.
         let (database, store) = (runtime.database.clone(), runtime.store);
-        let look = tokio::spawn(async move { database.read(|mut db| async move { store.view(&mut db, id).await }).await });
+        let look = tokio::spawn(async move { database.read(|mut db| async move { store.view(&mut db, id, None).await }).await });
         match tokio::time::timeout_at(deadline, look).await {
             Ok(Ok(Ok(now))) => {
                 view = now.unwrap_or(view);
@@ -107,14 +108,15 @@ async fn wait_until_final<S: Saga>(
 ///
 /// # Errors
 /// Where there is no such saga, or no such cursor.
-pub async fn history<S: Saga>(runtime: &Runtime<S>, id: Uuid, page: PageQuery) -> Result<Page, Problem> {
+pub async fn history<S: Saga>(runtime: &Runtime<S>, caller: &Caller, id: Uuid, page: PageQuery) -> Result<Page, Problem> {
+    let only = caller.only();
     let page = page.largest();
     let after = page.after.map_or(Ok(0), |cursor| u32::try_from(cursor.as_u128()));
     let after = after.map_err(|_| Problem::malformed("`cursor` is not one this service gave"))?;
     let (rows, store) = (page.rows(), runtime.store);
-    let read = |mut db: Reader| async move { store.history_page(&mut db, id, after, rows, HISTORY_BYTES).await };
+    let read = |mut db: Reader| async move { store.history_page(&mut db, id, only, after, rows, HISTORY_BYTES).await };
     let found = runtime.database.read(read).await?.entries;
-    if found.is_empty() && runtime.view(id).await?.is_none() {
+    if found.is_empty() && runtime.view(id, only).await?.is_none() {
         return Err(runtime.not_found(id));
     }
     Ok(page.page(found, |entry| Uuid::from_u128(entry.sequence.into()))?.plain_if_last())
@@ -124,8 +126,17 @@ pub async fn history<S: Saga>(runtime: &Runtime<S>, id: Uuid, page: PageQuery) -
 ///
 /// # Errors
 /// Where it is too late, or there is no such saga.
-pub async fn cancel<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, headers: &HeaderMap) -> Result<Response, Problem> {
-    let key = IdempotencyKey::from_headers(headers)?.map(|key| key.0);
+pub async fn cancel<S: Saga>(
+    runtime: &Arc<Runtime<S>>,
+    caller: &Caller,
+    id: Uuid,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let key = IdempotencyKey::of(caller, headers)?.map(|key| key.0);
+    // Whose a saga is never changes. A look of its own, so that a decision needs to know nothing of callers.
+    if caller.only().is_some() && runtime.view(id, caller.only()).await?.is_none() {
+        return Err(runtime.not_found(id));
+    }
     let moved = runtime.input(id, Trigger::Cancel(key.clone())).await?.ok_or_else(|| runtime.not_found(id))?;
     match moved.outcome {
         Outcome::Decided(Verdict::Ignored(IgnoredBecause::Final | IgnoredBecause::NoWayBack)) => {
@@ -143,7 +154,7 @@ pub async fn cancel<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, headers: &Head
         }
         Outcome::Decided(Verdict::Moved) => {}
         Outcome::KeyUsed(saga) if saga == id => {
-            let view = runtime.view(id).await?.ok_or_else(|| runtime.not_found(id))?;
+            let view = runtime.view(id, caller.only()).await?.ok_or_else(|| runtime.not_found(id))?;
             return Ok((StatusCode::ACCEPTED, IdempotencyKey::REPLAYED, Body(view)).into_response());
         }
         Outcome::KeyUsed(_) => return Err(IdempotencyKey::reused()),

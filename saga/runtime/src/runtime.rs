@@ -171,13 +171,13 @@ impl<S: Saga> Runtime<S> {
         Ok(output.into_moved())
     }
 
-    /// A saga as whoever began it sees it.
+    /// A saga as whoever began it sees it. `only`: where it is this user's.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn view(&self, id: Uuid) -> sqlx::Result<Option<View<S>>> {
+    pub async fn view(&self, id: Uuid, only: Option<Uuid>) -> sqlx::Result<Option<View<S>>> {
         let store = self.store;
-        self.database.read(|mut db| async move { store.view(&mut db, id).await }).await
+        self.database.read(|mut db| async move { store.view(&mut db, id, only).await }).await
     }
 
     /// A place among those who wait for a saga to move.

@@ -80,14 +80,14 @@ impl Statements {
                  from {name} where id = any($1)"
             )),
             by_keys: keep(format!("select {view}, idempotency_key from {name} where idempotency_key = any($1)")),
-            view: keep(format!("select {view} from {name} where id = $1")),
+            view: keep(format!("select {view} from {name} where id = $1 and {}", table.owned_by("$2"))),
             due: keep(format!(
                 "select due_at, id from {name} \
                  where not settled and due_at <= $5 and ($2::timestamptz is null or (due_at, id) > ($2, $3)) and state->>'plan' = any($1) \
                    and ($6::timestamptz is null or waiting_since <= $6 or coalesce(began_at, created_at) <= $7) \
                  order by due_at, id limit $4"
             )),
-            position: keep(format!("select sequence, status from {name} where id = $1")),
+            position: keep(format!("select sequence, status from {name} where id = $1 and {}", table.owned_by("$2"))),
             sequences: keep(format!("select id, sequence from {name} where id = any($1)")),
             histories: keep(format!(
                 "select {history_id} as id, sequence, at, entry from {history} where {history_id} = any($1) order by {history_id}, sequence"
@@ -98,8 +98,10 @@ impl Statements {
                      select id, sequence, at, entry, count(*) over () as found, \
                             sum(octet_length(entry)) over (order by sequence) - octet_length(entry) as before \
                      from (select {history_id} as id, sequence, at, entry from {history} where {history_id} = $1 and sequence > $2 \
+                             and ($5::uuid is null or exists (select from {name} where id = $1 and {})) \
                            order by sequence limit $3 + 1) as next) as counted \
-                 where before < $4 order by sequence limit $3"
+                 where before < $4 order by sequence limit $3",
+                table.owned_by("$5")
             )),
             cancelled_with: keep(format!(
                 "select idempotency_key, {history_id} from {cancellations} where idempotency_key = any($1)"
@@ -153,9 +155,8 @@ impl Statements {
 /// damaged, would hide all sagas. Read by the service instead it takes the database half as much, and brings up to 64 whole entries of each saga
 /// here: 4 MB for a page of 200 sagas of small orders, a hundred for large ones.
 fn sagas(table: &Table) -> String {
-    let Table { name, history, history_id, owner, .. } = table;
-    let view = table.view_columns();
-    let owned = owner.map_or_else(|| "$7::uuid is null".to_owned(), |owner| format!("($7::uuid is null or {owner} = $7)"));
+    let Table { name, history, history_id, .. } = table;
+    let (view, owned) = (table.view_columns(), table.owned_by("$7"));
     format!(
         "select {view}, state, settled, waiting_since + (now() - $12) as waiting_since, due_at + (now() - $12) as due_at, \
                 coalesce(waiting_since < $1, false) or (not settled and not known) as stuck, \

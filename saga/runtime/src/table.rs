@@ -17,7 +17,7 @@ pub struct Table {
     pub history_id: &'static str,
     /// The table of the keys that cancellations came with; the saga's id has the same name there.
     pub cancellations: &'static str,
-    /// The column that says whose a saga is, if there is one: operators' lists take it as a filter.
+    /// The column that says whose a saga is, if there is one: its owner sees it, and operators' lists take it as a filter.
     pub owner: Option<&'static str>,
     /// The saga's own columns that are written when it begins.
     pub placed: &'static [Column],
@@ -90,6 +90,15 @@ impl Column {
 }
 
 impl Table {
+    /// Whether a saga is this user's, of a parameter; everybody's where that is null.
+    pub(crate) fn owned_by(&self, user: &str) -> String {
+        match self.owner {
+            Some(owner) => format!("({user}::uuid is null or {owner} = {user})"),
+            // Where sagas have no owner they are nobody's.
+            None => format!("{user}::uuid is null"),
+        }
+    }
+
     /// The columns a saga is read from for a decision.
     pub(crate) fn record_columns(&self) -> String {
         let runtime = "id, status, state, sequence, history_bytes, traceparent, created_at, updated_at, waiting_since, due_at, timers, \

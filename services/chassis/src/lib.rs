@@ -23,6 +23,7 @@ mod handler;
 pub mod health;
 mod held;
 pub mod http;
+pub mod identity;
 pub mod indexes;
 mod intake;
 pub mod keys;

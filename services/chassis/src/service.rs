@@ -25,6 +25,7 @@ use crate::group_commit::GroupCommit;
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::http;
+use crate::identity::{Identity, IdentitySettings};
 use crate::intake::Intake;
 use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
@@ -54,6 +55,9 @@ pub struct Parts {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub discovery: DiscoverySettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub identity: IdentitySettings,
 }
 
 /// A service's run. Boxed, so that a service is compiled once, in its own crate, and not again in every program that runs it.
@@ -84,6 +88,7 @@ pub struct Service {
     name: &'static str,
     listener: TcpListener,
     settings: Parts,
+    identity: Identity,
     database: Database,
     broker: Broker,
     unit: UnitOfWork,
@@ -105,9 +110,10 @@ impl Service {
     /// Takes the address and starts what watches the database and the broker. Needs neither to be there yet.
     ///
     /// # Errors
-    /// Where a setting is malformed.
+    /// Where a setting is malformed, or leaves open who may do what.
     pub async fn start(with: Start<'_>) -> anyhow::Result<Self> {
         let Start { name, listener, database_url, migrator, topology, settings, rebuild, shutdown } = with;
+        let identity = Identity::new(&settings.identity, listener.local_addr()?)?;
         let application = format!("waybill-{name}");
         let database = Database::new(database_url, &settings.database, &application)?;
         let broker = Broker::connect(&settings.broker, &application).await?;
@@ -120,6 +126,7 @@ impl Service {
             name,
             listener,
             settings: settings.clone(),
+            identity,
             unit: UnitOfWork::new(Writers::new(database.clone(), &settings.database), outbox.clone(), &settings.batch),
             database,
             broker,
@@ -228,7 +235,8 @@ impl Service {
 
     /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.
     pub async fn run(self, api: http::Api) -> anyhow::Result<()> {
-        http::serve(self.listener, self.name, api, self.health, &self.settings.http, self.shutdown.clone()).await;
+        let (http, shutdown) = (&self.settings.http, self.shutdown.clone());
+        http::serve(self.listener, self.name, api, self.health, http, self.identity, shutdown).await;
         self.stop_writing.cancel();
         self.writers.close();
         self.writers.wait().await;

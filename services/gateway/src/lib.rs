@@ -20,7 +20,8 @@ use axum::routing::{any, get};
 use chassis::broker::Broker;
 use chassis::discovery;
 use chassis::health::Health;
-use chassis::http::{ANY, Api, Queries};
+use chassis::http::{ANY, ANY_METHOD, Access, Api, Queries, Rule};
+use chassis::identity::{Identity, Role};
 use chassis::{Running, http};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,6 +43,7 @@ pub fn run(settings: Settings, shutdown: CancellationToken) -> Running {
 
 /// The same on a listener that is there already, whatever the settings say.
 pub async fn serve(listener: TcpListener, settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let identity = Identity::new(&settings.identity, listener.local_addr()?)?;
     tracing::info!(service = "gateway", address = %listener.local_addr()?, "started");
     let mut edge = settings.http.clone();
     edge.http_timeout = edge.http_timeout.max(settings.upstream.answer_timeout + EDGE_SLACK);
@@ -59,7 +61,8 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
     let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
     let watching: Vec<_> = watching.collect();
-    http::serve(listener, "gateway", Api::new(routes(upstreams), QUERIES), health, &edge, shutdown).await;
+    let api = Api::new(routes(upstreams), QUERIES, &[ACCESS]);
+    http::serve(listener, "gateway", api, health, &edge, identity, shutdown).await;
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(service = "gateway", "stopped");
     Ok(())
@@ -73,6 +76,17 @@ const QUERIES: Queries = &[
     ("/products/{*rest}", ANY),
     ("/orders", ANY),
     ("/orders/{*rest}", ANY),
+];
+
+/// The gateway wants to know who it is, so that strangers come no further; what a caller may do each service says, which asks again.
+pub const ACCESS: Access = &[
+    Rule::anyone("GET", "/"),
+    Rule::roles(ANY_METHOD, "/users", &Role::ALL),
+    Rule::roles(ANY_METHOD, "/users/{*rest}", &Role::ALL),
+    Rule::roles(ANY_METHOD, "/products", &Role::ALL),
+    Rule::roles(ANY_METHOD, "/products/{*rest}", &Role::ALL),
+    Rule::roles(ANY_METHOD, "/orders", &Role::ALL),
+    Rule::roles(ANY_METHOD, "/orders/{*rest}", &Role::ALL),
 ];
 
 /// The services, each with its path.

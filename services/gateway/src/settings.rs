@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::http::Uri;
 use axum::http::uri::{Authority, Scheme};
 use chassis::discovery::DiscoverySettings;
+use chassis::identity::IdentitySettings;
 use chassis::settings::{BrokerSettings, HttpSettings, hidden, one_to, seconds, with_scheme};
 use clap::{Args, Parser, ValueEnum};
 
@@ -49,6 +50,10 @@ pub struct Settings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub http: HttpSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub identity: IdentitySettings,
 }
 
 /// How services are found.

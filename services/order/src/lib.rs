@@ -11,10 +11,12 @@ use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Running, Service, Start, http};
 use clap::Parser;
 use events::streams::TOPOLOGY;
-use saga_runtime::{Prepared, SagaSettings, operator_routes};
+use saga_runtime::{OPERATOR_ACCESS, Prepared, SagaSettings, operator_routes};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use routes::ACCESS;
 
 /// The schema of the order service's database.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
@@ -85,5 +87,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     .await?;
     let orders = orders.start(&service, &settings.database_url, &settings.parts)?;
     let api = routes::router(orders.clone()).merge(operator_routes(orders));
-    service.run(http::Api::new(api, routes::QUERIES)).await
+    service.run(http::Api::new(api, routes::QUERIES, &[ACCESS, OPERATOR_ACCESS])).await
 }

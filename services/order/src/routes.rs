@@ -11,7 +11,8 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Json as Body, Router};
-use chassis::http::{Checks, Client, Id, Json, Object, Page, PageQuery, Problem, Queries, Query, parse_id};
+use chassis::http::{Access, Caller, Checks, Client, Id, Json, Object, Page, PageQuery, Problem, Queries, Query, Rule, parse_id};
+use chassis::identity::Role;
 use chassis::listed::Listed;
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
@@ -31,6 +32,18 @@ pub const QUERIES: Queries = &[
     OPERATOR_QUERIES[0],
     OPERATOR_QUERIES[1],
 ];
+
+/// Who may. Operators look at everything and have routes of their own to take a hand.
+pub const ACCESS: Access = &[
+    Rule::own("POST", "/orders", &[Role::Service]),
+    Rule::own("GET", "/orders", READERS),
+    Rule::own("GET", "/orders/{id}", READERS),
+    Rule::own("GET", "/orders/{id}/history", READERS),
+    Rule::own("GET", "/orders/{id}/events", READERS),
+    Rule::own("POST", "/orders/{id}/cancel", &[Role::Service]),
+];
+
+const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 type Orders = State<Arc<Runtime<Order>>>;
 
@@ -86,26 +99,41 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
 async fn submit(
     State(orders): Orders,
     Extension(client): Extension<Client>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<OrderBody>,
 ) -> Result<Response, Problem> {
-    requests::begin(&orders, client, &headers, || parse(&body)).await
+    let parse = || {
+        let order = parse(&body)?;
+        caller.may_act_for(order.user_id.0).map(|()| order)
+    };
+    requests::begin(&orders, client, &caller, &headers, parse).await
 }
 
-async fn show(State(orders): Orders, Id(OrderId(id)): Id<OrderId>) -> Result<Body<View>, Problem> {
-    orders.view(id).await?.map(Body).ok_or_else(|| orders.not_found(id))
+async fn show(State(orders): Orders, caller: Caller, Id(OrderId(id)): Id<OrderId>) -> Result<Body<View>, Problem> {
+    orders.view(id, caller.only()).await?.map(Body).ok_or_else(|| orders.not_found(id))
 }
 
-async fn history(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, page: PageQuery) -> Result<Page, Problem> {
-    requests::history(&orders, id, page).await
+async fn history(State(orders): Orders, caller: Caller, Id(OrderId(id)): Id<OrderId>, page: PageQuery) -> Result<Page, Problem> {
+    requests::history(&orders, &caller, id, page).await
 }
 
-async fn stream(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
-    live::stream(orders, id, &headers).await
+async fn stream(
+    State(orders): Orders,
+    caller: Caller,
+    Id(OrderId(id)): Id<OrderId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    live::stream(orders, &caller, id, &headers).await
 }
 
-async fn cancel(State(orders): Orders, Id(OrderId(id)): Id<OrderId>, headers: HeaderMap) -> Result<Response, Problem> {
-    requests::cancel(&orders, id, &headers).await
+async fn cancel(
+    State(orders): Orders,
+    caller: Caller,
+    Id(OrderId(id)): Id<OrderId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    requests::cancel(&orders, &caller, id, &headers).await
 }
 
 #[derive(Deserialize)]
@@ -114,10 +142,10 @@ struct ListQuery {
     status: Option<String>,
 }
 
-async fn list(State(orders): Orders, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
+async fn list(State(orders): Orders, caller: Caller, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
     let user = query.user_id.as_deref().map(parse_id).transpose()?;
     let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
-    let (filter, after, rows) = (Filter { user, status }, page.after, page.rows());
+    let (filter, after, rows) = (Filter { user, only: caller.only(), status }, page.after, page.rows());
     let views = orders.database().read(|mut db| async move { select(&mut db, filter, after, rows).await }).await?;
     page.page(views, |listed| listed.id(|view| view.id.0))
 }
@@ -126,6 +154,8 @@ async fn list(State(orders): Orders, page: PageQuery, Query(query): Query<ListQu
 #[derive(Clone, Copy, Debug, Default)]
 struct Filter {
     user: Option<UserId>,
+    /// The user whose orders alone the caller may see.
+    only: Option<Uuid>,
     status: Option<Status>,
 }
 
@@ -135,7 +165,7 @@ async fn select(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows
     sqlx::query_as(
         "select id, user_id, items, unit_prices, currency, status, reason, created_at, updated_at from orders \
          where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
-           and (not $4 or not settled) \
+           and (not $4 or not settled) and ($6::uuid is null or user_id = $6) \
          order by id desc limit $5",
     )
     .bind(filter.user.map(|user| user.0))
@@ -144,6 +174,7 @@ async fn select(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows
     // An order that is pending or cancelling waits for somebody.
     .bind(filter.status.is_some_and(|status| !status.is_final()))
     .bind(rows)
+    .bind(filter.only)
     .fetch_all(db)
     .await
 }

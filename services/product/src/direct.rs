@@ -58,6 +58,7 @@ impl Handler for Direct {
         let new: Vec<&DirectCommand> =
             batch.iter().zip(&outputs).filter(|(_, earlier)| earlier.is_none()).map(|(item, _)| *item).collect();
         let commands: Vec<(ReservationId, Command)> = new.iter().map(|item| (item.id, item.command.clone())).collect();
+        let makers = new.iter().map(|item| (item.id, item.subject.as_deref())).collect();
         let until = store::expiry(tx, self.expire_after).await?;
         let (change, states) = settle(tx, &commands).await?;
         let mut answers = Vec::with_capacity(new.len());
@@ -77,7 +78,7 @@ impl Handler for Direct {
         }
         let mut answers = answers.into_iter().map(Once::Now);
         let outputs = outputs.into_iter().filter_map(|earlier| earlier.or_else(|| answers.next())).collect();
-        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), Holder::Callers(until), &change)?))
+        Ok(Handled::new(outputs, store::write(Outgoing::new(SOURCE, Utc::now()), Holder::Callers(until, &makers), &change)?))
     }
 
     fn rows(&self, item: &Self::Item) -> Vec<Uuid> {
@@ -119,7 +120,7 @@ async fn sweep(database: &Database, unit: &UnitOfWork, direct: &Direct) -> anyho
         return Ok(false);
     }
     let releases: Vec<DirectCommand> =
-        expired.iter().map(|id| DirectCommand { id: *id, command: Command::Release, keyed: None }).collect();
+        expired.iter().map(|id| DirectCommand { id: *id, command: Command::Release, keyed: None, subject: None }).collect();
     let results = unit.run(unit.permit().await, direct, &releases.iter().collect::<Vec<_>>()).await;
     let results = results.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
     let mut given_back = 0;

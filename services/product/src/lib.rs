@@ -12,6 +12,7 @@ mod routes;
 mod store;
 
 pub use handler::{command, reply};
+pub use routes::ACCESS;
 
 use std::sync::Arc;
 
@@ -101,5 +102,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::router(app), routes::QUERIES)).await
+    service.run(http::Api::new(routes::router(app), routes::QUERIES, &[ACCESS])).await
 }

@@ -37,7 +37,7 @@ impl Handler for GiveBack {
         let states = store::reservation_states(&mut *tx, &ids).await?;
         let (mut outputs, mut released) = (Vec::with_capacity(batch.len()), Vec::new());
         for orphan in batch {
-            outputs.push(match (states.get(&orphan.id), store::is_direct(&mut *tx, orphan.id).await?) {
+            outputs.push(match (states.get(&orphan.id), store::is_direct(&mut *tx, orphan.id, None).await?) {
                 (None, _) => GivenBack::NotFound,
                 (_, Some(true)) => GivenBack::Direct,
                 (Some(ReservationState::Reserved(_)), _) => {

@@ -48,6 +48,8 @@ pub struct DirectCommand {
     pub id: ReservationId,
     pub command: Command,
     pub keyed: Option<Keyed>,
+    /// Who asks, where that is known: whose a reservation is.
+    pub subject: Option<String>,
 }
 
 /// A reservation without a saga, and who gives back what it holds, and why.

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Client, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries};
+use chassis::http::{Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Rule};
+use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
 use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
@@ -40,6 +41,19 @@ pub struct AppState {
 
 /// What can be asked of the routes.
 pub const QUERIES: Queries = &[("/products", &["limit", "cursor"])];
+
+/// Who may. What a customer reserves without an order is its own; those who keep the catalogue give back anybody's.
+pub const ACCESS: Access = &[
+    Rule::roles("GET", "/products", &Role::ALL),
+    Rule::roles("POST", "/products", KEEPERS),
+    Rule::roles("GET", "/products/{id}", &Role::ALL),
+    Rule::roles("POST", "/products/{id}/stock", KEEPERS),
+    Rule::own("POST", "/products/reserve", KEEPERS),
+    Rule::own("POST", "/products/reservations/{id}/release", &[Role::Catalog, Role::Operator, Role::Service]),
+    Rule::roles("POST", "/reservations/{id}/release", &[Role::Operator]),
+];
+
+const KEEPERS: &[Role] = &[Role::Catalog, Role::Service];
 
 pub fn router(app: AppState) -> Router {
     Router::new()
@@ -72,10 +86,11 @@ struct Price {
 async fn create(
     State(app): State<AppState>,
     Extension(client): Extension<Client>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    let key = IdempotencyKey::from_headers(&headers)?.map(|key| key.0);
+    let key = IdempotencyKey::of(&caller, &headers)?.map(|key| key.0);
     let mut checks = Checks::default();
     let name = checks.take("/name", Name::new(&body.name));
     let description = checks.take("/description", Description::new(&body.description));
@@ -126,10 +141,11 @@ struct StockBody {
 async fn change_stock(
     State(app): State<AppState>,
     Id(id): Id<ProductId>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<StockBody>,
 ) -> Result<Response, Problem> {
-    let keyed = keyed(&headers, "stock", || json!({ "product_id": id, "delta": body.delta }))?;
+    let keyed = keyed(&caller, &headers, "stock", || json!({ "product_id": id, "delta": body.delta }))?;
     let mut checks = Checks::default();
     if body.delta == 0 || !(-StockLevel::MAX..=StockLevel::MAX).contains(&body.delta) {
         checks.refuse("/delta", format!("must be -{0} to {0}, and not 0", StockLevel::MAX));
@@ -153,8 +169,13 @@ async fn change_stock(
 }
 
 /// What a request with a key is known by.
-fn keyed(headers: &HeaderMap, kind: &'static str, request: impl FnOnce() -> Value) -> Result<Option<Keyed>, Problem> {
-    Ok(IdempotencyKey::from_headers(headers)?.map(|key| Keyed { kind, key: key.0, request: request() }))
+fn keyed(
+    caller: &Caller,
+    headers: &HeaderMap,
+    kind: &'static str,
+    request: impl FnOnce() -> Value,
+) -> Result<Option<Keyed>, Problem> {
+    Ok(IdempotencyKey::of(caller, headers)?.map(|key| Keyed { kind, key: key.0, request: request() }))
 }
 
 /// What was done now, or the answer of before.
@@ -173,15 +194,21 @@ struct ReserveBody {
     quantity: i64,
 }
 
-async fn reserve(State(app): State<AppState>, headers: HeaderMap, Json(body): Json<ReserveBody>) -> Result<Response, Problem> {
+async fn reserve(
+    State(app): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json(body): Json<ReserveBody>,
+) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "is not a UUID"));
     let quantity = checks.take("/quantity", Quantity::try_from(body.quantity));
-    let keyed = keyed(&headers, "reserve", || json!({ "product_id": product_id, "quantity": quantity }))?;
+    let keyed = keyed(&caller, &headers, "reserve", || json!({ "product_id": product_id, "quantity": quantity }))?;
     let (product_id, quantity) = checks.finish(product_id.zip(quantity))?;
     let id = ReservationId(Uuid::now_v7());
     let command = Command::Reserve(vec![Line { product_id, quantity }]);
-    match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command, keyed }).await?)? {
+    let subject = caller.subject().map(str::to_owned);
+    match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command, keyed, subject }).await?)? {
         Ok(Err(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
         Ok(Err(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),
         Ok(Ok(answer)) => Ok(Body(answer).into_response()),
@@ -189,13 +216,21 @@ async fn reserve(State(app): State<AppState>, headers: HeaderMap, Json(body): Js
     }
 }
 
-async fn release(State(app): State<AppState>, Id(id): Id<ReservationId>, headers: HeaderMap) -> Result<Response, Problem> {
-    let keyed = keyed(&headers, "release", || json!({ "reservation_id": id }))?;
+async fn release(
+    State(app): State<AppState>,
+    caller: Caller,
+    Id(id): Id<ReservationId>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let keyed = keyed(&caller, &headers, "release", || json!({ "reservation_id": id }))?;
     // What an order holds only its saga gives back.
-    if app.database.read(|mut db| async move { store::is_direct(&mut db, id).await }).await? != Some(true) {
+    let only = caller.only().and_then(|_| caller.subject());
+    if app.database.read(|mut db| async move { store::is_direct(&mut db, id, only).await }).await? != Some(true) {
         return Err(Problem::not_found(format!("there is no reservation {id}")));
     }
-    match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command: Command::Release, keyed }).await?)? {
+    match once(
+        app.unit.run_detached(&app.reserving, DirectCommand { id, command: Command::Release, keyed, subject: None }).await?,
+    )? {
         Ok(_) => Ok(Body(json!({ "status": "released" })).into_response()),
         Err(before) => Ok(before),
     }
@@ -204,18 +239,20 @@ async fn release(State(app): State<AppState>, Id(id): Id<ReservationId>, headers
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GiveBackBody {
-    by: String,
+    /// Who signs; left out where the token says it.
+    by: Option<String>,
     reason: String,
 }
 
 /// For operators: what no saga gives back. The gateway does not serve it.
 async fn give_back(
     State(app): State<AppState>,
+    caller: Caller,
     Id(id): Id<ReservationId>,
     Json(body): Json<GiveBackBody>,
 ) -> Result<Body<Value>, Problem> {
     let mut checks = Checks::default();
-    let by = checks.take("/by", Name::new(&body.by));
+    let by = checks.take("/by", Name::new(&caller.signs(body.by)?));
     let reason = checks.take("/reason", Name::new(&body.reason));
     let (by, reason) = checks.finish(by.zip(reason))?;
     let refused = |why: &str| Err(Problem::conflict("operator-refused", why));

@@ -187,9 +187,13 @@ pub async fn reservation_states(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Re
     rows.iter().map(state).collect()
 }
 
-/// Whether a reservation was made over HTTP, without an order; `None` where there is none.
-pub async fn is_direct(db: &mut PgConnection, id: ReservationId) -> sqlx::Result<Option<bool>> {
-    sqlx::query_scalar("select direct from reservations where id = $1").bind(id.0).fetch_optional(db).await
+/// Whether a reservation was made over HTTP, without an order; `None` where there is none. `only`: where it is this subject's.
+pub async fn is_direct(db: &mut PgConnection, id: ReservationId, only: Option<&str>) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar("select direct from reservations where id = $1 and ($2::text is null or subject = $2)")
+        .bind(id.0)
+        .bind(only)
+        .fetch_optional(db)
+        .await
 }
 
 /// When what is held from now on, for so long, is given back. By the database's clock, as all that asks whether it has come.
@@ -250,20 +254,26 @@ pub struct Change {
 
 /// Whose reservations a change is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
+pub enum Holder<'a> {
     /// Orders', which decide themselves how long they hold.
     Orders,
     /// Callers' without an order, who hold until then.
-    Callers(DateTime<Utc>),
+    Callers(DateTime<Utc>, &'a Makers<'a>),
 }
 
+/// Who made reservations without an order, where that is known.
+pub type Makers<'a> = BTreeMap<ReservationId, Option<&'a str>>;
+
 /// Writes a change and what is sent with it: one statement, because each costs a round trip.
-pub fn write(outgoing: Outgoing, holder: Holder, change: &Change) -> anyhow::Result<Statement> {
-    let expires_at = match holder {
-        Holder::Orders => None,
-        Holder::Callers(until) => Some(until),
+pub fn write(outgoing: Outgoing, holder: Holder<'_>, change: &Change) -> anyhow::Result<Statement> {
+    let (expires_at, makers) = match holder {
+        Holder::Orders => (None, None),
+        Holder::Callers(until, makers) => (Some(until), Some(makers)),
     };
     let Change { stock, new, released } = change;
+    let maker = |id: &ReservationId, makers: &Makers<'_>| makers.get(id).copied().flatten().map(str::to_owned);
+    // Those of orders have none: then there is nothing to bind, and each row gets null.
+    let subjects = makers.map(|makers| new.iter().map(|(id, _)| maker(id, makers)).collect::<Vec<_>>()).unwrap_or_default();
     let (mut statuses, mut items, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for (_, state) in new {
         let (status, held, reason) = match state {
@@ -282,10 +292,10 @@ pub fn write(outgoing: Outgoing, holder: Holder, change: &Change) -> anyhow::Res
              update products set stock = changed.stock, reserved = changed.reserved \
              from unnest($6::uuid[], $7::bigint[], $8::bigint[]) as changed (id, stock, reserved) where products.id = changed.id), \
          stood as (\
-             insert into reservations (id, direct, status, items, reason, expires_at) \
+             insert into reservations (id, direct, status, items, reason, expires_at, subject) \
              select id, $10::timestamptz is not null, status, items::json, reason, \
-                 case when status = 'reserved' or $10 is null then $10 else 'infinity' end \
-             from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[]) as new (id, status, items, reason)) \
+                 case when status = 'reserved' or $10 is null then $10 else 'infinity' end, subject \
+             from unnest($9::uuid[], $11::text[], $12::text[], $13::jsonb[], $15::text[]) as new (id, status, items, reason, subject)) \
          update reservations set status = 'released', updated_at = now(), expires_at = case when direct then 'infinity'::timestamptz end \
          where id = any($14)"
     );
@@ -300,7 +310,8 @@ pub fn write(outgoing: Outgoing, holder: Holder, change: &Change) -> anyhow::Res
         .bind(statuses)
         .bind(items)
         .bind(reasons)
-        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>()))
+        .bind(released.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(subjects))
 }
 
 /// One product.

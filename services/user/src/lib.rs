@@ -7,6 +7,7 @@ mod routes;
 mod store;
 
 pub use handler::judge;
+pub use routes::ACCESS;
 
 use std::sync::Arc;
 
@@ -81,5 +82,5 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         updating: Arc::new(handler::Update),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::router(app), routes::QUERIES)).await
+    service.run(http::Api::new(routes::router(app), routes::QUERIES, &[ACCESS])).await
 }

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Client, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries};
+use chassis::http::{Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries, Rule};
+use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
 use events::{Email, Name, UserId};
@@ -35,6 +36,17 @@ pub struct AppState {
 /// What can be asked of the routes.
 pub const QUERIES: Queries = &[("/users", &["limit", "cursor"])];
 
+/// Who may. A customer is made, and changed, by those who keep the users.
+pub const ACCESS: Access = &[
+    Rule::roles("POST", "/users", KEEPERS),
+    Rule::roles("GET", "/users", KEEPERS),
+    Rule::own("GET", "/users/{id}", KEEPERS),
+    Rule::own("GET", "/users/{id}/validate", KEEPERS),
+    Rule::roles("PATCH", "/users/{id}", KEEPERS),
+];
+
+const KEEPERS: &[Role] = &[Role::Operator, Role::Service];
+
 pub fn router(app: AppState) -> Router {
     Router::new()
         .route("/users", get(list).post(create))
@@ -53,10 +65,11 @@ struct CreateBody {
 async fn create(
     State(app): State<AppState>,
     Extension(client): Extension<Client>,
+    caller: Caller,
     headers: HeaderMap,
     Json(body): Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    let key = IdempotencyKey::from_headers(&headers)?;
+    let key = IdempotencyKey::of(&caller, &headers)?;
     let mut checks = Checks::default();
     let email = checks.take("/email", Email::new(&body.email));
     let name = checks.take("/name", Name::new(&body.name));
@@ -80,17 +93,18 @@ async fn list(State(app): State<AppState>, page: PageQuery) -> Result<Page, Prob
     page.page(users, |listed| listed.id(|user| user.id.0))
 }
 
-async fn show(State(app): State<AppState>, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {
-    find(&app, id).await.map(Body)
+async fn show(State(app): State<AppState>, caller: Caller, Id(id): Id<UserId>) -> Result<Body<User>, Problem> {
+    find(&app, &caller, id).await.map(Body)
 }
 
-async fn validate(State(app): State<AppState>, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
-    let user = find(&app, id).await?;
+async fn validate(State(app): State<AppState>, caller: Caller, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
+    let user = find(&app, &caller, id).await?;
     Ok(Body(json!({ "valid": user.active })))
 }
 
-async fn find(app: &AppState, id: UserId) -> Result<User, Problem> {
-    app.database.read(|mut db| async move { store::get(&mut db, id).await }).await?.ok_or_else(|| not_found(id))
+async fn find(app: &AppState, caller: &Caller, id: UserId) -> Result<User, Problem> {
+    let only = caller.only();
+    app.database.read(|mut db| async move { store::get(&mut db, id, only).await }).await?.ok_or_else(|| not_found(id))
 }
 
 fn not_found(id: UserId) -> Problem {

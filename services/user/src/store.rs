@@ -113,12 +113,14 @@ pub async fn held(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<HashSet<U
     Ok(held.into_iter().collect())
 }
 
-/// One user.
-pub async fn get(db: &mut PgConnection, id: UserId) -> sqlx::Result<Option<User>> {
-    let row: Option<Stored> = sqlx::query_as("select id, email, name, active, created_at from users where id = $1")
-        .bind(id.0)
-        .fetch_optional(db)
-        .await?;
+/// One user. `only`: where it is this one.
+pub async fn get(db: &mut PgConnection, id: UserId, only: Option<Uuid>) -> sqlx::Result<Option<User>> {
+    let row: Option<Stored> =
+        sqlx::query_as("select id, email, name, active, created_at from users where id = $1 and ($2::uuid is null or id = $2)")
+            .bind(id.0)
+            .bind(only)
+            .fetch_optional(db)
+            .await?;
     Ok(row.map(|row| row.0))
 }
 

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json as Body, Router};
 use chassis::database::Database;
-use chassis::http::{Checks, Id, Json, Problem};
+use chassis::http::{Caller, Checks, Id, Json, Problem};
 use chrono::{DateTime, Utc};
 use envelope::line;
 use serde::Deserialize;
@@ -34,20 +34,27 @@ async fn one(State(database): State<Arc<Database>>, Id(id): Id<Uuid>) -> Result<
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BeginBody {
-    /// Who asks; a dry run changes nothing, and nobody has to sign it.
+    /// Who asks, if the token does not say it; a dry run changes nothing, and nobody has to sign it.
     by: Option<String>,
     since: Option<DateTime<Utc>>,
     #[serde(default)]
     dry_run: bool,
 }
 
-async fn begin(State(database): State<Arc<Database>>, Json(body): Json<BeginBody>) -> Result<Body<Rebuild>, Problem> {
-    let mut checks = Checks::default();
-    let unsigned = body.dry_run && body.by.is_none();
-    let by = (!unsigned).then(|| checks.take("/by", line(body.by.as_deref().unwrap_or_default())));
-    let by: Option<String> = match by {
-        Some(by) => Some(checks.finish(by)?),
-        None => None,
+async fn begin(
+    State(database): State<Arc<Database>>,
+    caller: Caller,
+    Json(body): Json<BeginBody>,
+) -> Result<Body<Rebuild>, Problem> {
+    let unsigned = body.dry_run && body.by.is_none() && caller.subject().is_none();
+    // Nobody's name is an empty one, which is refused.
+    let by = if caller.subject().is_none() { Some(body.by.unwrap_or_default()) } else { body.by };
+    let by: Option<String> = if unsigned {
+        None
+    } else {
+        let mut checks = Checks::default();
+        let by = checks.take("/by", line(&caller.signs(by)?));
+        Some(checks.finish(by)?)
     };
     let (since, dry_run) = (body.since.unwrap_or(DateTime::UNIX_EPOCH), body.dry_run);
     let begun = database.read(move |mut db| {

@@ -118,16 +118,17 @@ impl<S: Saga> Store<S> {
         rows.iter().map(|row| Ok((row.try_get("id")?, entry(row)?.json))).collect()
     }
 
-    /// The entries of one saga after one, at most so many, and no more once they have reached so many bytes.
+    /// The entries of one saga after one, at most so many, and no more once they have reached so many bytes. `only`: where it is this user's.
     pub async fn history_page(
         &self,
         db: &mut PgConnection,
         id: Uuid,
+        only: Option<Uuid>,
         after: u32,
         entries: i64,
         bytes: i64,
     ) -> sqlx::Result<HistoryPage> {
-        let page = sqlx::query(self.sql.history_page).bind(id).bind(i64::from(after)).bind(entries).bind(bytes);
+        let page = sqlx::query(self.sql.history_page).bind(id).bind(i64::from(after)).bind(entries).bind(bytes).bind(only);
         let rows = page.fetch_all(db).await?;
         let found: i64 = rows.first().map_or(Ok(0), |row| row.try_get("found"))?;
         let entries = rows.iter().map(served::<S>).collect::<sqlx::Result<Vec<_>>>()?;

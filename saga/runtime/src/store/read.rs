@@ -78,9 +78,9 @@ impl<S: Saga> Store<S> {
         rows.iter().map(keyed).collect()
     }
 
-    /// One saga, as whoever began it sees it.
-    pub async fn view(&self, db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<View<S>>> {
-        let row = sqlx::query(self.sql.view).bind(id).fetch_optional(db).await?;
+    /// One saga, as whoever began it sees it. `only`: where it is this user's.
+    pub async fn view(&self, db: &mut PgConnection, id: Uuid, only: Option<Uuid>) -> sqlx::Result<Option<View<S>>> {
+        let row = sqlx::query(self.sql.view).bind(id).bind(only).fetch_optional(db).await?;
         row.map(|row| S::Layout::view_of_row(&row)).transpose().map_err(|error| named(S::NAME, id, error))
     }
 
@@ -109,9 +109,9 @@ impl<S: Saga> Store<S> {
         due.fetch_all(db).await
     }
 
-    /// Where a saga stands: the sequence of its last entry, and its status.
-    pub async fn position(&self, db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<(u32, String)>> {
-        let row: Option<(i32, String)> = sqlx::query_as(self.sql.position).bind(id).fetch_optional(db).await?;
+    /// Where a saga stands: the sequence of its last entry, and its status. `only`: where it is this user's.
+    pub async fn position(&self, db: &mut PgConnection, id: Uuid, only: Option<Uuid>) -> sqlx::Result<Option<(u32, String)>> {
+        let row: Option<(i32, String)> = sqlx::query_as(self.sql.position).bind(id).bind(only).fetch_optional(db).await?;
         Ok(row.map(|(sequence, status)| (sequence.unsigned_abs(), status)))
     }
 

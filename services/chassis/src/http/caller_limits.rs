@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::http::Problem;
+use crate::client::Client;
+use crate::http::{Caller, Problem};
 use crate::settings::CallerSettings;
 
 /// After how many requests those are forgotten who have asked nothing lately: their addresses would fill the memory.
@@ -21,8 +22,19 @@ const FORGET_EVERY: usize = 4096;
 /// When one who has too many streams should come again.
 const STREAMS_AGAIN: Duration = Duration::from_secs(5);
 
-/// Who is limited: whoever asks from there.
-pub(super) type Key = IpAddr;
+/// Who is limited: the subject of a token, or, where nobody asks for one, whoever asks from an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Address(IpAddr),
+    Subject(String),
+}
+
+impl Key {
+    pub(super) fn of(caller: &Caller, client: Client) -> Self {
+        let address = || Self::Address(client.address());
+        caller.subject().map_or_else(address, |subject| Self::Subject(subject.to_owned()))
+    }
+}
 
 /// The limits of each caller.
 pub(super) struct CallerLimits {
@@ -71,7 +83,7 @@ impl CallerLimits {
         let Some(streams) = &self.streams else { return Ok(None) };
         let key = key();
         let mut open = streams.open.lock().expect("never poisoned");
-        let count = open.entry(key).or_default();
+        let count = open.entry(key.clone()).or_default();
         if *count >= streams.each {
             return Err(TooMany {
                 detail: "a caller may not have more live streams; WAYBILL_STREAMS_PER_SUBJECT says how many",
@@ -120,7 +132,7 @@ mod tests {
     }
 
     fn from(last: u8) -> impl Fn() -> Key {
-        move || [192, 0, 2, last].into()
+        move || Key::Address([192, 0, 2, last].into())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use envelope::TraceParent;
 
-use crate::http::{FieldError, Problem};
+use crate::http::{Caller, FieldError, Problem};
 
 /// The most characters of a key: enough for anything a client derives, and an index entry stays small.
 const KEY_MAX: usize = 200;
@@ -22,8 +22,18 @@ impl IdempotencyKey {
     /// Marks an answer as one that was given before.
     pub const REPLAYED: [(HeaderName, &str); 1] = [(HeaderName::from_static("idempotency-replayed"), "true")];
 
-    /// The request's key; `None` without the header.
-    pub fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+    /// The request's key; `None` without the header. A key belongs to the subject that uses it: what is kept begins with the subject, and a
+    /// character that stands in neither. Where everybody is believed it is the key alone.
+    pub fn of(caller: &Caller, headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let key = Self::from_headers(headers)?;
+        Ok(key.map(|Self(key)| match caller.subject() {
+            Some(subject) => Self(format!("{subject}\u{1f}{key}")),
+            None => Self(key),
+        }))
+    }
+
+    /// The request's key as it came.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all("idempotency-key").iter();
         let Some(value) = values.next() else {
             return Ok(None);

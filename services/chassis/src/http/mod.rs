@@ -1,5 +1,6 @@
 //! The HTTP edge: strict JSON in, problem+json on error, pages, and a server that outlives slow and rude clients.
 
+mod access;
 mod admission;
 mod caller_limits;
 mod connection;
@@ -19,6 +20,7 @@ mod server;
 mod url;
 mod watched;
 
+pub use access::{ANY_METHOD, Access, Caller, Rule, Who};
 pub use deprecation::{Deprecated, SERVED_ON_FOR};
 pub use headers::{IdempotencyKey, prefer_wait, trace};
 pub use json::{Checks, Json, Object};

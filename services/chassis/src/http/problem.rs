@@ -64,6 +64,16 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is invalid", detail) }
     }
 
+    /// 401: nobody knows who asks.
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who asks is not known", detail)
+    }
+
+    /// 403: who asks is known, and may not.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
     /// 403: the page of somebody else asks for a change.
     pub fn cross_site() -> Self {
         let detail = "a page of another origin may not change anything here; WAYBILL_CORS_ORIGINS lists those that may";

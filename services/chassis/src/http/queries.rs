@@ -5,6 +5,7 @@ use axum::extract::MatchedPath;
 use axum::http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::http::access::Access;
 use crate::http::deprecation::Deprecated;
 use crate::http::problem::Problem;
 
@@ -18,13 +19,14 @@ pub const ANY: &[&str] = &["*"];
 pub struct Api {
     pub(super) routes: Router,
     pub(super) queries: Queries,
+    pub(super) access: &'static [Access],
     pub(super) deprecated: &'static [Deprecated],
 }
 
 impl Api {
-    /// Routes, without their prefix, and what can be asked of them.
-    pub fn new(routes: Router, queries: Queries) -> Self {
-        Self { routes, queries, deprecated: &[] }
+    /// Routes, without their prefix, what can be asked of them, and who may: a route without a rule is not served.
+    pub fn new(routes: Router, queries: Queries, access: &'static [Access]) -> Self {
+        Self { routes, queries, access, deprecated: &[] }
     }
 
     /// The same, of which these routes are on their way out.

@@ -28,6 +28,7 @@ use crate::http::cross_origin::cors;
 use crate::http::head::{HEAD_READ, HEADERS_READ};
 use crate::http::watched::{Watch, watched};
 use crate::http::{Api, Problem};
+use crate::identity::Identity;
 use crate::metrics;
 use crate::settings::HttpSettings;
 
@@ -49,19 +50,21 @@ pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener>
 }
 
 /// Serves the API, with and without the `/v1` prefix, and the health routes, until shutdown; then finishes what is under way.
-/// A handler finds who asks with [`ConnectInfo`]`<SocketAddr>`.
+/// A handler finds where a request comes from with [`ConnectInfo`]`<SocketAddr>`, and who sends it with [`Caller`](crate::http::Caller).
 pub async fn serve(
     listener: TcpListener,
     name: &'static str,
     api: Api,
     health: Health,
     settings: &HttpSettings,
+    identity: Identity,
     shutdown: CancellationToken,
 ) {
     metrics::init();
     raise_files();
     let adding_up = tokio::spawn(metrics::add_up());
-    let watch = Arc::new(Watch::new(name, health.clone(), &api, settings));
+    let knowing = tokio::spawn(identity.clone().watch(health.clone(), shutdown.clone()));
+    let watch = Arc::new(Watch::new(name, health.clone(), &api, settings, identity));
     // Outside, so that a page may read refusals too.
     let cors = cors(&settings.cors_origins);
     let whole = |routes: Router| {
@@ -105,6 +108,7 @@ pub async fn serve(
         tracing::warn!("requests still under way are cut off");
     }
     adding_up.abort();
+    knowing.abort();
 }
 
 /// How connections are served: the ordinary ones, and those of the reserve.

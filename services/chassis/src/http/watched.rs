@@ -1,6 +1,6 @@
 //! What every request passes, in one layer, because each costs every request.
 //!
-//! Its head means one thing, no page of a stranger's changes anything by it, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
+//! Its head means one thing, who sends it may, no page of a stranger's changes anything by it, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
 //! then take as long as it likes), a net under panics, a place for each stream, the headers every answer bears, and the count.
 
 use std::any::Any;
@@ -23,13 +23,15 @@ use hyper::body::{Frame, SizeHint};
 use crate::client::{Client, Networks};
 use crate::fair_limit::{FairLimit, Permit};
 use crate::health::Health;
-use crate::http::caller_limits::{CallerLimits, StreamOf};
+use crate::http::access::Door;
+use crate::http::caller_limits::{CallerLimits, Key, StreamOf};
 use crate::http::cross_origin::CrossOrigin;
 use crate::http::deprecation::Deprecations;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
-use crate::http::{Api, Problem};
+use crate::http::{Api, Caller, Problem};
+use crate::identity::Identity;
 use crate::metrics;
 use crate::settings::HttpSettings;
 
@@ -40,6 +42,7 @@ pub(super) struct Watch {
     service: &'static str,
     health: Health,
     queries: Queries,
+    door: Door,
     timeout: Duration,
     receiver: Receiver,
     cross_origin: CrossOrigin,
@@ -50,11 +53,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(service: &'static str, health: Health, api: &Api, settings: &HttpSettings) -> Self {
+    pub(super) fn new(service: &'static str, health: Health, api: &Api, settings: &HttpSettings, identity: Identity) -> Self {
         Self {
             service,
             health,
             queries: api.queries,
+            door: Door::new(identity, api.access),
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
             cross_origin: CrossOrigin::new(settings),
@@ -82,8 +86,17 @@ impl Watch {
         if head::asks_for_the_server(&request) {
             return head::server_options().into_response();
         }
+        let route = request.extensions().get::<MatchedPath>();
+        let caller = match self.door.admit(route, request.method(), request.headers()).await {
+            Ok(caller) => caller,
+            // Who is refused again and again is limited by the address.
+            Err(refusal) => {
+                let checked = self.callers.check(|| Key::Address(client.address()));
+                return checked.map_or_else(|too_many| too_many.into_response(), |()| refusal);
+            }
+        };
         if !is_health(request.uri().path())
-            && let Err(refusal) = self.callers.check(|| client.address())
+            && let Err(refusal) = self.callers.check(|| Key::of(&caller, client))
         {
             return refusal.into_response();
         }
@@ -92,10 +105,11 @@ impl Watch {
             return problem.into_response();
         }
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(caller.clone());
         let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(response)) if method == Method::OPTIONS => options(response),
-            Ok(Ok(response)) => self.seated(response, client),
+            Ok(Ok(response)) => self.seated(response, &caller, client),
             Ok(Err(panic)) => panicked(&*panic),
             Err(_) if method.is_safe() => Problem::timed_out().into_response(),
             Err(_) => {
@@ -112,11 +126,11 @@ impl Watch {
 
     /// An answer whose length nobody knows at its beginning is a stream, and takes a place of its own kind: streams last, and must leave
     /// connections to requests.
-    fn seated(&self, response: Response, client: Client) -> Response {
+    fn seated(&self, response: Response, caller: &Caller, client: Client) -> Response {
         if response.body().size_hint().exact().is_some() || response.body().is_end_stream() {
             return response;
         }
-        let of_caller = match self.callers.stream(|| client.address()) {
+        let of_caller = match self.callers.stream(|| Key::of(caller, client)) {
             Ok(of_caller) => of_caller,
             Err(refusal) => return refusal.into_response(),
         };
