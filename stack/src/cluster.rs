@@ -14,7 +14,7 @@ use crate::folder::{Folder, copy, make_dir, random, reachable, remove, wait_for_
 use crate::pid::alive;
 use crate::user::{User, owner};
 
-/// The one role there is.
+/// The server's own role, which may do everything; each database has another (`role.rs`).
 pub(crate) const ROLE: &str = "waybill";
 /// The cluster, below the folder for Postgres.
 const DATA: &str = "postgres";

@@ -28,6 +28,7 @@ mod port;
 pub mod postgres;
 mod process;
 mod psql;
+mod role;
 mod socket;
 mod tools;
 mod user;

@@ -15,7 +15,8 @@ use crate::folder::Folder;
 use crate::keep::keep;
 use crate::port::Port;
 use crate::process::{POLL, Process, Signal, Slot};
-use crate::psql::{Psql, encode, with_database};
+use crate::psql::{Psql, encode, with_database, with_role};
+use crate::role::{Roles, owned};
 use crate::socket::SocketDir;
 use crate::user::User;
 use crate::watchdog::Watchdog;
@@ -62,6 +63,8 @@ impl Default for Options {
 pub struct Postgres {
     psql: Psql,
     socket_url: String,
+    /// Of a server that was started here; those of another one are its own affair.
+    roles: Option<Roles>,
     server: Option<Server>,
 }
 
@@ -89,7 +92,7 @@ impl Postgres {
     ) -> anyhow::Result<Self> {
         if let Some(url) = &options.url {
             let program = find::psql(tools_dir, user, options.url_setting).await?;
-            return Ok(Self { psql: Psql { program, url: url.clone() }, socket_url: url.clone(), server: None });
+            return Ok(Self { psql: Psql { program, url: url.clone() }, socket_url: url.clone(), roles: None, server: None });
         }
         let wanted = cluster::major_version(folder);
         let found = find::postgres(tools_dir, user, wanted, options.url_setting).await?;
@@ -114,26 +117,45 @@ impl Postgres {
         let (port, password) = (server.port, &server.cluster.password);
         let socket = encode(&server.socket.path.display().to_string());
         let socket_url = format!("postgres://{ROLE}:{password}@localhost/postgres?host={socket}&port={port}");
-        Ok(Self { psql, socket_url, server: Some(server) })
+        let roles = Some(Roles::in_folder(folder.postgres.clone()));
+        Ok(Self { psql, socket_url, roles, server: Some(server) })
     }
 
-    /// The address of a database over TCP.
+    /// The address of a database over TCP, as the role that owns it if it was made with [`Self::create_database`].
     pub fn tcp_url(&self, database: &str) -> String {
-        with_database(&self.psql.url, database)
+        self.as_owner(&self.psql.url, database)
     }
 
     /// The address of a database over the Unix socket, which saves CPU; for a server that is merely used, its own address.
     pub fn socket_url(&self, database: &str) -> String {
-        with_database(&self.socket_url, database)
+        self.as_owner(&self.socket_url, database)
     }
 
-    /// Makes sure that there is a database of this name.
+    /// The address of a database over TCP as a superuser: for who looks after the server, and for tests that break it.
+    pub fn superuser_url(&self, database: &str) -> String {
+        with_database(&self.psql.url, database)
+    }
+
+    fn as_owner(&self, url: &str, database: &str) -> String {
+        let url = with_database(url, database);
+        match self.roles.as_ref().and_then(|roles| roles.password(database)) {
+            Some(password) => with_role(&url, database, &password),
+            None => url,
+        }
+    }
+
+    /// Makes sure that there is a database of this name, and on a server that was started here a role of the same name, which owns it and
+    /// has no other rights. On a server that is merely used no role is made: its owner belongs to whoever looks after it.
     ///
     /// # Errors
     /// When the name is not 1 to 63 of `a-z`, `0-9`, `_` and `-`, or the server refuses.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         ensure!((1..=63).contains(&name.len()) && name.bytes().all(plain), "{name:?} is no name for a database");
+        if let Some(roles) = &self.roles {
+            let made = self.psql.run(&owned(name, &roles.prepare(name)?)).await;
+            return made.map(drop).with_context(|| format!("could not make the database {name}"));
+        }
         match self.psql.run(&format!("create database \"{name}\"")).await {
             // duplicate_database, or unique_violation when another is creating it at this moment
             Err(error) if ["42P04", "23505"].iter().any(|code| error.to_string().contains(code)) => Ok(()),

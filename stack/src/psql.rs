@@ -1,9 +1,11 @@
 //! Statements through the psql program: this crate needs a handful in its life, which is no reason for a driver.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::environment::clean;
@@ -17,18 +19,28 @@ pub(crate) struct Psql {
 }
 
 impl Psql {
-    /// Runs one statement and returns what psql prints, unaligned.
-    pub(crate) async fn run(&self, statement: &str) -> anyhow::Result<String> {
+    /// Runs statements, until one fails, and returns what psql prints, unaligned. They go by standard input: others can read a command line,
+    /// and one of them sets a password.
+    pub(crate) async fn run(&self, statements: &str) -> anyhow::Result<String> {
         let (url, password) = without_password(&self.url);
         let mut command = Command::new(&self.program);
         // verbose: errors come with their SQLSTATE, which no translation changes
-        command.args(["-X", "-q", "-A", "-t", "-w", "-v", "VERBOSITY=verbose", "-c", statement, "-d", &url]);
+        command.args(["-X", "-q", "-A", "-t", "-w", "-v", "VERBOSITY=verbose", "-v", "ON_ERROR_STOP=1", "-d", &url]);
         clean(command.as_std_mut());
         if let Some(password) = password {
             command.env("PGPASSWORD", password); // others can read a command line, but not this
         }
-        command.env("PGCONNECT_TIMEOUT", "10").stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        command.env("PGCONNECT_TIMEOUT", "10").kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("could not run psql")?;
+        let mut input = child.stdin.take().context("psql has no standard input")?;
+        let talk = async move {
+            // A psql that ended before it read everything says why on its standard error.
+            let _ = input.write_all(statements.as_bytes()).await;
+            drop(input);
+            child.wait_with_output().await
+        };
+        let output = tokio::time::timeout(Duration::from_secs(60), talk).await;
         let output = output.context("psql takes too long")?.context("could not run psql")?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
@@ -44,6 +56,14 @@ pub(crate) fn with_database(url: &str, database: &str) -> String {
     let end = address[host..].find('/').map_or(address.len(), |at| host + at);
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     format!("{}/{database}{query}", &address[..end])
+}
+
+/// The same address for another role; its password needs no encoding.
+pub(crate) fn with_role(url: &str, role: &str, password: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{role}:{password}@{}", &rest[host..])
 }
 
 /// The address without its password, and the password.
@@ -92,6 +112,12 @@ mod tests {
         assert_eq!(with_database("postgres://u:p@h:5/a?x=/y", "b"), "postgres://u:p@h:5/b?x=/y");
         assert_eq!(with_database("postgres://h", "b"), "postgres://h/b");
         assert_eq!(with_database("postgres://h/?x=1", "b"), "postgres://h/b?x=1");
+    }
+
+    #[test]
+    fn only_the_role_changes() {
+        assert_eq!(with_role("postgres://u:p@h:5/a?host=/t@mp", "r", "x"), "postgres://r:x@h:5/a?host=/t@mp");
+        assert_eq!(with_role("postgres://h/a", "r", "x"), "postgres://r:x@h/a");
     }
 
     #[test]

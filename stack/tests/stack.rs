@@ -26,9 +26,54 @@ async fn databases_are_made_once_and_reached_over_tcp_and_socket() {
     for url in [stack.postgres.tcp_url("orders"), stack.postgres.socket_url("orders")] {
         assert_eq!(query(&stack.postgres, &url, "select current_database()").unwrap(), "orders", "{url}");
     }
-    let wrong = stack.postgres.tcp_url("orders").replacen("waybill:", "waybill:x", 1);
+    let wrong = stack.postgres.tcp_url("orders").replacen("orders:", "orders:x", 1);
     assert!(query(&stack.postgres, &wrong, "select 1").is_err(), "a wrong password must not do");
     assert!(stack.postgres.create_database("Robert'; drop").await.is_err());
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_belongs_to_a_role_that_can_do_nothing_else() {
+    let folder = Scratch::new("roles");
+    let stack = start_in(&folder.0).await.unwrap();
+    // As an earlier version made it: the server's own role has everything.
+    let superuser = stack.postgres.superuser_url("postgres");
+    query(&stack.postgres, &superuser, "create database orders").unwrap();
+    let old = stack.postgres.superuser_url("orders");
+    query(&stack.postgres, &old, "create table kept (id bigint generated always as identity, n bigserial)").unwrap();
+    query(&stack.postgres, &old, "create view seen as select id from kept").unwrap();
+    for name in ["orders", "stock"] {
+        stack.postgres.create_database(name).await.unwrap();
+    }
+
+    let (orders, stock) = (stack.postgres.tcp_url("orders"), stack.postgres.tcp_url("stock"));
+    for owned in ["alter table kept add column more int", "insert into kept (more) values (1)", "select * from seen"] {
+        query(&stack.postgres, &orders, owned).unwrap_or_else(|error| panic!("{owned}: {error}"));
+    }
+    let elsewhere = |url: &str, database: &str| format!("{}/{database}", url.rsplit_once('/').unwrap().0);
+    for (url, refused) in [
+        (&orders, "copy kept (more) from program 'echo 1'"),
+        (&orders, "copy kept to '/tmp/kept'"),
+        (&orders, "select pg_read_file('postgresql.conf')"),
+        (&orders, "create role another"),
+        (&orders, "create database another"),
+        (&orders, "alter role orders superuser"),
+        (&orders, "set role stock"),
+        (&elsewhere(&orders, "stock"), "select 1"),
+        (&elsewhere(&orders, "postgres"), "select 1"),
+        (&elsewhere(&stock, "orders"), "select 1"),
+    ] {
+        let error = query(&stack.postgres, url, refused).expect_err(refused);
+        assert!(error.contains("permission denied") || error.contains("must be superuser"), "{refused}: {error}");
+    }
+
+    // The addresses last as long as the folder.
+    stack.stop().await.unwrap();
+    let stack = start_in(&folder.0).await.unwrap();
+    stack.postgres.create_database("orders").await.unwrap();
+    let credentials = |url: &str| url.split_once('@').unwrap().0.to_owned();
+    assert_eq!(credentials(&stack.postgres.tcp_url("orders")), credentials(&orders));
+    assert_eq!(query(&stack.postgres, &stack.postgres.tcp_url("orders"), "select more from kept").unwrap(), "1");
     stack.stop().await.unwrap();
 }
 

@@ -302,6 +302,11 @@ impl System {
         self.links.iter().flatten().flat_map(Links::both).for_each(Proxy::heal);
     }
 
+    /// A database as a superuser has it: for what an administrator does, and the services' own roles may not.
+    pub fn superuser(&self, database: &str) -> PgPool {
+        pool(&self.stack.postgres.superuser_url(database).into()).expect("an address")
+    }
+
     /// JetStream.
     pub fn jetstream(&self) -> &jetstream::Context {
         self.broker.jetstream()

@@ -190,13 +190,14 @@ async fn a_failover_to_a_read_only_server_heals_by_itself() {
     trickle.more(20).await;
 
     const OTHERS: &str = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'waybill-%'";
+    let administrator = system.superuser("postgres");
     let databases = ["waybill_user", "waybill_product", "waybill_order"];
     for database in databases {
         let read_only = format!("alter database {database} set default_transaction_read_only = on");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(read_only)).execute(&system.order_db).await.expect("set");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(read_only)).execute(&administrator).await.expect("set");
     }
     // What was connected before is another session, on another server, afterwards.
-    run(&system.order_db, OTHERS).await;
+    run(&administrator, OTHERS).await;
     trickle.a_failure().await;
     for service in [Service::User, Service::Product, Service::Order] {
         eventually(Duration::from_secs(20), || async {
@@ -210,7 +211,7 @@ async fn a_failover_to_a_read_only_server_heals_by_itself() {
     }
     for database in databases {
         let writable = format!("begin read write; alter database {database} reset default_transaction_read_only; commit");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(writable)).execute(&system.order_db).await.expect("reset");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(writable)).execute(&administrator).await.expect("reset");
     }
     // Nobody ends the sessions that began read-only: whoever meets one closes it.
     trickle.more(20).await;

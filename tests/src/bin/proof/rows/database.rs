@@ -69,7 +69,7 @@ pub async fn disk_full(run: Run) {
     for lap in 0..run.times {
         let wal = lap % 2 == 1;
         let (fault, panics) = (Instant::now(), panics(&scene.system));
-        let connection = scene.system.order_db.acquire().await.expect("a connection").detach();
+        let connection = scene.system.superuser("waybill_order").acquire().await.expect("a connection").detach();
         disk.fill();
         if wal {
             exhaust_wal(connection).await;
