@@ -30,6 +30,8 @@ FROM debian:${DEBIAN}-slim
 # For a broker or database behind TLS.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/ /usr/local/bin/
+# For `waybill certs /secrets`; the volume that is mounted there takes its owner over.
+RUN install --directory --owner=10001 --group=10001 --mode=0700 /secrets
 # A number, so that Kubernetes can see that it is not root. Nothing is written to disk.
 USER 10001:10001
 CMD ["waybill", "--help"]

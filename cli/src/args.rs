@@ -15,7 +15,8 @@ use saga_commands::system::{self, http_url, or_usual};
 use crate::addresses::{ADDRESSES, GATEWAY};
 use crate::saga::Orders;
 use crate::{
-    audit, bench, complete, context, dead_letter, events, health, import, order, product, provision, services, up, user,
+    audit, bench, certs, complete, context, dead_letter, events, health, import, nats_conf, order, product, provision, services,
+    up, user,
 };
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
@@ -104,6 +105,12 @@ enum Command {
     /// Create and update the streams and consumers.
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
+    /// Make an authority, certificates and keys, so that broker, databases and services know each other.
+    #[command(after_help = certs::EXAMPLES, after_long_help = [certs::LONG_HELP, certs::EXAMPLES].join("\n"))]
+    Certs(certs::Args),
+    /// Print who may do what on the broker, as a part of nats-server's configuration.
+    #[command(after_help = nats_conf::EXAMPLES)]
+    NatsConf,
     /// The people who order.
     #[command(subcommand, visible_alias = "users", after_help = user::EXAMPLES)]
     User(user::Command),
@@ -166,6 +173,8 @@ impl Cli {
             Command::Services(args) => args.run(out).await,
             Command::Context(command) => command.run(out),
             Command::Provision(args) => args.run(out).await,
+            Command::Certs(args) => args.run(out),
+            Command::NatsConf => nats_conf::run(),
             Command::User(command) => command.run(&global.gateway()?, out).await,
             Command::Product(command) => command.run(&global.gateway()?, out).await,
             Command::Order(command) => command.run(&global.gateway()?, out).await,

@@ -1,5 +1,6 @@
 //! `waybill up`: the whole system for a person at a desk. Broker, databases, topology and all services, until it is interrupted.
 
+mod keys;
 mod ports;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use anyhow::{Context as _, bail};
 use chassis::broker::Broker;
 use chassis::causes;
 use chassis::settings::{Secret, database_url, hidden, nats_url};
+use chassis::topology::accounts::{OPERATOR, PROVISION};
 use chassis::topology::{self, TopologySettings};
 use clap::Parser;
 use events::streams::TOPOLOGY;
@@ -17,12 +19,13 @@ use saga_commands::broker::broker_settings;
 use saga_commands::note::{FILE, Note, Own, Writer};
 use saga_commands::output::{tell, write_line};
 use saga_commands::signal::stop_signal;
-use saga_commands::system::shown;
+use saga_commands::system::{NATS_SEED, shown};
 use serde_json::Value;
 use stack::{Data, Port, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::keys::Keys;
 use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT, Ports};
 use crate::addresses::DATABASES;
 
@@ -31,6 +34,7 @@ pub const EXAMPLES: &str = "Examples:
   waybill up
   waybill up --ephemeral --gateway-port 9080
   waybill up --infra-only
+  waybill up --auth
   WAYBILL_STEP_DEADLINE=30 waybill up
 
 The settings of the services (see `waybill-order --help` and its like) are taken from the environment.";
@@ -49,6 +53,11 @@ pub struct Args {
     /// everything else on stderr.
     #[arg(long)]
     infra_only: bool,
+
+    /// Ask everybody who he is: the broker knows each service, and a person, by a key, which are kept in the folder of the data. Without,
+    /// whoever reaches this machine's loopback may do everything.
+    #[arg(long)]
+    auth: bool,
 
     /// Where data is kept across runs.
     #[arg(long, env = "WAYBILL_DATA", default_value = ".local/data", value_name = "FOLDER")]
@@ -84,23 +93,27 @@ impl Args {
             let _ = stop_signal().await;
             stop.cancel();
         });
+        // A broker that is merely used knows us, or not, by what the environment says.
+        let keys =
+            (self.auth && self.nats_url.is_none()).then(|| Keys::open((!self.ephemeral).then_some(&self.data))).transpose()?;
         let stack = tokio::select! {
-            stack = Stack::start(self.stack_options()) => stack.map_err(|error| self.explain(error))?,
+            stack = Stack::start(self.stack_options(keys.as_ref())) => stack.map_err(|error| self.explain(error))?,
             () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         };
-        let result = self.on(&stack, note, listeners, settings, &shutdown).await;
+        let result = self.on(&stack, keys.as_ref(), note, listeners, settings, &shutdown).await;
         signalled.abort();
         tell("Stopping.");
         stack.stop().await?;
         result.map(|()| ExitCode::SUCCESS)
     }
 
-    fn stack_options(&self) -> stack::Options {
+    fn stack_options(&self, keys: Option<&Keys>) -> stack::Options {
         let mut options = stack::Options::default();
         if !self.ephemeral {
             options.data = Data::Persistent(self.data.clone());
         }
         options.nats.url = self.nats_url.as_ref().map(|url| url.expose().to_owned());
+        options.nats.accounts = keys.map(Keys::accounts);
         options.nats.port = Port::fixed(self.ports.nats_port, NATS_PORT);
         options.nats.monitor_port =
             (self.ports.nats_monitor_port != 0).then(|| Port::fixed(self.ports.nats_monitor_port, MONITOR_PORT));
@@ -122,16 +135,22 @@ impl Args {
     async fn on(
         &self,
         stack: &Stack,
+        keys: Option<&Keys>,
         mut note: Option<Own>,
         listeners: Option<Listeners>,
-        settings: Settings,
+        mut settings: Settings,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
         for database in DATABASES {
             stack.postgres.create_database(database).await?;
         }
         let nats_url = stack.nats.url().to_owned();
-        let broker = Broker::connect(&broker_settings(&nats_url)?, "waybill-provision").await?;
+        let mut provisioner = broker_settings(&nats_url)?;
+        if let Some(keys) = keys {
+            keys.give(PROVISION, &mut provisioner)?;
+            settings.identify(keys)?;
+        }
+        let broker = Broker::connect(&provisioner, "waybill-provision").await?;
         tokio::select! {
             connected = broker.connected() => connected?,
             () = shutdown.cancelled() => return Ok(()),
@@ -139,7 +158,11 @@ impl Args {
         topology::ensure(broker.jetstream(), &TOPOLOGY, &self.topology).await?;
         let environment = self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database)));
         match &mut note {
-            Some(note) => note.write(&environment)?,
+            Some(note) => {
+                let seed = keys.map(|keys| keys.seed(OPERATOR)).transpose()?;
+                let seed = seed.map(|seed| (NATS_SEED, seed.expose().to_owned()));
+                note.write(&environment.iter().cloned().chain(seed).collect::<Vec<_>>())?;
+            }
             None => {
                 let by = Note::read()?.map(|note| note.by()).unwrap_or_default();
                 let gateway = self.ports.url(self.ports.gateway_port);
@@ -162,10 +185,13 @@ impl Args {
                 let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
                 self.start_services(&mut tasks, listeners, settings, &nats_url, databases, shutdown)?;
             }
-            None => environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?,
+            None => {
+                environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?;
+                keys.into_iter().for_each(|keys| tell(&keys.for_services()));
+            }
         }
         let result = tokio::select! {
-            result = self.ready_and_on(stack, note.is_some(), shutdown) => result,
+            result = self.ready_and_on(stack, keys, note.is_some(), shutdown) => result,
             ended = tasks.join_next() => ended.context("there is always a task")?.map_err(anyhow::Error::from).and_then(|ended| ended),
             () = kept(stack) => Ok(()),
         };
@@ -207,7 +233,13 @@ impl Args {
     }
 
     /// Waits until everything is ready, says so, and then until shutdown.
-    async fn ready_and_on(&self, stack: &Stack, noted: bool, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    async fn ready_and_on(
+        &self,
+        stack: &Stack,
+        keys: Option<&Keys>,
+        noted: bool,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         if self.infra_only {
             tell(READY);
         } else {
@@ -220,6 +252,9 @@ impl Args {
             }
             let brokers: Vec<String> = stack.nats.url().split(',').map(|url| shown(url.trim())).collect();
             write_line(&format!("{:<9} {}", "nats", brokers.join(",")))?;
+            if let Some(keys) = keys {
+                write_line(&format!("{:<9} {}", "", keys.by_hand(stack.nats.url())))?;
+            }
             if let Some(url) = stack.nats.monitor_url() {
                 write_line(&format!("{:<9} {url}", "monitor"))?;
             }
@@ -326,6 +361,12 @@ impl Settings {
         let settings = Self { user: read()?, product: read()?, order: read()?, gateway: read()? };
         settings.order.check()?;
         Ok(settings)
+    }
+
+    /// Each service comes to the broker as who it is.
+    fn identify(&mut self, keys: &Keys) -> anyhow::Result<()> {
+        let parts = [("user", &mut self.user.parts), ("product", &mut self.product.parts), ("order", &mut self.order.parts)];
+        parts.into_iter().try_for_each(|(service, parts)| keys.give(service, &mut parts.broker))
     }
 }
 

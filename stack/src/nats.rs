@@ -36,6 +36,8 @@ pub struct Options {
     pub sync: Sync,
     /// The most that JetStream may store, in bytes; the limits of all streams together must fit.
     pub max_file_store: u64,
+    /// Who may do what, as a part of the server's configuration; without, everybody may do everything.
+    pub accounts: Option<String>,
 }
 
 /// When JetStream brings what it stored to disk.
@@ -56,6 +58,7 @@ impl Default for Options {
             monitor_port: None,
             sync: Sync::Every(Duration::from_secs(120)), // the server's own default
             max_file_store: 16 << 30,
+            accounts: None,
         }
     }
 }
@@ -243,6 +246,7 @@ impl Server {
         let monitor = self.monitor_port.map(|port| format!("http: \"127.0.0.1:{port}\"\n")).unwrap_or_default();
         let (name, port, store) = (&self.name, self.port, self.store.display());
         let max_file_store = self.options.max_file_store;
+        let accounts = self.options.accounts.as_deref().unwrap_or_default();
         format!(
             "# Written anew at each start.\n\
              server_name: {name}\n\
@@ -256,7 +260,8 @@ impl Server {
              \x20 # Our streams are on disk; the rest is for key-value toys of a person at a desk.\n\
              \x20 max_memory_store: 256MB\n\
              \x20 sync_interval: {sync}\n\
-             }}\n"
+             }}\n\
+             {accounts}"
         )
     }
 

@@ -1,4 +1,4 @@
-//! The deployment's broker: a nats-server with the repository's `nats.conf`, and its users.
+//! The deployment's broker: a nats-server with the repository's `nats.conf`, and its members.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use chassis::broker::Broker;
 use chassis::settings::BrokerSettings;
+use chassis::topology::accounts::members;
 use clap::{Args as _, FromArgMatches as _};
+use events::streams::TOPOLOGY;
+use saga_commands::authority::Authority;
+use saga_commands::identities::Identities;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
@@ -14,12 +18,11 @@ use crate::eventually;
 
 const CONF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nats.conf");
 
-const USERS: [&str; 5] = ["provision", "user", "product", "order", "operator"];
-
 /// A nats-server with the repository's configuration, on a free port. Ends and leaves nothing when dropped.
 pub struct Deployed {
     address: String,
     folder: PathBuf,
+    identities: Identities,
     process: Child,
 }
 
@@ -27,32 +30,43 @@ impl Deployed {
     /// Starts one.
     pub async fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("waybill-nats-conf-{}", Uuid::now_v7()));
-        std::fs::create_dir(&folder).unwrap();
+        let (identities, environment) = secrets(&folder);
         let mut command = nats_server().await;
-        command.envs(environment(&folder)).args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&folder);
+        command.envs(environment).args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "--ports_file_dir"]).arg(&folder);
         let process = command.spawn().unwrap();
         let ports = folder.join(format!("nats-server_{}.ports", process.id().unwrap()));
         let address = eventually(Duration::from_secs(20), || async {
             let text = std::fs::read_to_string(&ports).map_err(|error| error.to_string())?;
             let ports: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            ports["nats"][0].as_str().map(|url| url.replace("nats://", "")).ok_or(text)
+            let clients = ports["nats"].as_array().into_iter().chain(ports["tls"].as_array()).flatten();
+            let address = clients.filter_map(|url| url.as_str()?.split_once("://")).next();
+            address.map(|(_, address)| address.to_owned()).ok_or(text)
         })
         .await;
-        Self { address, folder, process }
+        Self { address, folder, identities, process }
     }
 
-    /// Its address for one of its users.
-    pub fn url(&self, user: &str) -> String {
-        format!("nats://{user}:{}@{}", password(user), self.address)
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("tls://{}", self.address)
     }
 
-    /// JetStream as a service has it.
-    pub async fn broker(&self, user: &str) -> Broker {
-        let flags = BrokerSettings::augment_args(clap::Command::new("test"));
-        let flags = flags.get_matches_from(["test", "--nats-url", &self.url(user)]);
-        let broker =
-            Broker::connect(&BrokerSettings::from_arg_matches(&flags).unwrap(), &format!("waybill-{user}")).await.unwrap();
-        broker.connected().await.unwrap();
+    /// The folder of keys and certificates.
+    pub fn secrets(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What a member of the system is told of the broker.
+    pub fn settings(&self, member: &str) -> BrokerSettings {
+        let seed = self.identities.seed(member).unwrap();
+        let ca = self.folder.join("ca.pem").display().to_string();
+        settings(&["--nats-url", &self.url(), "--nats-ca", &ca, "--nats-nkey-seed", seed.expose()])
+    }
+
+    /// JetStream as a member has it.
+    pub async fn broker(&self, member: &str) -> Broker {
+        let broker = Broker::connect(&self.settings(member), &format!("waybill-{member}")).await.unwrap();
+        broker.connected().await.unwrap_or_else(|error| panic!("{member}: {error}"));
         broker
     }
 }
@@ -62,6 +76,12 @@ impl Drop for Deployed {
         let _ = self.process.start_kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The settings that these flags make.
+pub fn settings(flags: &[&str]) -> BrokerSettings {
+    let command = BrokerSettings::augment_args(clap::Command::new("test"));
+    BrokerSettings::from_arg_matches(&command.get_matches_from([&["test"], flags].concat())).unwrap()
 }
 
 /// A nats-server that reads the repository's configuration; the environment is still to be given.
@@ -74,13 +94,14 @@ pub async fn nats_server() -> Command {
     command
 }
 
-fn password(user: &str) -> String {
-    format!("secret0{user}")
-}
-
-/// What the configuration wants in its environment.
-pub fn environment(store: &Path) -> Vec<(String, String)> {
-    let mut environment = vec![("WAYBILL_NATS_STORE".to_owned(), store.join("store").display().to_string())];
-    environment.extend(USERS.map(|user| (format!("WAYBILL_NATS_{}_PASSWORD", user.to_uppercase()), password(user))));
-    environment
+/// Keys and certificates in a folder, and what the configuration wants in its environment.
+pub fn secrets(folder: &Path) -> (Identities, Vec<(String, String)>) {
+    let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+    let [certificate, key] = Authority::open(folder).unwrap().certify("nats", &names).unwrap();
+    let identities = Identities::open(folder, members(&TOPOLOGY)).unwrap();
+    let mut environment = identities.variables();
+    for (name, path) in [("STORE", folder.join("store")), ("CERT", certificate), ("KEY", key)] {
+        environment.push((format!("WAYBILL_NATS_{name}"), path.display().to_string()));
+    }
+    (identities, environment)
 }

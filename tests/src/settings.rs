@@ -125,7 +125,10 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
         format!("--dead-letters-per-second={}", parts.batch.dead_letters_per_second),
     ];
     flags.extend(identity(&parts.identity));
-    (flags, vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())])
+    let mut environment = vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())];
+    environment.extend(parts.broker.nats_nkey_seed.as_ref().map(|seed| ("NATS_NKEY_SEED", seed.expose().to_owned())));
+    environment.extend(parts.broker.nats_ca.as_ref().map(|file| ("NATS_CA", file.display().to_string())));
+    (flags, environment)
 }
 
 fn identity(settings: &IdentitySettings) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream;
 use chassis::broker::Broker;
-use chassis::settings::Secret;
+use chassis::settings::{BrokerSettings, Secret};
 use chassis::topology::{self, TopologySettings};
 use events::streams::TOPOLOGY;
 use sqlx::PgPool;
@@ -15,6 +15,7 @@ use stack::{Port, Stack};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::deployed::Deployed;
 use crate::http::Client;
 use crate::{Instance, Issuer, Proxy, Service, Settings};
 
@@ -23,7 +24,8 @@ pub struct Builder {
     settings: Settings,
     stack: stack::Options,
     leave_out: Vec<Service>,
-    nats_urls: Option<[String; 3]>,
+    /// As whom the harness and the services speak to the broker: operator, user, product, order.
+    identities: Option<Box<[BrokerSettings; 4]>>,
     linked: bool,
 }
 
@@ -92,10 +94,10 @@ impl Builder {
         self
     }
 
-    /// Sends the user, the product and the order service to the broker by addresses of their own, each as its own user; everything else
-    /// goes by the stack's.
-    pub fn nats_urls(mut self, urls: [String; 3]) -> Self {
-        self.nats_urls = Some(urls);
+    /// Uses the broker of a deployment: each service as who it is there, everything else as the operator.
+    pub fn deployed(mut self, server: &Deployed) -> Self {
+        self.stack.nats.url = Some(server.url());
+        self.identities = Some(Box::new(["operator", "user", "product", "order"].map(|member| server.settings(member))));
         self
     }
 
@@ -150,7 +152,7 @@ impl System {
         let mut stack = stack::Options::for_tests();
         // Most tests ask nothing of a crashed database; the others turn this on.
         stack.postgres.durable = false;
-        Builder { settings: Settings::default(), stack, leave_out: Vec::new(), nats_urls: None, linked: false }
+        Builder { settings: Settings::default(), stack, leave_out: Vec::new(), identities: None, linked: false }
     }
 
     /// The whole system with the settings of production.
@@ -160,7 +162,7 @@ impl System {
 
     async fn start_with(builder: Builder) -> anyhow::Result<Self> {
         prepare();
-        let Builder { mut settings, stack, leave_out, nats_urls, linked } = builder;
+        let Builder { mut settings, stack, leave_out, identities, linked } = builder;
         let stack = Stack::start(stack).await?;
         let postgres = &stack.postgres;
         tokio::try_join!(
@@ -175,10 +177,13 @@ impl System {
             parts.broker.nats_url = stack.nats.url().to_owned().into();
         }
         settings.gateway.broker.nats_url = stack.nats.url().to_owned().into();
-        let broker = Broker::connect(&settings.order.parts.broker, "waybill-tests").await?;
-        for (parts, url) in settings.parts().into_iter().zip(nats_urls.into_iter().flatten()) {
-            parts.broker.nats_url = url.into();
+        let mut operator = settings.order.parts.broker.clone();
+        if let Some(identities) = identities {
+            let [theirs, services @ ..] = *identities;
+            operator = theirs;
+            settings.parts().into_iter().zip(services).for_each(|(parts, own)| parts.broker = own);
         }
+        let broker = Broker::connect(&operator, "waybill-tests").await?;
         broker.connected().await?;
         topology::ensure(broker.jetstream(), &TOPOLOGY, &TopologySettings::default()).await?;
 

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use async_nats::{Client, ServerAddr};
-use chassis::broker::{bare, credentials};
+use async_nats::Client;
+use chassis::broker::connecting;
 use futures_util::StreamExt as _;
+use saga_commands::broker::broker_settings;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -98,9 +99,9 @@ impl Awaited {
 
 /// Connects to the broker for the subscription.
 pub async fn connect(nats_url: &str) -> anyhow::Result<Client> {
-    let servers: Vec<ServerAddr> = nats_url.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>()?;
-    let options = credentials(&servers).name("waybill-bench").subscription_capacity(BACKLOG);
-    options.connection_timeout(Duration::from_secs(5)).connect(bare(&servers)?).await.context("the broker does not answer")
+    let (options, servers) = connecting(&broker_settings(nats_url)?)?;
+    let options = options.name("waybill-bench").subscription_capacity(BACKLOG);
+    options.connection_timeout(Duration::from_secs(5)).connect(servers).await.context("the broker does not answer")
 }
 
 /// Hears final events until it is dropped.

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, FromArgMatches as _};
 use futures_util::StreamExt as _;
 
-use crate::system::{broker_url, shown};
+use crate::system::{broker_url, noted_seed, shown};
 
 /// Where the broker is.
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,9 @@ impl Target {
         let address = self.url()?;
         broker.connected().await.map_err(|_| {
             let address = shown(address.expose());
-            anyhow::anyhow!("the broker at {address} does not answer; --nats-url or NATS_URL names another")
+            anyhow::anyhow!("the broker at {address} does not answer, or does not know us; --nats-url or NATS_URL names another, NATS_NKEY_SEED \
+                 says who we are"
+            )
         })?;
         Ok(broker)
     }
@@ -51,11 +53,14 @@ impl Target {
     }
 }
 
-/// The broker settings of the environment, with this address.
+/// The broker settings of the environment, with this address; the seed of our key also from what `waybill up` wrote down.
 pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
     let command = <BrokerSettings as ClapArgs>::augment_args(clap::Command::new("waybill"));
     let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
     settings.nats_url = nats_url.to_owned().into();
+    if settings.nats_nkey_seed.is_none() {
+        settings.nats_nkey_seed = noted_seed(nats_url)?;
+    }
     Ok(settings)
 }
 

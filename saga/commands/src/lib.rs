@@ -8,6 +8,7 @@
 //! lists ([`list`]), completion ([`complete`]).
 
 pub mod age;
+pub mod authority;
 pub mod broker;
 pub mod client;
 mod command_line;
@@ -19,6 +20,7 @@ pub mod follow;
 #[cfg(test)]
 mod fuzz;
 pub mod help;
+pub mod identities;
 pub mod input;
 pub mod layout;
 pub mod list;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
-use chassis::settings::{Secret, database_url, nats_url, with_scheme};
+use chassis::settings::{Secret, database_url, nats_url, nkey_seed, with_scheme};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use reqwest::Url;
@@ -23,6 +23,9 @@ use crate::usage::Usage;
 
 /// The variable of the broker's address.
 pub const NATS: &str = "NATS_URL";
+
+/// The variable of the seed by which the broker knows us.
+pub const NATS_SEED: &str = "NATS_NKEY_SEED";
 
 /// A value that was given, or the one `waybill up` wrote down.
 pub fn or_noted(given: &Option<Secret>, name: &str) -> anyhow::Result<String> {
@@ -44,6 +47,13 @@ pub fn broker_url(given: &Option<Secret>, nats_context: Option<&str>) -> anyhow:
     }
     let found = find(given.as_ref().map(Secret::expose), NATS)?.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
     nats_url(&found).map_err(|why| anyhow::anyhow!("{NATS} {why}"))
+}
+
+/// The seed of the key for this broker, if `waybill up` wrote it down for the same one.
+pub fn noted_seed(broker: &str) -> anyhow::Result<Option<Secret>> {
+    let note = Note::read()?.filter(|note| note.get(NATS).is_some_and(|noted| is_same(noted, broker)));
+    let seed = note.as_ref().and_then(|note| note.get(NATS_SEED)).map(nkey_seed).transpose();
+    seed.map_err(|why| anyhow::anyhow!("{NATS_SEED} in {FILE} {why}"))
 }
 
 /// An address over HTTP: given, or written down, or the usual one.

@@ -10,14 +10,14 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::{self, context::ContextBuilder};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderName, ServerAddr};
-use percent_encoding::percent_decode_str;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::credentials;
 use crate::health::Health;
 use crate::packet::Packet;
-use crate::settings::BrokerSettings;
+use crate::settings::{BrokerSettings, Secret};
 use crate::unpublished::Unpublished;
 
 /// How long an acknowledgement may take before the publish counts as failed. It may still have happened.
@@ -60,15 +60,13 @@ pub struct Broker {
 impl Broker {
     /// Connects in the background, and again whenever the connection is lost. Returns at once.
     pub async fn connect(settings: &BrokerSettings, name: &str) -> anyhow::Result<Self> {
-        const FORM: &str = "the broker's address is not of the form nats://user:password@host:port";
-        let servers = settings.nats_url.expose().split(',').map(|server| server.trim().parse());
-        let servers: Vec<ServerAddr> = servers.collect::<Result<_, _>>().context(FORM)?;
+        let (options, servers) = connecting(settings)?;
         let (changed, connected) = watch::channel(false);
         // A broker that is away says the same with every try to reach it: once is enough.
         let said = Mutex::new(String::new());
-        let client = credentials(&servers)
+        let client = options
             .name(name)
-            // Answers come to subjects nobody else may read: each service's rights end at its own prefix (nats.conf).
+            // Answers come to subjects of our own, which say whose they are.
             .custom_inbox_prefix(format!("_INBOX.{name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -98,9 +96,8 @@ impl Broker {
                 }
                 std::future::ready(())
             })
-            .connect(bare(&servers)?)
-            .await
-            .context(FORM)?;
+            .connect(servers)
+            .await?;
         let jetstream = ContextBuilder::new()
             .timeout(ACK_TIMEOUT)
             .ack_timeout(ACK_TIMEOUT)
@@ -137,7 +134,7 @@ impl Broker {
         };
         tokio::time::timeout(WITHIN, standing)
             .await
-            .map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is)"))
+            .map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is), or does not know us (NATS_NKEY_SEED)"))
     }
 
     /// Waits until the connection is lost, or made again, from this call on.
@@ -245,39 +242,11 @@ impl Broker {
     }
 }
 
-/// The addresses without users and passwords: the client logs where it connects to.
-pub fn bare(servers: &[ServerAddr]) -> std::io::Result<Vec<ServerAddr>> {
-    let bare = |server: &ServerAddr| {
-        let mut url = server.clone().into_inner();
-        // Err only where the address has no host, and then there is nothing to take away.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        ServerAddr::from_url(url)
-    };
-    servers.iter().map(bare).collect()
-}
-
-/// The user and password (or the token) of the address, which the client does not take from there by itself. All servers of a cluster
-/// know the same ones.
-pub fn credentials(servers: &[ServerAddr]) -> ConnectOptions {
-    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
-    match named {
-        Some((user, Some(password))) => ConnectOptions::new().user_and_password(decoded(user), decoded(password)),
-        Some((token, None)) => ConnectOptions::new().token(decoded(token)),
-        None => ConnectOptions::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_may_be_logged_holds_no_password() {
-        let servers: Vec<ServerAddr> =
-            ["nats://u:hunter2@a:4222", "hunter2@b", "tls://c:1"].map(|server| server.parse().unwrap()).into();
-        let bare: Vec<String> = bare(&servers).unwrap().iter().map(|server| server.as_url_str().to_owned()).collect();
-        assert_eq!(bare, ["nats://a:4222", "nats://b", "tls://c:1"]);
-    }
+/// What to connect with, and to whom, for a connection of another kind than [`Broker`]'s.
+///
+/// # Errors
+/// Where an address is none.
+pub fn connecting(settings: &BrokerSettings) -> anyhow::Result<(ConnectOptions, Vec<ServerAddr>)> {
+    let seed = settings.nats_nkey_seed.as_ref().map(Secret::expose);
+    credentials::connecting(settings.nats_url.expose(), seed, settings.nats_ca.as_deref())
 }

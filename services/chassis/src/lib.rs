@@ -11,6 +11,7 @@ mod causes;
 mod client;
 pub mod clock;
 pub mod consumer;
+mod credentials;
 pub mod database;
 mod dead_letter;
 mod delivery;

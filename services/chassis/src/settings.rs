@@ -4,6 +4,7 @@ mod callers;
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use clap::error::ErrorKind;
 use crate::address;
 pub use crate::address::with_scheme;
 use crate::client::Networks;
+use crate::credentials::{certificates, user_seed};
 use crate::origins::{Hosts, Origins};
 pub use callers::CallerSettings;
 
@@ -37,6 +39,16 @@ pub struct BrokerSettings {
         value_parser = hidden(nats_url)
     )]
     pub nats_url: Secret,
+
+    /// The seed of the nkey by which the broker knows this program: from the environment, or from the file that NATS_NKEY_SEED_FILE names, as
+    /// others can read a command line.
+    #[arg(long, env = "NATS_NKEY_SEED", hide_env_values = true, value_name = "SEED", value_parser = hidden(nkey_seed))]
+    pub nats_nkey_seed: Option<Secret>,
+
+    /// A file with the certificate of the authority that signs the broker's. With it the connection is encrypted whatever the address says;
+    /// without, `tls://` believes the authorities of the system.
+    #[arg(long, env = "NATS_CA", value_name = "FILE", value_parser = certificates)]
+    pub nats_ca: Option<PathBuf>,
 
     /// Outbox rows that may await the broker's acknowledgement at once. More hides a slower broker behind more memory; where there is no
     /// room, the next batch waits.
@@ -275,6 +287,11 @@ pub fn nats_url(text: &str) -> Result<Secret, String> {
     let well_formed = |server: &str| server.trim().parse().is_ok_and(|server: ServerAddr| !server.host().is_empty());
     let all = text.split(',').all(well_formed);
     if all { Ok(Secret(text.to_owned())) } else { Err("is not of the form nats://user:password@host:port".to_owned()) }
+}
+
+/// Reads the seed of a user's nkey.
+pub fn nkey_seed(text: &str) -> Result<Secret, String> {
+    user_seed(text).map(Secret)
 }
 
 /// Reads the address of a database; `postgres://` may be left out.

@@ -2,6 +2,7 @@
 //!
 //! Only the provisioner has the right to change them; services bind to what is there.
 
+pub mod accounts;
 mod config;
 mod drift;
 mod info;

@@ -1,53 +1,71 @@
-//! The rights that `nats.conf` gives are those that the streams and consumers need: what is missing for a new participant is named here.
+//! The rights that are made from the streams and consumers are those that a participant needs: what a new one adds is named here.
 
 use std::collections::BTreeSet;
 
-use events::dead_letter::DEAD_LETTERS;
-use events::streams::{CONSUMERS, STREAMS};
+use chassis::topology::accounts::{accounts, members, rights_of, services};
+use envelope::dead_letter::DEAD_LETTERS_STREAM;
+use envelope::{Consumer, Participant, Stream, Topology};
+use events::streams::TOPOLOGY;
 
-/// The subjects that a service must be able to publish to, as the configuration writes them.
-fn needed(service: &str) -> BTreeSet<String> {
-    let own = STREAMS.iter().filter(|stream| stream.producer == service);
-    let mut needed: BTreeSet<String> =
-        own.clone().flat_map(|stream| stream.subjects).map(|subject| (*subject).to_owned()).collect();
-    needed.extend(own.map(|stream| format!("$JS.API.STREAM.INFO.{}", stream.name)));
-    needed.insert(format!("dead.OUTBOX.{service}"));
-    needed.insert(format!("$JS.API.STREAM.INFO.{DEAD_LETTERS}"));
-    for consumer in CONSUMERS.iter().filter(|consumer| consumer.name == service) {
-        let (stream, name) = (consumer.stream, consumer.name);
-        needed.insert(consumer.dead_subject());
-        needed.insert(format!("$JS.API.STREAM.INFO.{stream}"));
-        needed.insert(format!("$JS.API.CONSUMER.INFO.{stream}.{name}"));
-        needed.insert(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"));
-        needed.insert(format!("$JS.ACK.{stream}.{name}.>"));
-    }
-    needed
-}
+const HOTEL: Participant = Participant {
+    name: "hotel",
+    commands: Stream { name: "HOTEL_COMMANDS", subjects: &["commands.hotel.*"], description: "", producer: "trip" },
+    replies: Stream { name: "HOTEL_REPLIES", subjects: &["replies.hotel"], description: "", producer: "hotel" },
+};
+const TRIPS: Stream = Stream { name: "TRIP_EVENTS", subjects: &["events.trip.*.*"], description: "", producer: "trip" };
+const STREAMS: [Stream; 4] = [HOTEL.commands, HOTEL.replies, TRIPS, DEAD_LETTERS_STREAM];
+const CONSUMERS: [Consumer; 2] = [HOTEL.reads(), HOTEL.replies_to("trip")];
+const TOPOLOGY_OF_TRIPS: Topology = Topology { streams: &STREAMS, consumers: &CONSUMERS };
 
-/// What a configuration lets a user publish to.
-fn granted(conf: &str, user: &str) -> BTreeSet<String> {
-    let block = conf.split_once(&format!("user: {user}\n")).map_or("", |(_, rest)| rest);
-    let publish = block.split_once("publish: [").and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
-    publish.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix('"')).map(str::to_owned).collect()
-}
-
-/// What each user lacks.
-fn lacking(conf: &str) -> Vec<String> {
-    let services: BTreeSet<&str> = STREAMS.iter().map(|stream| stream.producer).filter(|producer| !producer.is_empty()).collect();
-    let mut needed: Vec<(&str, BTreeSet<String>)> = services.into_iter().map(|service| (service, needed(service))).collect();
-    let again = CONSUMERS.iter().map(|consumer| format!("$JS.API.CONSUMER.DELETE.{}.{}", consumer.stream, consumer.name));
-    needed.push(("provision", again.collect()));
-    let lacks = |(user, needed): (&str, BTreeSet<String>)| {
-        let granted = granted(conf, user);
-        needed.difference(&granted).map(|subject| format!("{user} may not publish to {subject}")).collect::<Vec<_>>()
-    };
-    needed.into_iter().flat_map(lacks).collect()
+fn subjects(service: &str) -> Vec<String> {
+    rights_of(&TOPOLOGY_OF_TRIPS, service).into_iter().map(|right| right.subject).collect()
 }
 
 #[test]
-fn the_broker_lets_every_service_say_and_read_what_is_its_own() {
-    let conf = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../nats.conf")).expect("nats.conf");
-    assert_eq!(lacking(&conf), [""; 0], "nats.conf");
-    let without = conf.replace("          \"commands.product.*\"\n", "");
-    assert_eq!(lacking(&without), ["order may not publish to commands.product.*"]);
+fn a_service_may_say_and_read_what_the_table_says_is_its_own_and_nothing_else() {
+    let hotel = [
+        "$JS.ACK.HOTEL_COMMANDS.hotel.>",
+        "$JS.API.CONSUMER.INFO.HOTEL_COMMANDS.hotel",
+        "$JS.API.CONSUMER.MSG.NEXT.HOTEL_COMMANDS.hotel",
+        "$JS.API.STREAM.INFO.DEAD_LETTERS",
+        "$JS.API.STREAM.INFO.HOTEL_COMMANDS",
+        "$JS.API.STREAM.INFO.HOTEL_REPLIES",
+        "dead.HOTEL_COMMANDS.hotel",
+        "dead.OUTBOX.hotel",
+        "replies.hotel",
+    ];
+    assert_eq!(subjects("hotel"), hotel);
+    let trip = [
+        "$JS.ACK.HOTEL_REPLIES.trip.>",
+        "$JS.API.CONSUMER.INFO.HOTEL_REPLIES.trip",
+        "$JS.API.CONSUMER.MSG.NEXT.HOTEL_REPLIES.trip",
+        "$JS.API.DIRECT.GET.TRIP_EVENTS",
+        "$JS.API.DIRECT.GET.TRIP_EVENTS.>",
+        "$JS.API.STREAM.INFO.DEAD_LETTERS",
+        "$JS.API.STREAM.INFO.HOTEL_COMMANDS",
+        "$JS.API.STREAM.INFO.HOTEL_REPLIES",
+        "$JS.API.STREAM.INFO.TRIP_EVENTS",
+        "commands.hotel.*",
+        "dead.HOTEL_REPLIES.trip",
+        "dead.OUTBOX.trip",
+        "events.trip.*.*",
+    ];
+    assert_eq!(subjects("trip"), trip);
+}
+
+fn services_of(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.contains("service: "))
+}
+
+#[test]
+fn everybody_has_a_key_and_every_import_an_export() {
+    assert_eq!(services(&TOPOLOGY), BTreeSet::from(["order", "product", "user"]));
+    let text = accounts(&TOPOLOGY, |member| format!("<{member}>"));
+    for member in members(&TOPOLOGY) {
+        assert_eq!(text.matches(&format!("users: [ {{ nkey: <{member}> }} ]")).count(), 1, "{member}");
+    }
+    let subject = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let [exported, imported]: [BTreeSet<String>; 2] = [false, true]
+        .map(|import| services_of(&text).filter(|line| line.contains("account: ") == import).filter_map(subject).collect());
+    assert_eq!(exported, imported);
 }

@@ -1,4 +1,4 @@
-//! `docker-compose.yml`, `Dockerfile` and `nats.conf` fit together and fit the binaries. No container runs here: this holds what
+//! `docker-compose.yml`, `Dockerfile`, `nats.conf` and `postgres-init.sql` fit together and fit the binaries. No container runs here: this holds what
 //! would otherwise show only when somebody starts them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 
 use chassis::settings::BrokerSettings;
 use chassis::topology::TopologySettings;
+use chassis::topology::accounts::{key_variable, members};
 use clap::{Args as _, Command, CommandFactory as _};
+use events::streams::TOPOLOGY;
 use serde_json::Value;
+use stack::Stack;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -60,6 +63,8 @@ fn interface(words: &[&str]) -> Command {
         ["waybill-product"] => product::Settings::command(),
         ["waybill-order"] => order::Settings::command(),
         ["waybill-gateway"] => gateway::Settings::command(),
+        // What it is told stands in its command line.
+        ["waybill", "certs", "/secrets"] => Command::new("waybill"),
         ["waybill", "provision", ..] => TopologySettings::augment_args(BrokerSettings::augment_args(Command::new("waybill"))),
         other => panic!("no binary of ours: {other:?}"),
     }
@@ -71,7 +76,7 @@ fn whoever_is_waited_for_exists_and_can_become_healthy() {
     let services = services(&compose);
     assert_eq!(
         services.keys().copied().collect::<Vec<_>>(),
-        ["gateway", "nats", "order", "order-db", "product", "product-db", "provision", "user", "user-db"]
+        ["gateway", "nats", "order", "order-db", "product", "product-db", "provision", "secrets", "user", "user-db"]
     );
     let mut started = BTreeSet::new();
     while started.len() < services.len() {
@@ -81,8 +86,13 @@ fn whoever_is_waited_for_exists_and_can_become_healthy() {
             let mut ready = true;
             for (awaited, how) in awaited {
                 let awaited = services.get_key_value(awaited.as_str()).unwrap_or_else(|| panic!("{name} waits for {awaited}"));
-                assert_eq!(how["condition"], "service_healthy", "{name} waits for {}", awaited.0);
-                assert!(!words(&awaited.1["healthcheck"]["test"]).is_empty(), "{} has no healthcheck", awaited.0);
+                match how["condition"].as_str() {
+                    Some("service_completed_successfully") => assert_eq!(awaited.1["restart"], "no", "{} never ends", awaited.0),
+                    Some("service_healthy") => {
+                        assert!(!words(&awaited.1["healthcheck"]["test"]).is_empty(), "{} has no healthcheck", awaited.0);
+                    }
+                    other => panic!("{name} waits for {} to be {other:?}", awaited.0),
+                }
                 ready &= started.contains(awaited.0);
             }
             if ready {
@@ -102,6 +112,14 @@ fn every_variable_is_one_the_binary_reads_and_takes() {
             interface.get_arguments().filter_map(|arg| Some((arg.get_env()?.to_string_lossy().into_owned(), arg))).collect();
         let mut flags = vec![words[0].to_owned()];
         for (variable, value) in pairs(&service["environment"]) {
+            if let Some(secret) = variable.strip_suffix("_FILE") {
+                assert!(known.contains_key(secret), "{name}: {} does not read {secret}", words[0]);
+                continue;
+            }
+            if variable == "NATS_CA" {
+                assert!(known.contains_key(variable) && value == "/secrets/ca.pem", "{name}: {value}");
+                continue;
+            }
             let arg = known.get(variable).unwrap_or_else(|| panic!("{name}: {} does not read {variable}", words[0]));
             flags.push(format!("--{}={value}", arg.get_long().unwrap()));
         }
@@ -110,10 +128,10 @@ fn every_variable_is_one_the_binary_reads_and_takes() {
 }
 
 #[test]
-fn every_address_leads_to_somebody_who_knows_the_password() {
+fn every_address_leads_to_somebody_who_knows_who_comes() {
     let compose = compose();
     let services = services(&compose);
-    let nats = pairs(&services["nats"]["environment"]);
+    let members = members(&TOPOLOGY);
     for (name, service) in &services {
         for (variable, value) in pairs(&service["environment"]) {
             let Some((scheme, rest)) = value.split_once("://") else { continue };
@@ -122,21 +140,29 @@ fn every_address_leads_to_somebody_who_knows_the_password() {
             let (user, password) = credentials.split_once(':').unwrap_or_default();
             assert!(services.contains_key(host), "{name}: {variable} leads to {host}");
             match scheme {
-                "nats" => {
-                    assert_eq!((host, port), ("nats", "4222"));
-                    assert_eq!(nats[format!("WAYBILL_NATS_{}_PASSWORD", user.to_uppercase()).as_str()], password, "{name}");
-                    assert_eq!(user, *name, "each service is its own user");
+                "tls" => {
+                    assert_eq!((host, port, credentials), ("nats", "4222", ""));
+                    assert!(members.contains(name), "nobody on the broker is {name}");
+                    assert_eq!(pairs(&service["environment"])["NATS_NKEY_SEED_FILE"], "/secrets/nkey.seed");
+                    assert_eq!(secrets(service), Some(("/secrets", *name)), "each service sees its own secrets alone");
                 }
                 "postgres" => {
                     let database = pairs(&services[host]["environment"]);
-                    let known = (database["POSTGRES_USER"], database["POSTGRES_PASSWORD"], database["POSTGRES_DB"]);
-                    assert_eq!((user, password, port.split_once('/').unwrap()), (known.0, known.1, ("5432", known.2)), "{name}");
+                    let (role, known) = (database["WAYBILL_DB_ROLE"], database["WAYBILL_DB_PASSWORD"]);
+                    assert_eq!((user, password, port.split_once('/').unwrap()), (role, known, ("5432", role)), "{name}");
                     assert_eq!(host, format!("{name}-db"), "no service goes to another's database");
                 }
                 _ => assert_eq!(port, listens(services[host]).unwrap(), "{name}: {variable}"),
             }
         }
     }
+}
+
+/// Where a service finds its secrets, and which folder of theirs it is.
+fn secrets(service: &Value) -> Option<(&str, &str)> {
+    let mounts = service["volumes"].as_array()?.iter().filter(|volume| volume["source"] == "secrets");
+    let mut found = mounts.map(|volume| (volume["target"].as_str().unwrap(), volume["volume"]["subpath"].as_str().unwrap()));
+    found.next()
 }
 
 /// The port a service of ours listens on.
@@ -160,13 +186,8 @@ fn every_port_is_the_one_people_know_and_on_this_machine_only() {
             assert_eq!(open[name], [port.parse::<u16>().unwrap()]);
         }
     }
-    let known = [
-        ("gateway", vec![8080]),
-        ("nats", vec![4222, 8222]),
-        ("order", vec![8083]),
-        ("product", vec![8082]),
-        ("user", vec![8081]),
-    ];
+    let known =
+        [("gateway", vec![8080]), ("nats", vec![4222]), ("order", vec![8083]), ("product", vec![8082]), ("user", vec![8081])];
     assert_eq!(open, known.map(|(name, ports)| (name.to_owned(), ports)).into());
 }
 
@@ -174,8 +195,8 @@ fn every_port_is_the_one_people_know_and_on_this_machine_only() {
 fn volumes_are_declared_and_files_exist() {
     let compose = compose();
     for (name, service) in services(&compose) {
-        for volume in words(&service["volumes"]) {
-            let source = volume.split(':').next().unwrap();
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume["source"].as_str().or_else(|| volume.as_str()?.split(':').next()).unwrap();
             let there =
                 if source.starts_with('.') { root().join(source).is_file() } else { compose["volumes"].get(source).is_some() };
             assert!(there, "{name}: {source}");
@@ -186,15 +207,53 @@ fn volumes_are_declared_and_files_exist() {
 #[test]
 fn the_broker_is_told_everything_its_configuration_asks_for() {
     let compose = compose();
-    let told: BTreeSet<&str> = pairs(&services(&compose)["nats"]["environment"]).into_keys().collect();
-    let conf = read("nats.conf");
+    let conf = read("nats.conf") + &read("nats-accounts.conf");
     let settings = conf.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let asked: BTreeSet<&str> = settings
+    let asked: BTreeSet<String> = settings
         .flat_map(|line| line.split('$').skip(1))
-        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap())
-        .filter(|name| !["JS", "SRV"].contains(name))
+        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned())
+        .filter(|name| !["JS", "SRV"].contains(&name.as_str()))
         .collect();
+
+    // What the file of `waybill certs` tells it, which its command reads, and the rest.
+    let nats = services(&compose)["nats"];
+    let (target, folder) = secrets(nats).unwrap();
+    let command = words(&nats["command"])[2];
+    assert!(command.contains(&format!(". {target}/nats.env ")) && folder == "nats", "{command}");
+    let keys = members(&TOPOLOGY).into_iter().map(key_variable);
+    let told = pairs(&nats["environment"]).into_keys().map(str::to_owned);
+    let told: BTreeSet<String> = told.chain(keys).chain(["CERT", "KEY"].map(|name| format!("WAYBILL_NATS_{name}"))).collect();
     assert_eq!(asked, told);
+}
+
+/// As the Postgres image runs it: its superuser, in a database that is new.
+#[tokio::test]
+async fn the_databases_of_the_containers_belong_to_a_role_that_is_no_superuser() {
+    let stack = Stack::start(stack::Options::for_tests()).await.unwrap();
+    // Not the server's own role, which the rest of this test needs, but one like it.
+    let psql = async |url: &str, arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(stack.postgres.psql());
+        command.args(["-X", "-q", "-A", "-t", "-w", "-d", url]).args(arguments);
+        command.env("WAYBILL_DB_ROLE", "waybill_user").env("WAYBILL_DB_PASSWORD", "pass'word");
+        let output = command.output().await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    };
+    let superuser = stack.postgres.superuser_url("postgres");
+    psql(&superuser, &["-c", "create role image superuser login password 'known'"]).await.unwrap();
+    let (_, host) = superuser.rsplit_once('@').unwrap();
+    let image = format!("postgres://image:known@{host}");
+    let script = root().join("postgres-init.sql").display().to_string();
+    psql(&image, &["-f", &script]).await.unwrap();
+    assert!(psql(&image, &["-c", "select 1"]).await.unwrap_err().contains("password"), "the superuser's password is of use");
+
+    let service = format!("postgres://waybill_user:pass%27word@{}", host.replace("/postgres", "/waybill_user"));
+    psql(&service, &["-c", "create table made (id bigint)"]).await.unwrap();
+    let program = psql(&service, &["-c", "copy made from program 'echo 1'"]).await.unwrap_err();
+    assert!(program.contains("permission denied") || program.contains("must be superuser"), "{program}");
+    let elsewhere = format!("{}/postgres", service.rsplit_once('/').unwrap().0);
+    let elsewhere = psql(&elsewhere, &["-c", "select 1"]).await.unwrap_err();
+    assert!(elsewhere.contains("permission denied"), "{elsewhere}");
 }
 
 #[test]

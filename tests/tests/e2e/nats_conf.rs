@@ -1,8 +1,7 @@
 //! The deployment's broker configuration (`nats.conf`) on a real nats-server: the whole system runs with the rights it grants, and no
-//! user gets beyond them.
+//! member gets beyond them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,11 +11,14 @@ use chassis::topology::{self, TopologySettings};
 use events::dead_letter::DEAD_LETTERS;
 use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
 use futures_util::{FutureExt as _, StreamExt as _};
-use testkit::deployed::{Deployed, environment, nats_server};
+use testkit::deployed::{Deployed, nats_server, secrets};
 use testkit::{System, eventually};
 use tokio::process::Command;
 
-/// A subject of every stream, and the one user besides the operator who may publish it.
+/// Everybody but the operator.
+pub const MEMBERS: [&str; 5] = ["provision", "user", "product", "order", "gateway"];
+
+/// A subject of every stream, and the one member besides the operator who may publish it.
 fn producers() -> Vec<(&'static str, String, &'static str)> {
     let own = STREAMS.iter().filter(|stream| stream.name != DEAD_LETTERS);
     let own =
@@ -27,24 +29,29 @@ fn producers() -> Vec<(&'static str, String, &'static str)> {
     own.chain(letters).chain(outboxes).collect()
 }
 
-/// Waits until the server has dealt with everything this user sent so far, and what it sent before its answer has come: there and
-/// back with a request that the user may make.
-async fn settled(user: &str, broker: &Broker) {
-    match CONSUMERS.iter().find(|consumer| consumer.name == user) {
+/// Waits until the server has dealt with everything this member sent so far, and what it sent before its answer has come: there and
+/// back with a request that the member may make.
+pub async fn settled(member: &str, broker: &Broker) {
+    match CONSUMERS.iter().find(|consumer| consumer.name == member) {
         Some(own) => drop(broker.jetstream().get_consumer_from_stream::<pull::Config, _, _>(own.name, own.stream).await.unwrap()),
+        // Nobody answers, which the server says.
+        None if member == "gateway" => drop(broker.client().request("$SRV.PING.nobody", "".into()).await.unwrap_err()),
         None => drop(broker.jetstream().get_stream(STREAMS[0].name).await.unwrap()),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_takes_the_configuration_only_with_every_password() {
-    let complete = environment(Path::new("/tmp"));
+async fn the_server_takes_the_configuration_only_with_everybodys_key_and_its_own_certificate() {
+    let folder = std::env::temp_dir().join(format!("waybill-secrets-{}", uuid::Uuid::now_v7()));
+    let (_, complete) = secrets(&folder);
+    assert_eq!(complete.len(), MEMBERS.len() + 1 + 3);
     assert!(nats_server().await.arg("-t").envs(complete.clone()).status().await.unwrap().success());
     for (missing, _) in &complete {
         let incomplete = complete.iter().filter(|(name, _)| name != missing).cloned();
         let status = nats_server().await.arg("-t").envs(incomplete).status().await.unwrap();
         assert!(!status.success(), "{missing} is missing and nobody notices");
     }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// `-t` reads the whole file, names what is wrong with it, and ends.
@@ -80,12 +87,7 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     );
     assert_eq!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made.len(), STREAMS.len());
 
-    let operator = server.url("operator");
-    let system = System::builder()
-        .stack(move |options| options.nats.url = Some(operator))
-        .nats_urls(["user", "product", "order"].map(|user| server.url(user)))
-        .start()
-        .await;
+    let system = System::builder().deployed(&server).start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
     let confirmed = system.submit(user, &[(product, 2)]).await;
     assert_eq!(system.wait_final(confirmed).await["status"], "confirmed");
@@ -155,7 +157,7 @@ async fn nobody_says_what_another_says() {
     let operator = server.broker("operator").await;
     topology::ensure(operator.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.unwrap();
     let mut expected = BTreeSet::new();
-    for user in ["provision", "user", "product", "order"] {
+    for user in MEMBERS {
         let broker = server.broker(user).await;
         for (_, subject, producer) in producers() {
             let text = format!("{user} says {subject}");
@@ -193,44 +195,15 @@ async fn nobody_hears_or_takes_what_is_for_another() {
     }
     operator.jetstream().publish("events.order.placed.1", "for the order service".into()).await.unwrap().await.unwrap();
 
-    let mut ears = Vec::new();
+    let mut inboxes = Vec::new();
     let mut brokers = Vec::new();
-    for user in ["provision", "user", "product", "order"] {
+    for user in MEMBERS {
         let broker = server.broker(user).await;
         let client = broker.client();
-        for subject in
-            [">", "*.>", "events.>", "commands.*.*", "replies.*", "dead.>", "$JS.>", "_INBOX.>", "_INBOX.waybill-nobody.>"]
-        {
-            ears.push((user, subject, client.subscribe(subject).await.unwrap()));
-        }
         // The answers would come to an inbox of its own.
         let inbox = client.new_inbox();
-        ears.push((user, "its inbox", client.subscribe(inbox.clone()).await.unwrap()));
-        let mut requests: Vec<(String, &str)> = vec![
-            ("$JS.API.STREAM.NAMES".into(), ""),
-            ("$JS.API.STREAM.PURGE.ORDER_EVENTS".into(), ""),
-            ("$JS.API.STREAM.DELETE.ORDER_EVENTS".into(), ""),
-            ("$JS.API.STREAM.MSG.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
-            ("$JS.API.DIRECT.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
-            ("$JS.API.STREAM.MSG.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#),
-            ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.spy".into(), ""),
-        ];
-        // Only the order service looks for the events that it said.
-        if user != "order" {
-            requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#));
-            requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS.events.order.placed.1".into(), ""));
-        }
-        if user != "provision" {
-            requests.push(("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""));
-            let spy = r#"{"stream_name":"USER_COMMANDS","config":{"name":"spy","ack_policy":"none"}}"#;
-            requests.push(("$JS.API.CONSUMER.CREATE.USER_COMMANDS.spy".into(), spy));
-            let foreign = STREAMS.iter().filter(|stream| !concerns(user, stream.name));
-            requests.extend(foreign.map(|stream| (format!("$JS.API.STREAM.INFO.{}", stream.name), "")));
-        }
-        for consumer in CONSUMERS.iter().filter(|consumer| consumer.name != user) {
-            requests.push((format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name), "1"));
-        }
-        for (subject, body) in requests {
+        inboxes.push((user, "its inbox", client.subscribe(inbox.clone()).await.unwrap()));
+        for (subject, body) in not_its_own(user) {
             client.publish_with_reply(subject, inbox.clone(), body.into()).await.unwrap();
         }
         settled(user, &broker).await;
@@ -246,17 +219,64 @@ async fn nobody_hears_or_takes_what_is_for_another() {
         assert_eq!((info.num_pending, info.num_ack_pending), (1, 0), "{consumer:?}");
     }
 
-    // Then everything is said that can be said.
+    // Whoever listens to everything hears what is said in his own account, so what is said now is told by its text.
+    const SAID: &str = "for whom it concerns";
+    let mut ears = Vec::new();
+    for (user, broker) in &brokers {
+        for subject in [">", "*.>", "events.>", "commands.*.*", "replies.*", "dead.>", "_INBOX.>", "_INBOX.waybill-nobody.>"] {
+            ears.push((*user, subject, broker.client().subscribe(subject).await.unwrap()));
+        }
+        settled(user, broker).await;
+    }
     for subject in producers().into_iter().map(|(_, subject, _)| subject).chain(["_INBOX.waybill-nobody.1".to_owned()]) {
-        operator.client().publish(subject, "for whom it concerns".into()).await.unwrap();
+        operator.client().publish(subject, SAID.into()).await.unwrap();
     }
     settled("operator", &operator).await;
     for (user, broker) in &brokers {
         settled(user, broker).await;
     }
     for (user, subject, mut ear) in ears {
-        if let Some(Some(message)) = ear.next().now_or_never() {
-            panic!("{user} hears {message:?} on {subject}");
+        while let Some(Some(message)) = ear.next().now_or_never() {
+            assert!(message.payload != SAID, "{user} hears {message:?} on {subject}");
         }
     }
+    for (user, subject, mut inbox) in inboxes {
+        while let Some(Some(message)) = inbox.next().now_or_never() {
+            assert_eq!(message.status, Some(async_nats::StatusCode::NO_RESPONDERS), "{user} hears {message:?} on {subject}");
+        }
+    }
+}
+
+/// Requests that would answer, show, take or change what is another's.
+fn not_its_own(user: &str) -> Vec<(String, &'static str)> {
+    let mut requests: Vec<(String, &str)> = vec![
+        ("$JS.API.INFO".into(), ""),
+        ("$JS.API.STREAM.NAMES".into(), ""),
+        ("$JS.API.STREAM.LIST".into(), ""),
+        ("$JS.API.STREAM.PURGE.ORDER_EVENTS".into(), ""),
+        ("$JS.API.STREAM.DELETE.ORDER_EVENTS".into(), ""),
+        ("$JS.API.STREAM.CREATE.ANOTHER".into(), r#"{"name":"ANOTHER","subjects":["another"]}"#),
+        ("$JS.API.STREAM.MSG.DELETE.ORDER_EVENTS".into(), r#"{"seq":1}"#),
+        ("$JS.API.STREAM.MSG.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
+        ("$JS.API.DIRECT.GET.USER_COMMANDS".into(), r#"{"seq":1}"#),
+        ("$JS.API.STREAM.MSG.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#),
+        ("$JS.API.CONSUMER.DELETE.USER_COMMANDS.spy".into(), ""),
+    ];
+    // Only the order service looks for the events that it said.
+    if user != "order" {
+        requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS".into(), r#"{"seq":1}"#));
+        requests.push(("$JS.API.DIRECT.GET.ORDER_EVENTS.events.order.placed.1".into(), ""));
+    }
+    if user != "provision" {
+        requests.push(("$JS.API.CONSUMER.DELETE.USER_COMMANDS.user".into(), ""));
+        requests.push(("$JS.API.STREAM.UPDATE.ORDER_EVENTS".into(), r#"{"name":"ORDER_EVENTS","max_msgs":1}"#));
+        let foreign = STREAMS.iter().filter(|stream| !concerns(user, stream.name));
+        requests.extend(foreign.map(|stream| (format!("$JS.API.STREAM.INFO.{}", stream.name), "")));
+    }
+    let spy = r#"{"stream_name":"USER_COMMANDS","config":{"name":"spy","ack_policy":"none"}}"#;
+    requests.push(("$JS.API.CONSUMER.CREATE.USER_COMMANDS.spy".into(), spy));
+    for consumer in CONSUMERS.iter().filter(|consumer| consumer.name != user) {
+        requests.push((format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name), "1"));
+    }
+    requests
 }

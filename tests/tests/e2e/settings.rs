@@ -55,8 +55,9 @@ const EXTREMES: [&str; 26] = [
 fn numbers(command: &Command) -> Vec<String> {
     let flags = command.get_arguments().filter(|argument| argument.get_action().takes_values());
     let flags = flags.filter_map(|argument| argument.get_long()).map(str::to_owned);
-    // Whose tokens are believed, and whether any are wanted, is no number either, and has tests of its own.
+    // Whose tokens are believed, and whether any are wanted, is no number either, and has tests of its own; nor is who we are to the broker.
     let text = ["listen", "auth-jwks", "auth-issuer", "auth-audience", "auth-roles-claim", "insecure-no-auth"];
+    let text = [&text[..], &["nats-ca", "nats-nkey-seed"]].concat();
     flags.filter(|flag| !text.contains(&flag.as_str()) && !flag.ends_with("-url")).collect()
 }
 
@@ -157,6 +158,8 @@ async fn what_is_wrong_is_named_before_anything_starts_and_without_its_password(
     for (service, name, value, said) in [
         ("user", "NATS_URL", "http://u:hunter2@h", "NATS_URL"),
         ("user", "NATS_URL_FILE", "/nowhere", "NATS_URL_FILE: /nowhere cannot be read"),
+        ("user", "NATS_NKEY_SEED", "hunter2", "NATS_NKEY_SEED"),
+        ("user", "NATS_CA", "/nowhere/ca.pem", "--nats-ca"),
         ("user", "USER_DATABASE_URL", "mysql://u:hunter2@h/d", "USER_DATABASE_URL"),
         ("user", "USER_DATABASE_URL", "postgres://u:p@h/d?passwrod=hunter2", "`passwrod`"),
         ("gateway", "WAYBILL_ORDER_URL", "http://u:hunter2@h", "WAYBILL_ORDER_URL"),

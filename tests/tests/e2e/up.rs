@@ -192,3 +192,49 @@ async fn what_is_killed_runs_again_and_two_in_one_folder_leave_each_other_alone(
         assert!(code == Some(1) && stdout.is_empty() && stderr.contains(&left), "{args:?}: {stdout}{stderr}");
     }
 }
+
+/// Services are ready only with their consumers bound, so each was let in as who it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_auth_the_broker_knows_each_service_by_its_key_and_lets_nobody_else_in() {
+    let place = Place::new().await;
+    let mut first = place.start("first", place.up(place.ports, &["--auth"])).await;
+    let url = place.noted("NATS_URL");
+    let stranger = async_nats::connect(&url).await.expect_err("somebody without a key gets in");
+    assert_eq!(stranger.kind(), async_nats::ConnectErrorKind::AuthorizationViolation);
+
+    // The line for the nats command line names a key that opens everything; what it says is heard.
+    let said_up = place.read("first.out");
+    let line = said_up.lines().find(|line| line.contains("nats --server")).expect("a line for the nats command line");
+    let mut words = line.split_whitespace().skip_while(|word| *word != "--nkey").skip(1);
+    let operators = fs::read_to_string(words.next().expect("a file")).expect("a seed");
+    let operator = async_nats::ConnectOptions::with_nkey(operators.trim().to_owned()).connect(&url).await.expect("known");
+    let info = async_nats::jetstream::new(operator).get_stream("ORDER_EVENTS").await;
+    assert!(info.is_ok(), "{info:?}");
+
+    // A service's key opens what is its own and nothing else.
+    let seed =
+        |member: &str| fs::read_to_string(place.folder.join(format!(".local/data/secrets/{member}/nkey.seed"))).expect(member);
+    let user = async_nats::ConnectOptions::with_nkey(seed("user").trim().to_owned()).connect(&url).await.expect("known");
+    let refused = user.request("$JS.API.STREAM.INFO.ORDER_EVENTS", "".into()).await.expect_err("another's stream");
+    assert_eq!(refused.kind(), async_nats::RequestErrorKind::NoResponders);
+
+    // The commands in this folder are the operator's; no seed is in what was said or typed.
+    let (code, _, stderr) = said(place.waybill(&["dead-letter", "list"])).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let (code, _, stderr) = said(place.waybill(&["provision"])).await;
+    assert!(code == Some(0) && stderr.contains("Everything is as it should be."), "{stderr}");
+    let log = [said_up.clone(), place.read("first.err")].concat();
+    for member in ["operator", "provision", "user", "product", "order"] {
+        assert!(!log.contains(seed(member).trim()), "the seed of {member} shows");
+    }
+
+    // The keys are kept. Services that are started by themselves are told where theirs are, and of no secret.
+    let kept = seed("order");
+    signal(first.id().expect("it runs"), Signal::TERM);
+    assert!(first.wait().await.expect("a child").success());
+    let mut second = place.start("second", place.up(place.ports, &["--auth", "--infra-only"])).await;
+    assert_eq!(seed("order"), kept);
+    assert!(place.read("second.err").contains("NATS_NKEY_SEED_FILE=") && !place.read("second.out").contains("SEED"));
+    signal(second.id().expect("it runs"), Signal::TERM);
+    assert!(second.wait().await.expect("a child").success());
+}

@@ -24,6 +24,28 @@ const SUBJECTS: [(&str, &str); 6] = [
     ("events.product.stock_changed.1", "product"),
 ];
 
+/// What the server would do if a reply subject made it act.
+const DAMAGE: [&str; 3] = [
+    "$JS.API.STREAM.DELETE.ORDER_EVENTS",
+    "$JS.API.STREAM.PURGE.ORDER_EVENTS",
+    "$JS.API.CONSUMER.DELETE.PRODUCT_COMMANDS.product",
+];
+
+/// When everything was made, and how far it reaches back: what is deleted comes again, later.
+async fn age(system: &System) -> Vec<String> {
+    let mut all = Vec::new();
+    for stream in &STREAMS {
+        let info = system.jetstream().get_stream(stream.name).await.expect("a stream").cached_info().clone();
+        all.push(format!("{} of {}, from {}", stream.name, info.created, info.state.first_sequence));
+    }
+    for consumer in &CONSUMERS {
+        let info =
+            system.jetstream().get_stream_no_info(consumer.stream).await.expect("a stream").consumer_info(consumer.name).await;
+        all.push(format!("{consumer:?} of {}", info.expect("a consumer").created));
+    }
+    all
+}
+
 async fn stored(system: &System) -> Vec<(String, bytes::Bytes)> {
     let mut all = Vec::new();
     for stream in &STREAMS {
@@ -36,13 +58,9 @@ pub async fn subjects(run: Run) {
     let server = Deployed::start().await;
     let provisioner = server.broker("provision").await;
     topology::ensure(provisioner.jetstream(), &TOPOLOGY, &TopologySettings::default()).await.expect("the streams");
-    let operator = server.url("operator");
-    let system = crate::scene::patient()
-        .stack(move |options| options.nats.url = Some(operator))
-        .nats_urls(["user", "product", "order"].map(|user| server.url(user)))
-        .start()
-        .await;
+    let system = crate::scene::patient().deployed(&server).start().await;
     let mut scene = Scene::on(&run, system, testkit::Service::Order).await;
+    let before = age(&scene.system).await;
     for lap in 0..run.times {
         let mark = format!("said by another in lap {lap}");
         for user in ["user", "product", "order"] {
@@ -50,6 +68,13 @@ pub async fn subjects(run: Run) {
             for (subject, producer) in SUBJECTS {
                 if producer != user {
                     broker.client().publish(subject, mark.clone().into()).await.expect("sent");
+                }
+            }
+            // Refused requests of its own, to be answered to subjects that are not.
+            for consumer in CONSUMERS.iter().filter(|consumer| consumer.name == user) {
+                let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
+                for damage in DAMAGE {
+                    broker.client().publish_with_reply(next.clone(), damage, "{".into()).await.expect("sent");
                 }
             }
             // There and back: the server has dealt with all of it.
@@ -62,6 +87,7 @@ pub async fn subjects(run: Run) {
         run.fired();
         let theirs = stored(&scene.system).await.into_iter().find(|(_, payload)| payload == mark.as_bytes());
         assert_eq!(theirs, None, "stored, although another may not say it");
+        assert_eq!(age(&scene.system).await, before, "deleted by the subject of a reply");
         scene.well(Instant::now()).await;
     }
     scene.end().await;
