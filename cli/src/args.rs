@@ -16,7 +16,7 @@ use crate::addresses::{ADDRESSES, GATEWAY};
 use crate::saga::Orders;
 use crate::{
     audit, bench, certs, complete, context, dead_letter, events, health, import, nats_conf, order, product, provision, services,
-    up, user,
+    token, up, user,
 };
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
@@ -102,6 +102,9 @@ enum Command {
     /// Systems by name: their addresses, and the token that says who asks.
     #[command(subcommand, visible_alias = "contexts", after_help = context::EXAMPLES)]
     Context(context::Command),
+    /// Print a token of the development issuer, which says who asks.
+    #[command(after_help = token::EXAMPLES)]
+    Token(token::Args),
     /// Create and update the streams and consumers.
     #[command(after_help = provision::EXAMPLES)]
     Provision(provision::Args),
@@ -172,6 +175,7 @@ impl Cli {
             Command::Health(args) => args.run(|| global.gateway_url(), out).await,
             Command::Services(args) => args.run(out).await,
             Command::Context(command) => command.run(out),
+            Command::Token(args) => args.run(out),
             Command::Provision(args) => args.run(out).await,
             Command::Certs(args) => args.run(out),
             Command::NatsConf => nats_conf::run(),

@@ -38,7 +38,7 @@ shows to everybody on the machine.
 
 Examples:
   waybill context add prod --gateway https://shop.internal --nats-context prod
-  waybill context add here --gateway localhost:8080 --token-stdin < token
+  waybill token --role operator | waybill context add here --gateway localhost:8080 --token-stdin
   ORDER_DATABASE_URL=$( cat /run/order-url ) waybill context add prod"
     )]
     Add(Box<Add>),

@@ -13,6 +13,7 @@ mod events;
 mod fuzz;
 mod health;
 mod import;
+mod issuer;
 mod nats_conf;
 mod once;
 mod order;
@@ -21,6 +22,7 @@ mod product;
 mod provision;
 mod saga;
 mod services;
+mod token;
 mod up;
 mod user;
 

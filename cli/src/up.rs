@@ -1,7 +1,9 @@
 //! `waybill up`: the whole system for a person at a desk. Broker, databases, topology and all services, until it is interrupted.
 
+mod access;
 mod keys;
 mod ports;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,20 +15,22 @@ use chassis::causes;
 use chassis::settings::{Secret, database_url, hidden, nats_url};
 use chassis::topology::accounts::{OPERATOR, PROVISION};
 use chassis::topology::{self, TopologySettings};
-use clap::Parser;
 use events::streams::TOPOLOGY;
 use saga_commands::broker::broker_settings;
+use saga_commands::context::NONE;
 use saga_commands::note::{FILE, Note, Own, Writer};
 use saga_commands::output::{tell, write_line};
 use saga_commands::signal::stop_signal;
-use saga_commands::system::{NATS_SEED, shown};
+use saga_commands::system::{NATS_SEED, context, shown};
 use serde_json::Value;
 use stack::{Data, Port, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::access::{Access, check, renewed};
 use self::keys::Keys;
 use self::ports::{Listeners, MONITOR_PORT, NATS_PORT, POSTGRES_PORT, Ports};
+use self::settings::Settings;
 use crate::addresses::DATABASES;
 
 /// Examples for `--help`.
@@ -54,8 +58,9 @@ pub struct Args {
     #[arg(long)]
     infra_only: bool,
 
-    /// Ask everybody who he is: the broker knows each service, and a person, by a key, which are kept in the folder of the data. Without,
-    /// whoever reaches this machine's loopback may do everything.
+    /// Ask everybody who it is: who calls, by tokens of an issuer of its own; who comes to the broker, by keys. Both are kept with the data.
+    /// Commands in this folder bring a token by themselves, `waybill token` prints others. Without, whoever reaches this machine's loopback
+    /// may do everything.
     #[arg(long)]
     auth: bool,
 
@@ -85,6 +90,8 @@ impl Args {
         // What can be wrong with the settings is found out before anything is started.
         let settings = Settings::from_environment()?;
         let listeners = if self.infra_only { None } else { Some(Listeners::open(&self.ports).map_err(running_here)?) };
+        let address = listeners.as_ref().map(|listeners| listeners.gateway.local_addr()).transpose()?;
+        check(self.auth, &settings.gateway.identity, address)?;
         ports::servers(&self.ports, self.nats_url.is_none(), self.postgres_url.is_none()).map_err(running_here)?;
         let note = Own::take()?;
         let shutdown = CancellationToken::new();
@@ -156,7 +163,10 @@ impl Args {
             () = shutdown.cancelled() => return Ok(()),
         }
         topology::ensure(broker.jetstream(), &TOPOLOGY, &self.topology).await?;
-        let environment = self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database)));
+        let access = Access::open(self.auth, stack)?;
+        let owners_token = access.owners_token()?;
+        let mut environment = self.environment(&nats_url, &DATABASES.map(|database| stack.postgres.tcp_url(database)));
+        environment.extend(access.environment());
         match &mut note {
             Some(note) => {
                 let seed = keys.map(|keys| keys.seed(OPERATOR)).transpose()?;
@@ -168,11 +178,13 @@ impl Args {
                 let gateway = self.ports.url(self.ports.gateway_port);
                 tell(&format!(
                     "{FILE} belongs to another `waybill up`{by}, and commands in this folder speak to that one. \
-                     For this one run them elsewhere, with WAYBILL_GATEWAY={gateway}"
+                     For this one run them elsewhere, with WAYBILL_GATEWAY={gateway}{}",
+                    access.for_commands()
                 ));
             }
         }
 
+        let line = access.line(&settings.gateway.identity, &self.ports.host);
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (topology, stop) = (self.topology.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -183,7 +195,7 @@ impl Args {
             // The socket costs a third less than the port.
             Some(listeners) => {
                 let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
-                self.start_services(&mut tasks, listeners, settings, &nats_url, databases, shutdown)?;
+                self.start_services(&mut tasks, listeners, settings.believing(&access), &nats_url, databases, shutdown)?;
             }
             None => {
                 environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?;
@@ -191,7 +203,8 @@ impl Args {
             }
         }
         let result = tokio::select! {
-            result = self.ready_and_on(stack, keys, note.is_some(), shutdown) => result,
+            result = self.ready_and_on(stack, keys, &line, note.is_some(), shutdown) => result,
+            failed = renewed(owners_token.as_ref()) => failed,
             ended = tasks.join_next() => ended.context("there is always a task")?.map_err(anyhow::Error::from).and_then(|ended| ended),
             () = kept(stack) => Ok(()),
         };
@@ -237,6 +250,7 @@ impl Args {
         &self,
         stack: &Stack,
         keys: Option<&Keys>,
+        access: &str,
         noted: bool,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -264,6 +278,7 @@ impl Args {
             if noted {
                 write_line(&format!("{:<9} {FILE} (the addresses with their passwords)", "settings"))?;
             }
+            write_line(&format!("{:<9} {access}", "access"))?;
             write_line(READY)?;
             write_line(&self.examples(noted))?;
         }
@@ -275,6 +290,10 @@ impl Args {
     fn examples(&self, noted: bool) -> String {
         let mut program =
             std::env::args_os().next().map_or_else(|| "waybill".to_owned(), |name| name.to_string_lossy().into_owned());
+        // A context in use would have them speak of another system.
+        if context().is_ok_and(|context| context.is_some()) {
+            program = format!("WAYBILL_CONTEXT={NONE} {program}");
+        }
         if !noted {
             program = format!("WAYBILL_GATEWAY={} {program}", self.ports.url(self.ports.gateway_port));
         }
@@ -346,30 +365,4 @@ async fn kept(stack: &Stack) {
     stack.keep(tell).await;
     // Where both run elsewhere there is nothing to keep.
     std::future::pending().await
-}
-
-/// The settings of the services, as their binaries would have them with no flags.
-struct Settings {
-    user: user::Settings,
-    product: product::Settings,
-    order: order::Settings,
-    gateway: gateway::Settings,
-}
-
-impl Settings {
-    fn from_environment() -> anyhow::Result<Self> {
-        let settings = Self { user: read()?, product: read()?, order: read()?, gateway: read()? };
-        settings.order.check()?;
-        Ok(settings)
-    }
-
-    /// Each service comes to the broker as who it is.
-    fn identify(&mut self, keys: &Keys) -> anyhow::Result<()> {
-        let parts = [("user", &mut self.user.parts), ("product", &mut self.product.parts), ("order", &mut self.order.parts)];
-        parts.into_iter().try_for_each(|(service, parts)| keys.give(service, &mut parts.broker))
-    }
-}
-
-fn read<S: Parser>() -> anyhow::Result<S> {
-    S::try_parse_from(["waybill"]).context("a setting in the environment is wrong")
 }

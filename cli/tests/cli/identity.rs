@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chassis::identity::{Algorithm, SigningKey};
+use serde_json::{Value, json};
 
 use super::fake::Fake;
-use super::{nowhere, run_command};
+use super::{USER, nowhere, run_command};
 
 /// A token that says it is ann's, until 2027. Nobody signed it.
 const ANN: &str = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbm4iLCJleHAiOjE4MDAwMDAwMDB9.aHVudGVyMg";
@@ -275,6 +278,59 @@ fn the_broker_can_be_that_of_a_context_of_the_nats_command_line() {
     assert!(asks(&["--nats-context", "../x"], &[]).contains("is no name of a nats context"));
     assert!(asks(&["--nats-context", "creds"], &[]).contains("says `creds`, which is not understood here"));
     assert!(asks(&["--nats-context", "prod", "--nats-url", "nats://h"], &[]).contains("one of them is enough"));
+}
+
+#[test]
+fn a_token_says_whose_it_is_what_its_bearer_may_and_for_how_long() {
+    let home = Home::new("issuer");
+    let key = home.file("issuer.key", "");
+    fs::write(&key, SigningKey::generate(Algorithm::EdDSA).unwrap()).unwrap();
+    let (code, _, stderr) = home.run(&["token", "--role", "operator", "--subject", "ann", "--key", &key]);
+    assert!(code == Some(1) && stderr.contains("chmod 600"), "a key that others can read is none: {stderr}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let customer = ["token", "--role", "customer", "--subject", USER, "--ttl", "5m"];
+    let mut command = home.waybill(&customer);
+    let (code, token, stderr) = run_command(command.env("WAYBILL_ISSUER_KEY", &key), "");
+    assert!(code == Some(0) && stderr.is_empty(), "{stderr}");
+    let parts: Vec<&str> = token.trim().split('.').collect();
+    let read = |part: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    let (header, claims) = (read(parts[0]), read(parts[1]));
+    assert_eq!((&header["alg"], parts.len()), (&json!("EdDSA"), 3));
+    assert_eq!((&claims["sub"], &claims["roles"], &claims["aud"]), (&json!(USER), &json!(["customer"]), &json!("waybill")));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300, "{claims}");
+    let said = home.done(&["token", "--role=catalog", "--role=operator", "--subject=ann", "--key", &key, "-o", "json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["subject"], &said["roles"]), (&json!("ann"), &json!(["catalog", "operator"])));
+    assert_eq!(read(said["token"].as_str().unwrap().split('.').nth(1).unwrap())["sub"], "ann");
+
+    for (args, code) in [
+        (&["--role", "nobody"][..], 2),
+        (&[], 2),
+        (&["--role", "operator", "--subject", " "], 2),
+        (&["--role", "customer"], 2),
+        (&["--role", "customer", "--subject", "ann"], 2),
+        (&["--role", "operator", "--subject", "ann", "--ttl", "59s"], 2),
+        (&["--role", "operator", "--subject", "ann", "--ttl", "31d"], 2),
+        (&["--role", "operator", "--subject", "ann", "--ttl", "-1"], 2),
+        // Nobody's name is in the environment.
+        (&["--role", "operator"], 2),
+        (&["--role", "operator", "--subject", "ann", "--key", "nowhere"], 1),
+        (&["--role", "operator", "--subject", "ann"], 0),
+        (&["--role", "operator", "--subject", "ann", "--ttl", "30d"], 0),
+    ] {
+        let mut command = home.waybill(&[&["token"], args].concat());
+        let (status, stdout, stderr) = run_command(command.env("WAYBILL_ISSUER_KEY", &key), "");
+        assert_eq!((status, stdout.is_empty()), (Some(code), code != 0), "{args:?}: {stderr}");
+    }
+    // Without a key it is that of the system that runs here.
+    let (code, _, stderr) = home.run(&["token", "--role", "operator", "--subject", "ann"]);
+    assert!(code == Some(1) && stderr.contains("no `waybill up --auth` runs in this folder"), "{stderr}");
+    home.file(".local/waybill.env", "WAYBILL_GATEWAY=http://127.0.0.1:1\n");
+    let (code, _, stderr) = home.run(&["token", "--role", "operator", "--subject", "ann"]);
+    assert!(code == Some(1) && stderr.contains("is open and asks for no token"), "{stderr}");
+    home.file(".local/waybill.env", &format!("WAYBILL_ISSUER_KEY={key}\n"));
+    home.done(&["token", "--role", "operator", "--subject", "ann"]);
 }
 
 #[test]

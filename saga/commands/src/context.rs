@@ -1,15 +1,14 @@
 //! Contexts: systems by name. Each is a file in the configuration of its user, which nobody else can read: addresses, and a token or where one is.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::output::plain;
+use crate::private;
 
 /// The name that stands for no context, whichever is in use.
 pub const NONE: &str = "none";
@@ -45,21 +44,10 @@ impl Context {
     pub fn load(name: &str) -> anyhow::Result<Self> {
         check_name(name).map_err(anyhow::Error::msg)?;
         let path = file(&folder()?, name);
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("there is no context {name}: `waybill context ls` shows those there are")
-            }
-            Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
+        let text = match private::read(&path) {
+            Err(error) if private::is_missing(&error) => bail!("{}", no_context(name)),
+            text => text?,
         };
-        // It may hold a token and passwords.
-        ensure!(
-            metadata.mode() & 0o077 == 0,
-            "others can read {}, which may hold a token: chmod 600 {}",
-            path.display(),
-            path.display()
-        );
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // Not the parser's own error, which shows a part of what it read.
         let context: Self = serde_json::from_slice(&text)
             .map_err(|error| anyhow::anyhow!("{} is no context: line {}", path.display(), error.line()))?;
@@ -73,7 +61,7 @@ impl Context {
     pub fn save(&self) -> anyhow::Result<()> {
         check_name(&self.name).map_err(anyhow::Error::msg)?;
         let folder = folder()?;
-        write(&file(&folder, &self.name), &serde_json::to_string_pretty(self)?)
+        private::write(&file(&folder, &self.name), serde_json::to_string_pretty(self)? + "\n")
     }
 
     /// Removes it; where it was in use, none is.
@@ -85,7 +73,7 @@ impl Context {
         let path = file(&folder()?, name);
         if let Err(error) = fs::remove_file(&path) {
             match error.kind() {
-                std::io::ErrorKind::NotFound => bail!("there is no context {name}: `waybill context ls` shows those there are"),
+                std::io::ErrorKind::NotFound => bail!("{}", no_context(name)),
                 _ => return Err(error).context(format!("cannot remove {}", path.display())),
             }
         }
@@ -133,7 +121,7 @@ pub fn employ(name: &str) -> anyhow::Result<()> {
     if name != NONE {
         Context::load(name)?;
     }
-    write(&configuration().context(NOWHERE)?.join(IN_USE), name)
+    private::write(&configuration().context(NOWHERE)?.join(IN_USE), format!("{name}\n"))
 }
 
 /// Reads the name of a context: it is a file's.
@@ -175,26 +163,8 @@ fn file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.json"))
 }
 
-/// Writes a file for its owner alone, at once or not at all: a command that reads it meanwhile sees the old one or the new one.
-///
-/// # Errors
-/// Those of the file system.
-pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let folder = path.parent().with_context(cannot)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(cannot)?;
-    let name = path.file_name().with_context(cannot)?.to_string_lossy();
-    let new = folder.join(format!(".{name}.{}", std::process::id()));
-    let _ = fs::remove_file(&new);
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        fs::rename(&new, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written.with_context(cannot)
+fn no_context(name: &str) -> String {
+    format!("there is no context {name}: `waybill context ls` shows those there are")
 }
 
 #[cfg(test)]

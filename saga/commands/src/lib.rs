@@ -28,6 +28,7 @@ mod nats_context;
 pub mod note;
 pub mod output;
 pub mod page;
+pub mod private;
 pub mod problem;
 mod program;
 pub mod progress;

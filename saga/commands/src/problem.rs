@@ -142,9 +142,11 @@ impl Problem {
     fn remedy(&self) -> Option<&'static str> {
         match self.status.as_u16() {
             401 => Some(
-                "say who asks with a token: --token-file FILE, WAYBILL_TOKEN, or a context that keeps one (`waybill context`)",
+                "say who asks with a token: --token-file FILE, WAYBILL_TOKEN, or a context that keeps one; `waybill token --help` says how to get one",
             ),
-            403 => Some("the token that was sent is not enough: another role, or another subject, is wanted"),
+            403 => Some(
+                "the token that was sent is not enough: another role, or another subject, is wanted (`waybill token --help`)",
+            ),
             _ => None,
         }
     }

@@ -63,3 +63,4 @@ mod smoke;
 mod topology;
 mod unreadable;
 mod up;
+mod up_auth;

@@ -14,14 +14,14 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder to run `waybill up` in, removed at the end.
-struct Place {
-    folder: PathBuf,
-    ports: [u16; 5],
+pub struct Place {
+    pub folder: PathBuf,
+    pub ports: [u16; 5],
     nats_server: PathBuf,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let nats_server = stack::Options::for_tests().nats_server().await.expect("a nats-server");
         let folder = std::env::temp_dir().join(format!("waybill-up-{}", Uuid::now_v7().simple()));
         fs::create_dir(&folder).expect("a folder");
@@ -29,7 +29,7 @@ impl Place {
     }
 
     /// `waybill` with these arguments, in this folder.
-    fn waybill(&self, args: &[&str]) -> Command {
+    pub fn waybill(&self, args: &[&str]) -> Command {
         let own = std::env::current_exe().expect("a test is a file");
         let mut command = Command::new(own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill"));
         command.args(args).current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
@@ -38,7 +38,7 @@ impl Place {
     }
 
     /// `waybill up` on these ports: gateway, user, product, order, broker.
-    fn up(&self, ports: [u16; 5], args: &[&str]) -> Command {
+    pub fn up(&self, ports: [u16; 5], args: &[&str]) -> Command {
         let mut command = self.waybill(&[&["up"], args].concat());
         let flags = ["--gateway-port", "--user-port", "--product-port", "--order-port", "--nats-port"];
         for (flag, port) in flags.into_iter().zip(ports) {
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// Starts it, with what it says in `<name>.out` and `<name>.err`; returns once it is ready.
-    async fn start(&self, name: &str, mut command: Command) -> Child {
+    pub async fn start(&self, name: &str, mut command: Command) -> Child {
         let file = |end: &str| File::create(self.folder.join(format!("{name}.{end}"))).expect("a file");
         let mut child = command.stdout(file("out")).stderr(file("err")).spawn().expect("it starts");
         eventually(PATIENCE, || {
@@ -60,11 +60,11 @@ impl Place {
         child
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
 
-    fn note(&self) -> String {
+    pub fn note(&self) -> String {
         self.read(".local/waybill.env")
     }
 
@@ -82,7 +82,7 @@ impl Drop for Place {
 }
 
 /// Exit status, stdout and stderr.
-async fn said(mut command: Command) -> (Option<i32>, String, String) {
+pub async fn said(mut command: Command) -> (Option<i32>, String, String) {
     let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -99,7 +99,7 @@ fn process(program: &str, argument: &Path) -> Option<u32> {
     })
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("a signal");
 }
 
@@ -117,6 +117,8 @@ async fn what_is_killed_runs_again_and_two_in_one_folder_leave_each_other_alone(
     up.env("RUST_LOG", "debug,async_nats=trace,sqlx=trace");
     let mut first = place.start("first", up).await;
     let pid = first.id().expect("it runs");
+    let open = "access    open: anyone who reaches 127.0.0.1 may do everything; `waybill up --auth` asks who it is";
+    assert_eq!(place.read("first.out").lines().filter(|line| *line == open).count(), 1);
 
     // With the same variables the commands find it.
     let mut create = place.waybill(&["product", "create", "--name", "Kettle", "--price", "19.99", "--stock", "3"]);
