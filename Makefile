@@ -14,11 +14,13 @@ ARGS =
 # For `make fuzz`: seconds for each target (SECONDS=60), and the seed (SEED=1).
 # For `make soak`: minutes (MINUTES=10), and the seed (SEED=1).
 
-.PHONY: help up build test faults soak fuzz lint doc deny
+.PHONY: help up build test contracts schemathesis faults soak fuzz lint doc deny
 
 help:
 	@echo 'make up     build (release) and run everything until Ctrl-C; flags: make up ARGS=--ephemeral'
 	@echo 'make test   build and run all tests, on a real nats-server and Postgres'
+	@echo 'make contracts  whether docs/ has the contracts of this build; written anew: WAYBILL_WRITE_CONTRACTS=1 make contracts'
+	@echo 'make schemathesis  cases made of the OpenAPI documents, so many seconds for each service: make schemathesis SECONDS=60'
 	@echo 'make faults  the whole matrix of faults, each row 20 times: make faults N=3 ROWS=7,8 SEED=1'
 	@echo 'make soak    faults at random under load, from a seed: make soak MINUTES=10 SEED=1'
 	@echo 'make fuzz    every decoder that faces the outside, so many seconds each: make fuzz SECONDS=60'
@@ -46,6 +48,12 @@ test:
 		set -x; $(CARGO) test --workspace --locked --all-targets --no-fail-fast; \
 	fi
 	$(CARGO) test --workspace --locked --doc
+
+contracts:
+	$(CARGO) test --workspace --locked --test e2e -- contracts::the_committed
+
+schemathesis:
+	WAYBILL_SCHEMATHESIS_SECONDS=$${SECONDS:-60} $(CARGO) test --workspace --locked --test e2e -- --ignored --nocapture clients::nothing
 
 # The tests' build, so that nothing is compiled for this alone. docs/reliability.md says what each row means.
 faults:

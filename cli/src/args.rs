@@ -15,8 +15,8 @@ use saga_commands::system::{self, http_url, or_usual};
 use crate::addresses::{ADDRESSES, GATEWAY};
 use crate::saga::Orders;
 use crate::{
-    audit, bench, certs, complete, context, dead_letter, events, health, import, nats_conf, order, product, provision, services,
-    token, up, user,
+    audit, bench, certs, complete, context, contract, dead_letter, events, health, import, nats_conf, order, product, provision,
+    services, token, up, user,
 };
 
 /// Order processing over NATS JetStream and Postgres, from the command line.
@@ -135,6 +135,12 @@ enum Command {
     /// Load products, users and orders from files of shopping baskets.
     #[command(after_help = import::EXAMPLES, after_long_help = import::LONG_HELP)]
     Import(import::Args),
+    /// Print what is served over HTTP as an OpenAPI 3.1 document.
+    #[command(name = "openapi", after_help = contract::OPENAPI_EXAMPLES)]
+    OpenApi(contract::OpenApi),
+    /// Print what is said over NATS as an AsyncAPI 3.0 document.
+    #[command(name = "asyncapi", after_help = contract::ASYNCAPI_EXAMPLES)]
+    AsyncApi,
     /// Print the completion script of a shell: commands, flags, their values, and the ids of the system that runs.
     #[command(
         after_help = "The script asks this program, and this program asks the system: give it to each new shell, so that both are of one version.
@@ -186,6 +192,8 @@ impl Cli {
             Command::DeadLetter(command) => command.run(out).await,
             Command::Events(command) => command.run(out).await,
             Command::Import(args) => args.run(&global.gateway()?, out).await,
+            Command::OpenApi(args) => args.run(),
+            Command::AsyncApi => contract::asyncapi(),
             Command::Completions { shell } => completions(shell),
         }
     }

@@ -7,6 +7,7 @@ mod bench;
 mod certs;
 mod complete;
 mod context;
+mod contract;
 mod dead_letter;
 mod events;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!
 //! A value is checked once, where it enters. From there on its type is the proof.
 
+pub mod contract;
 #[cfg(test)]
 mod fuzz;
 mod ids;
@@ -13,6 +14,7 @@ pub mod order;
 pub mod product;
 mod quantity;
 mod reason;
+mod schema;
 pub mod streams;
 mod text;
 pub mod user;
@@ -23,7 +25,7 @@ pub use envelope::{
 };
 pub use ids::{NotAnId, OrderId, ProductId, ReservationId, UserId};
 pub use iso_currency::Currency;
-pub use money::{Money, MoneyError};
+pub use money::{CurrencyCode, Money, MoneyError, UnitPrice};
 pub use quantity::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
 pub use text::{Description, Email, Name, TextError};

@@ -1,18 +1,22 @@
 //! Money: an integer count of minor units in one currency, with checked arithmetic. Never a float.
 
+use std::borrow::Cow;
+
 use iso_currency::Currency;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use thiserror::Error;
 
 use crate::Quantity;
 
 /// An amount in the minor units of its currency: `{"amount": 1999, "currency": "USD"}` is 19.99 US dollars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
     /// Minor units (cents, pence, yen), ISO 4217.
     pub amount: i64,
     /// The ISO 4217 code.
     #[serde(deserialize_with = "currency")]
+    #[schemars(with = "CurrencyCode")]
     pub currency: Currency,
 }
 
@@ -71,9 +75,63 @@ fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::E
     Currency::from_code(&code).ok_or_else(|| de::Error::custom(format!("`{code}` is not an ISO 4217 currency code")))
 }
 
+/// The schema of a currency: in what is read the codes that are taken, in what is written the form alone, so that a currency more breaks no reader.
+#[derive(Debug)]
+pub enum CurrencyCode {}
+
+impl JsonSchema for CurrencyCode {
+    fn schema_name() -> Cow<'static, str> {
+        "Currency".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        match generator.contract().is_serialize() {
+            true => json_schema!({ "type": "string", "description": "The ISO 4217 code", "pattern": "^[A-Z]{3}$" }),
+            false => json_schema!({ "type": "string", "description": "The ISO 4217 code", "enum": codes() }),
+        }
+    }
+}
+
+/// Every code that [`Currency::from_code`] reads.
+fn codes() -> Vec<String> {
+    let letters = || (b'A'..=b'Z').map(char::from);
+    let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| String::from_iter([a, b, c]))));
+    codes.filter(|code| Currency::from_code(code).is_some()).collect()
+}
+
+/// The schema of the price of one piece, in minor units.
+#[derive(Debug)]
+pub enum UnitPrice {}
+
+impl JsonSchema for UnitPrice {
+    fn schema_name() -> Cow<'static, str> {
+        "UnitPrice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "integer",
+            "description": "What one piece costs, in minor units of the currency",
+            "minimum": 0,
+            "maximum": Money::MAX_PRICE,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_standard() {
+        let codes = codes();
+        assert!((150..300).contains(&codes.len()), "{}", codes.len());
+        assert!(["EUR", "JPY", "USD"].iter().all(|code| codes.contains(&(*code).to_owned())));
+    }
 
     fn usd(amount: i64) -> Money {
         Money::new(amount, Currency::USD)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -16,6 +17,7 @@ pub const MAX_ITEMS: usize = 200;
 
 vocabulary! {
     /// What the order service tells everyone, one message each, its subject ending in the order's id.
+    #[derive(schemars::JsonSchema)]
     pub enum Event {
         /// An order was accepted; its saga began.
         "waybill.order.placed.v1" => Placed(Placed),
@@ -44,7 +46,7 @@ impl Event {
 }
 
 /// Where an order stands, as its customer sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Under way.
@@ -92,7 +94,7 @@ impl std::str::FromStr for Status {
 }
 
 /// One line of an order, with the price it was reserved at once it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Item {
     /// The product.
     pub product_id: ProductId,
@@ -103,7 +105,7 @@ pub struct Item {
 }
 
 /// What every order event says of its order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
     /// The order.
     pub order_id: OrderId,
@@ -128,7 +130,7 @@ pub struct Snapshot {
 }
 
 /// A claim check: where a history can be read, and how to know that it is the one that is meant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaybillRef {
     /// `sha256:` and the digest, in hexadecimal digits, of the JSON array of entries that the event would have carried: `[`, the entries
     /// as the service serves them, with a comma between two, `]`.
@@ -207,7 +209,7 @@ impl<'de> Deserialize<'de> for Waybill {
 macro_rules! snapshots {
     ($($name:ident),*) => {$(
         #[doc = concat!("See [`Event::", stringify!($name), "`].")]
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub Snapshot);
     )*};

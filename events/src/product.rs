@@ -1,6 +1,7 @@
 //! The product context: what there is, what it costs, and who holds it.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Money, OrderId, ProductId, Quantity, Reason};
@@ -8,6 +9,7 @@ use envelope::vocabulary;
 
 vocabulary! {
     /// What the order service asks of the product service.
+    #[derive(schemars::JsonSchema)]
     pub enum Command {
         /// Hold these lines for this order: all of them or none.
         "waybill.product.reserve.v1" => Reserve(Reserve),
@@ -18,6 +20,7 @@ vocabulary! {
 
 vocabulary! {
     /// What the product service answers.
+    #[derive(schemars::JsonSchema)]
     pub enum Reply {
         /// Every line is held, at these prices.
         "waybill.product.reserved.v1" => Reserved(Reserved),
@@ -30,6 +33,7 @@ vocabulary! {
 
 vocabulary! {
     /// What the product service tells everyone.
+    #[derive(schemars::JsonSchema)]
     pub enum Event {
         /// A product came to be.
         "waybill.product.created.v1" => Created(Created),
@@ -39,7 +43,7 @@ vocabulary! {
 }
 
 /// One line: so many pieces of one product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// The product.
     pub product_id: ProductId,
@@ -48,7 +52,7 @@ pub struct Line {
 }
 
 /// See [`Command::Reserve`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reserve {
     /// The order that asks.
     pub order_id: OrderId,
@@ -57,14 +61,14 @@ pub struct Reserve {
 }
 
 /// See [`Command::Release`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Release {
     /// The order that gives back.
     pub order_id: OrderId,
 }
 
 /// The price one line was reserved at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PricedLine {
     /// The product.
     pub product_id: ProductId,
@@ -73,7 +77,7 @@ pub struct PricedLine {
 }
 
 /// See [`Reply::Reserved`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reserved {
     /// The order that asked.
     pub order_id: OrderId,
@@ -82,7 +86,7 @@ pub struct Reserved {
 }
 
 /// See [`Reply::Refused`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
     /// The order that asked.
     pub order_id: OrderId,
@@ -91,14 +95,14 @@ pub struct Refused {
 }
 
 /// See [`Reply::Released`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Released {
     /// The order that asked.
     pub order_id: OrderId,
 }
 
 /// A product, as the HTTP contract shows it and events tell it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Product {
     /// The product's id.
     pub id: ProductId,
@@ -117,12 +121,12 @@ pub struct Product {
 }
 
 /// See [`Event::Created`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Created(pub Product);
 
 /// See [`Event::StockChanged`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StockChanged {
     /// By how much.
     pub delta: i64,

@@ -1,11 +1,12 @@
 //! Why an order did not come to be: a refusal is data that travels, from the participant to the customer.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ProductId, Quantity};
 
 /// The stable code of a reason; clients switch on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
     /// No user has this id.
@@ -27,7 +28,7 @@ pub enum ReasonCode {
 }
 
 /// Why an order was rejected or cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reason {
     /// The code to switch on.
     pub code: ReasonCode,
@@ -46,7 +47,7 @@ impl Reason {
 }
 
 /// A line that could not be reserved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShortLine {
     /// The product asked for.
     pub product_id: ProductId,

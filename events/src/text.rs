@@ -4,7 +4,7 @@
 //! visible character that is not ASCII; in an e-mail address nothing hidden may stand at all.
 
 pub use envelope::TextError;
-use envelope::{checked, is_hidden, line};
+use envelope::{LINE_MAX, checked, is_hidden, line};
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizer;
 use serde::{Deserialize, Serialize};
@@ -20,13 +20,16 @@ impl Email {
 }
 
 macro_rules! texts {
-    ($($(#[$doc:meta])* $name:ident: |$text:ident| $parse:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($max:expr): |$text:ident| $parse:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
+            /// The most characters.
+            pub const MAX: usize = $max;
+
             /// Checks the text.
             pub fn new($text: &str) -> Result<Self, TextError> {
                 $parse.map(Self)
@@ -56,12 +59,12 @@ macro_rules! texts {
 
 texts! {
     /// A name: 1 to 200 characters.
-    Name: |text| line(text);
+    Name(LINE_MAX): |text| line(text);
     /// A description: at most 2,000 characters, may be empty, may have lines.
-    Description: |text| checked(text, 0, 2_000);
+    Description(2_000): |text| checked(text, 0, Self::MAX);
     /// An e-mail address: at most 200 characters, one `@` between two non-empty parts without spaces. More than that only a
     /// delivered message can prove.
-    Email: |text| line(text).and_then(email);
+    Email(LINE_MAX): |text| line(text).and_then(email);
 }
 
 fn email(text: String) -> Result<String, TextError> {

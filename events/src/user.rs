@@ -1,6 +1,7 @@
 //! The user context: who may order.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{OrderId, Reason, UserId};
@@ -8,6 +9,7 @@ use envelope::vocabulary;
 
 vocabulary! {
     /// What the order service asks of the user service.
+    #[derive(schemars::JsonSchema)]
     pub enum Command {
         /// May this user order?
         "waybill.user.validate.v1" => Validate(Validate),
@@ -16,6 +18,7 @@ vocabulary! {
 
 vocabulary! {
     /// What the user service answers.
+    #[derive(schemars::JsonSchema)]
     pub enum Reply {
         /// The user exists and is active.
         "waybill.user.validated.v1" => Validated(Validated),
@@ -26,6 +29,7 @@ vocabulary! {
 
 vocabulary! {
     /// What the user service tells everyone.
+    #[derive(schemars::JsonSchema)]
     pub enum Event {
         /// A user came to be.
         "waybill.user.created.v1" => Created(Created),
@@ -35,7 +39,7 @@ vocabulary! {
 }
 
 /// See [`Command::Validate`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Validate {
     /// The order that asks.
     pub order_id: OrderId,
@@ -44,7 +48,7 @@ pub struct Validate {
 }
 
 /// See [`Reply::Validated`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Validated {
     /// The order that asked.
     pub order_id: OrderId,
@@ -53,7 +57,7 @@ pub struct Validated {
 }
 
 /// See [`Reply::Refused`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
     /// The order that asked.
     pub order_id: OrderId,
@@ -64,7 +68,7 @@ pub struct Refused {
 }
 
 /// A user, as the HTTP contract shows it and events tell it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct User {
     /// The user's id.
     pub id: UserId,
@@ -79,11 +83,11 @@ pub struct User {
 }
 
 /// See [`Event::Created`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Created(pub User);
 
 /// See [`Event::Updated`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Updated(pub User);

@@ -4,6 +4,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::contract;
+
 /// Sends requests to one address: a service or the gateway, with or without `/v1`.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -82,9 +84,21 @@ pub async fn answer(request: RequestBuilder) -> Answer {
 impl Answer {
     /// Sends a request that may fail to be answered.
     pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Self> {
-        let response = request.send().await?;
+        let (client, request) = request.build_split();
+        let request = request?;
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client.execute(request).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, text: response.text().await? })
+        let answer = Self { status, headers, text: response.text().await? };
+        // So every end-to-end test is one of the contract too.
+        if let Err(why) = contract::answer(&method, &path, answer.given()) {
+            panic!("{method} {path} is not answered as the OpenAPI document says: {why}\n{answer:#?}");
+        }
+        Ok(answer)
+    }
+
+    fn given(&self) -> contract::Given<'_> {
+        contract::Given { status: self.status, content_type: self.header("content-type"), text: &self.text }
     }
 
     /// The body as JSON.

@@ -21,6 +21,7 @@
 #[cfg(test)]
 mod architecture;
 mod audit;
+pub mod contract;
 pub mod deployed;
 mod domain;
 mod eventually;

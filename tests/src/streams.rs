@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{System, eventually};
+use crate::{System, contract, eventually};
 
 /// How long a service may take to handle what was said.
 const HANDLED_WITHIN: Duration = Duration::from_secs(30);
@@ -76,13 +76,24 @@ impl System {
             .try_collect()
             .await
             .unwrap_or_else(|error| panic!("the stream {name} cannot be read: {error}"));
-        all.into_iter().flatten().collect()
+        let all: Vec<Said> = all.into_iter().flatten().collect();
+        // So every end-to-end test that reads what was said is one of the contract too.
+        for told in all.iter().filter(|said| said.subject.starts_with("events.")) {
+            contract::event(told.header("ce-type"), &told.json()).unwrap_or_else(|why| panic!("{why}\n{told:#?}"));
+        }
+        all
     }
 
     /// Every event in the batches a stream holds, in their order.
     pub async fn events(&self, stream: &str) -> Vec<Value> {
         let said = self.said(stream).await;
-        said.iter().flat_map(|said| said.json().as_array().expect("a batch").clone()).collect()
+        let events: Vec<Value> = said.iter().flat_map(|said| said.json().as_array().expect("a batch").clone()).collect();
+        // What a service says has an id of parts; what a test says by hand may be anything.
+        for event in events.iter().filter(|event| event["id"].as_str().is_some_and(|id| id.contains('/'))) {
+            contract::event(event["type"].as_str().unwrap_or_default(), &event["data"])
+                .unwrap_or_else(|why| panic!("{why}\n{event:#}"));
+        }
+        events
     }
 
     /// Every event in the batches a stream holds that is about this order, in their order.

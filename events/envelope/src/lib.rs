@@ -13,7 +13,7 @@ mod vocabulary;
 
 pub use decode_error::DecodeError;
 pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, split_batch};
-pub use text::{TextError, checked, hidden, is_hidden, line};
+pub use text::{LINE_MAX, Line, TextError, checked, hidden, is_hidden, line};
 pub use topology::{Consumer, Participant, Stream, Topology, event_subject};
 pub use trace::TraceParent;
 pub use vocabulary::{Data, Message, Typed};

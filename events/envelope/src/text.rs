@@ -3,8 +3,11 @@
 //! Joiners (U+200C, U+200D) and variation selectors (U+FE0E, U+FE0F) are letters to some scripts and parts of many emoji, so they may follow a
 //! visible character that is not ASCII.
 
+use std::borrow::Cow;
+
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use thiserror::Error;
 
 /// Why a text was refused.
@@ -41,13 +44,35 @@ pub fn checked(text: &str, min: usize, max: usize) -> Result<String, TextError> 
     Ok(text.to_owned())
 }
 
+/// The most characters of a line.
+pub const LINE_MAX: usize = 200;
+
 /// The same in one line, of 1 to 200 characters: a name, a reason.
 ///
 /// # Errors
 /// Why it is refused.
 pub fn line(text: &str) -> Result<String, TextError> {
-    let text = checked(text, 1, 200)?;
+    let text = checked(text, 1, LINE_MAX)?;
     if text.contains(['\n', '\t']) { Err(TextError::Control) } else { Ok(text) }
+}
+
+/// The schema of what [`line`] takes. What does not show no regular expression says in a length that anybody would read, so words do.
+#[derive(Debug)]
+pub enum Line {}
+
+impl JsonSchema for Line {
+    fn schema_name() -> Cow<'static, str> {
+        "Line".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "One line of text, trimmed, without characters that do not show",
+            "minLength": 1,
+            "maxLength": LINE_MAX,
+        })
+    }
 }
 
 /// The characters of a text that do not show, or that change how others show, with where they are: control, format (directions, joiners where

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Service, Source, Start, http};
 use clap::{Parser, ValueEnum};
@@ -101,7 +100,7 @@ async fn serve<H: StepHandler>(
     log.expire(&service, settings.replies);
     let handler = WithReplyLog::new(steps, &log);
     service.consume(vec![Source::new(participant.reads(), CloudEvent::decode)], Arc::new(handler));
-    service.run(http::Api::new(Router::new(), &[], &[])).await
+    service.run(http::Api::new(http::Routes::new(), &[])).await
 }
 
 /// The airline. It does not fly to Utopia.

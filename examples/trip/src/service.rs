@@ -5,17 +5,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Json as Body, Router};
+use axum::{Extension, Json as Body};
 use chassis::broker::Broker;
-use chassis::http::{self, Access, Caller, Checks, Client, Id, Json, Page, PageQuery, Problem, Queries, Rule};
+use chassis::http::{self, Access, Caller, Checks, Client, Id, Json, Operation, Page, PageQuery, Problem, Routes, Rule, Shape};
 use chassis::identity::Role;
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::topology::{self, TopologySettings};
 use chassis::{Parts, Service, Start};
 use clap::Parser;
-use saga_runtime::{OPERATOR_ACCESS, OPERATOR_QUERIES, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
+use saga_runtime::{OPERATOR_ACCESS, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,9 +24,6 @@ use uuid::Uuid;
 use crate::saga::{TOPOLOGY, Trip};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/service");
-
-/// What can be asked of the routes.
-const QUERIES: Queries = &[("/trips/{id}/history", &["limit", "cursor"]), OPERATOR_QUERIES[0], OPERATOR_QUERIES[1]];
 
 /// Who may: trips have no owner, so no customer sees one.
 const ACCESS: Access = &[
@@ -93,23 +91,26 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     })
     .await?;
     let trips = trips.start(&service, &database_url, &settings.parts)?;
-    let api = router(trips.clone()).merge(operator_routes(trips));
-    service.run(http::Api::new(api, QUERIES, &[ACCESS, OPERATOR_ACCESS])).await
+    service.run(http::Api::new(routes().merge(operator_routes()).with_state(trips), &[ACCESS, OPERATOR_ACCESS])).await
 }
 
 type Trips = State<Arc<Runtime<Trip>>>;
 
-fn router(trips: Arc<Runtime<Trip>>) -> Router {
-    Router::new()
-        .route("/trips", post(begin))
-        .route("/trips/{id}", get(show))
-        .route("/trips/{id}/history", get(history))
-        .route("/trips/{id}/events", get(stream))
-        .route("/trips/{id}/cancel", post(cancel))
-        .with_state(trips)
+fn routes() -> Routes<Arc<Runtime<Trip>>> {
+    let trip = || Shape::of::<View<Trip>>();
+    let example = json!({ "traveller": "Ada", "to": "Lisbon", "nights": 3 });
+    Routes::new()
+        .route(
+            requests::begin_operation(Operation::post("/trips", "begin_trip", "Book a trip"), trip()).body::<TripBody>(example),
+            begin,
+        )
+        .route(Operation::get("/trips/{id}", "show_trip", "A trip").answers(200, "The trip", trip()).may_be_missing(), show)
+        .route(requests::history_operation(Operation::get("/trips/{id}/history", "trip_history", "What became of it")), history)
+        .route(live::operation(Operation::get("/trips/{id}/events", "trip_events", "The same, live")), stream)
+        .route(requests::cancel_operation(Operation::post("/trips/{id}/cancel", "cancel_trip", "Cancel a trip"), trip()), cancel)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct TripBody {
     traveller: String,

@@ -13,6 +13,7 @@ mod cache;
 mod channel;
 mod completeness;
 mod coordinator;
+mod described;
 mod export;
 mod item;
 pub mod live;
@@ -37,6 +38,9 @@ mod waiters;
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
+use chassis::http::Routes;
+
 pub use crate::channel::{Channel, StatusWord};
 pub use crate::completeness::Completeness;
 pub use crate::item::{Begun, Moved, NewSaga, Outcome, Trigger};
@@ -53,12 +57,6 @@ pub use envelope::Participant;
 use chassis::http::{Access, Rule};
 use chassis::identity::Role;
 
-/// What can be asked of [`operator_routes`].
-pub const OPERATOR_QUERIES: [(&str, &[&str]); 2] = [
-    ("/sagas", &["status", "step", "older_than", "user_id", "stuck", "limit", "cursor"]),
-    ("/sagas/waybills", &["since", "status", "limit"]),
-];
-
 /// Who may use [`operator_routes`].
 pub const OPERATOR_ACCESS: Access = &[
     Rule::roles("GET", "/sagas", OPERATORS),
@@ -74,6 +72,12 @@ pub const OPERATOR_ACCESS: Access = &[
 const OPERATORS: &[Role] = &[Role::Operator];
 
 /// What operators see and do, for the service's own port only.
-pub fn operator_routes<S: Saga>(runtime: Arc<Runtime<S>>) -> axum::Router {
-    completeness::routes::router(runtime.database().clone()).merge(operator::router(runtime))
+pub fn operator_routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
+    operator::routes().merge(completeness::routes::routes())
+}
+
+impl<S: Saga> FromRef<Arc<Runtime<S>>> for completeness::routes::Facts {
+    fn from_ref(runtime: &Arc<Runtime<S>>) -> Self {
+        Self(runtime.database().clone())
+    }
 }

@@ -8,8 +8,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use chassis::database::Reader;
-use chassis::http::{Caller, Problem};
+use chassis::http::{Caller, Operation, Problem, Shape};
 use futures_util::{StreamExt as _, stream};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -27,6 +28,21 @@ const RETRY: Duration = Duration::from_secs(3);
 /// Entries read at once, and the bytes beyond which they are sent first: a slow client holds no more than these in memory.
 const ENTRIES: i64 = 200;
 const BYTES: i64 = 256 * 1024;
+
+/// What [`stream`] takes and answers.
+pub fn operation(operation: Operation) -> Operation {
+    let id = json!({ "type": "string", "pattern": "^[0-9]{0,9}$" });
+    operation
+        .header("Last-Event-ID", "The id of the last event that was seen: the stream goes on after it", id)
+        .answers_as(
+            200,
+            "An event `entry` for each entry of the history, with its sequence as id",
+            "text/event-stream",
+            Shape::Value(json!({})),
+        )
+        .answers_nothing(204, "Nothing more will come")
+        .may_be_missing()
+}
 
 /// Where a client is in a saga's history.
 struct Follower<S: Saga> {

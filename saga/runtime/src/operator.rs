@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json as Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json as Body, Router};
 use chassis::database::Reader;
-use chassis::http::{Caller, Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, number, parse_id};
+use chassis::http::{Caller, Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, Routes, number, parse_id};
 use chrono::{DateTime, Utc};
 use envelope::line;
 use saga::{Action, Direction, IgnoredBecause, State as SagaState, Verdict};
@@ -20,6 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::described::{ActBody, operations};
 use crate::export::Export;
 use crate::item::{Outcome, Trigger};
 use crate::runtime::Runtime;
@@ -28,14 +28,14 @@ use crate::steps::{step_named, waiting_for};
 use crate::store::{InFlight, SagaFilter, plan_of};
 
 /// The routes.
-pub(crate) fn router<S: Saga>(runtime: Arc<Runtime<S>>) -> Router {
-    Router::new()
-        .route("/sagas", get(list::<S>))
-        .route("/sagas/waybills", get(export::<S>))
-        .route("/sagas/{order}", get(show::<S>))
-        .route("/sagas/{order}/waybill", get(waybill::<S>))
-        .route("/sagas/{order}/{action}", post(act::<S>))
-        .with_state(runtime)
+pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
+    let operations = operations::<S>();
+    Routes::new()
+        .route(operations.list, list::<S>)
+        .route(operations.export, export::<S>)
+        .route(operations.show, show::<S>)
+        .route(operations.waybill, waybill::<S>)
+        .route(operations.act, act::<S>)
 }
 
 /// A saga as an operator sees it.
@@ -229,15 +229,6 @@ async fn export<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Query(query): Q
     let limit = limit.map_or(Ok(usize::MAX), |limit| limit.ok_or_else(|| Problem::malformed("`limit` must be a number")))?;
     let export = Export::all(runtime.operators.clone(), runtime.store, query.since, status, limit);
     export.respond("application/x-ndjson").await.map_err(unanswered)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ActBody {
-    /// Who signs; left out where the token says it.
-    by: Option<String>,
-    reason: String,
-    step: Option<String>,
 }
 
 async fn act<S: Saga>(

@@ -1,8 +1,9 @@
 //! The layout of a saga that needs nothing particular.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
@@ -30,14 +31,16 @@ pub const RACES_SQL: &str = include_str!("races.sql");
 pub enum Plain {}
 
 /// A saga as whoever began it sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(bound = "")]
+#[schemars(bound = "")]
 pub struct PlainView<S: Saga> {
     /// Its id.
     pub id: Uuid,
     /// Where it stands.
     pub status: String,
     /// What was asked for.
+    #[schemars(with = "Map<String, Value>")]
     pub request: S,
     /// When it began.
     pub created_at: DateTime<Utc>,

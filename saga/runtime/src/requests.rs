@@ -8,14 +8,54 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use chassis::Client;
 use chassis::database::Reader;
-use chassis::http::{Caller, IdempotencyKey, Page, PageQuery, Problem, prefer_wait, trace};
+use chassis::http::{Caller, IdempotencyKey, Operation, Page, PageQuery, Problem, Shape, prefer_wait, trace};
 use saga::{IgnoredBecause, Verdict};
+use serde_json::json;
 use uuid::Uuid;
 
+use crate::described::entry;
 use crate::item::{Begun, NewSaga, Outcome, Trigger};
 use crate::runtime::{LOOK_AGAIN, Runtime};
 use crate::saga::{Layout as _, Saga, View};
 use crate::waiters::Subscription;
+
+/// What [`begin`] takes and answers.
+pub fn begin_operation(operation: Operation, view: Shape) -> Operation {
+    operation
+        .header("Prefer", "`wait=N`: answer when it is final, or after N seconds, at most 30", json!({ "type": "string" }))
+        .header("traceparent", "The trace to go on with (W3C)", json!({ "type": "string" }))
+        .answers(201, "It is final", view.clone())
+        .with_header("Location", "Where it is")
+        .with_header("Preference-Applied", "How long was waited, at most")
+        .with_header("Idempotency-Replayed", "`true` where the key was used for the same before")
+        .answers(202, "It has begun", view)
+        .with_header("Location", "Where it is")
+        .with_header("Preference-Applied", "How long was waited, at most")
+        .keyed()
+}
+
+/// What [`history`] takes and answers.
+pub fn history_operation(operation: Operation) -> Operation {
+    let cursor = Shape::Value(json!({ "type": "string", "pattern": "^(0{24}[0-9a-f]{8})?$" }));
+    let page = json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "items": { "type": "array", "items": entry() },
+            "next_cursor": { "type": "string", "description": "Asks for the next page, where there is one" },
+        },
+    });
+    operation.page_of(cursor, Shape::Value(page)).may_be_missing()
+}
+
+/// What [`cancel`] takes and answers.
+pub fn cancel_operation(operation: Operation, view: Shape) -> Operation {
+    operation
+        .answers(202, "It goes back, or has gone", view)
+        .keyed()
+        .refuses(409, "too-late-to-cancel", "It is rejected, or cannot go back")
+        .may_be_missing()
+}
 
 /// More than a page holds, so that it ends where it is full and not where reading did.
 const HISTORY_BYTES: i64 = 512 * 1024;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::held::Held;
 use crate::topology::Drift;
 
 /// What `/readyz` answers.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Readiness {
     /// Whether requests can be served.
     pub ready: bool,

@@ -20,7 +20,7 @@ use axum::routing::{any, get};
 use chassis::broker::Broker;
 use chassis::discovery;
 use chassis::health::Health;
-use chassis::http::{ANY, ANY_METHOD, Access, Api, Queries, Rule};
+use chassis::http::{ANY_METHOD, Access, Api, Operation, Rule, Shape};
 use chassis::identity::{Identity, Role};
 use chassis::{Running, http};
 use tokio::net::TcpListener;
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
     let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
     let watching: Vec<_> = watching.collect();
-    let api = Api::new(routes(upstreams), QUERIES, &[ACCESS]);
+    let api = Api::proxy(routes(upstreams), &PASSED, &[ACCESS], OPENAPI);
     http::serve(listener, "gateway", api, health, &edge, identity, shutdown).await;
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(service = "gateway", "stopped");
@@ -69,14 +69,20 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
 }
 
 /// What the services are asked is theirs to judge.
-const QUERIES: Queries = &[
-    ("/users", ANY),
-    ("/users/{*rest}", ANY),
-    ("/products", ANY),
-    ("/products/{*rest}", ANY),
-    ("/orders", ANY),
-    ("/orders/{*rest}", ANY),
-];
+const PASSED: [&str; 6] = ["/users", "/users/{*rest}", "/products", "/products/{*rest}", "/orders", "/orders/{*rest}"];
+
+/// What the gateway and the services behind it serve, in one document. A test makes it of theirs.
+pub const OPENAPI: &str = include_str!("../../../docs/openapi/gateway.json");
+
+/// The services' paths that the gateway serves.
+pub const PATHS: [&str; 3] = ["/users", "/products", "/orders"];
+
+/// The OpenAPI document of what the gateway answers by itself.
+pub fn openapi() -> serde_json::Value {
+    let map = Shape::Value(serde_json::json!({ "type": "object", "required": ["name", "version", "routes"] }));
+    let root = Operation::get("/", "root", "What is where").answers(200, "The routes, by service", map);
+    chassis::http::document_of("gateway", &[root])
+}
 
 /// The gateway wants to know who it is, so that strangers come no further; what a caller may do each service says, which asks again.
 pub const ACCESS: Access = &[

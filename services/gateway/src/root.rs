@@ -33,9 +33,9 @@ pub async fn show() -> Json<Value> {
                 "GET /orders/{id}/events",
                 "POST /orders/{id}/cancel",
             ],
-            "gateway": ["GET /", "GET /health", "GET /livez", "GET /readyz", "GET /metrics"],
+            "gateway": ["GET /", "GET /health", "GET /livez", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /docs"],
         },
         "prefix": "each route is served with and without /v1",
-        "read_on": "README.md: curl and command line examples; `waybill --help`",
+        "read_on": "/docs: every route, to read and try; README.md: curl and command line examples; `waybill --help`",
     }))
 }

@@ -86,6 +86,10 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     })
     .await?;
     let orders = orders.start(&service, &settings.database_url, &settings.parts)?;
-    let api = routes::router(orders.clone()).merge(operator_routes(orders));
-    service.run(http::Api::new(api, routes::QUERIES, &[ACCESS, OPERATOR_ACCESS])).await
+    service.run(http::Api::new(routes::routes().merge(operator_routes()).with_state(orders), &[ACCESS, OPERATOR_ACCESS])).await
+}
+
+/// The OpenAPI document of the service.
+pub fn openapi() -> serde_json::Value {
+    http::document_of("order", &routes::routes().merge(operator_routes()).operations())
 }

@@ -7,6 +7,7 @@ use events::product::Line;
 use events::{Currency, Money, OrderId, Reason, UserId};
 use saga::State;
 use saga_runtime::{Bound, Column, Layout, Record, Table, Values};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
@@ -24,7 +25,8 @@ pub enum Orders {}
 pub type Prices = Option<Vec<Money>>;
 
 /// An order as the HTTP contract shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Order")]
 pub struct View {
     /// The id.
     pub id: OrderId,

@@ -9,29 +9,24 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Json as Body, Router};
-use chassis::http::{Access, Caller, Checks, Client, Id, Json, Object, Page, PageQuery, Problem, Queries, Query, Rule, parse_id};
+use axum::{Extension, Json as Body};
+use chassis::http::{
+    Access, Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Rule, Shape, parse_id,
+};
 use chassis::identity::Role;
 use chassis::listed::Listed;
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
 use events::{OrderId, ProductId, Quantity, UserId};
-use saga_runtime::{OPERATOR_QUERIES, Runtime, live, requests};
+use saga_runtime::{Runtime, live, requests};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::projection::View;
 use crate::saga::Order;
-
-/// What can be asked of the routes.
-pub const QUERIES: Queries = &[
-    ("/orders", &["user_id", "status", "limit", "cursor"]),
-    ("/orders/{id}/history", &["limit", "cursor"]),
-    OPERATOR_QUERIES[0],
-    OPERATOR_QUERIES[1],
-];
 
 /// Who may. Operators look at everything and have routes of their own to take a hand.
 pub const ACCESS: Access = &[
@@ -47,27 +42,57 @@ const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 type Orders = State<Arc<Runtime<Order>>>;
 
-pub fn router(orders: Arc<Runtime<Order>>) -> Router {
-    Router::new()
-        .route("/orders", get(list).post(submit))
-        .route("/orders/{id}", get(show))
-        .route("/orders/{id}/history", get(history))
-        .route("/orders/{id}/events", get(stream))
-        .route("/orders/{id}/cancel", post(cancel))
-        .with_state(orders)
+pub fn routes() -> Routes<Arc<Runtime<Order>>> {
+    let order = || Shape::of::<View>();
+    Routes::new()
+        .route(
+            Operation::get("/orders", "list_orders", "Orders, newest first")
+                .query("user_id", "Those of this user", Shape::of::<UserId>())
+                .query("status", "Those with this status", Shape::of::<Status>())
+                .page::<View>(),
+            list,
+        )
+        .route(
+            requests::begin_operation(Operation::post("/orders", "submit_order", "Place an order"), order())
+                .body::<OrderBody>(json!({
+                    "user_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f",
+                    "items": [{ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e30", "quantity": 2 }],
+                }))
+                .link("show_order", "id", "/id")
+                .link("order_history", "id", "/id")
+                .link("cancel_order", "id", "/id"),
+            submit,
+        )
+        .route(Operation::get("/orders/{id}", "show_order", "An order").answers(200, "The order", order()).may_be_missing(), show)
+        .route(
+            requests::history_operation(Operation::get("/orders/{id}/history", "order_history", "What became of an order")),
+            history,
+        )
+        .route(live::operation(Operation::get("/orders/{id}/events", "order_events", "The same, live")), stream)
+        .route(
+            requests::cancel_operation(Operation::post("/orders/{id}/cancel", "cancel_order", "Cancel an order"), order()),
+            cancel,
+        )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewOrder")]
 struct OrderBody {
+    #[schemars(with = "UserId")]
     user_id: String,
+    /// No product twice.
+    #[schemars(length(min = 1, max = MAX_ITEMS))]
     items: Vec<Object<ItemBody>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewItem")]
 struct ItemBody {
+    #[schemars(with = "ProductId")]
     product_id: String,
+    #[schemars(with = "Quantity")]
     quantity: i64,
 }
 

@@ -102,5 +102,10 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::router(app), routes::QUERIES, &[ACCESS])).await
+    service.run(http::Api::new(routes::routes().with_state(app), &[ACCESS])).await
+}
+
+/// The OpenAPI document of the service.
+pub fn openapi() -> serde_json::Value {
+    http::document_of("product", &routes::routes().operations())
 }

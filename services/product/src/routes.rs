@@ -8,14 +8,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json as Body, Router};
+use axum::{Extension, Json as Body};
 use chassis::database::Database;
-use chassis::http::{Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Page, PageQuery, Problem, Queries, Rule};
+use chassis::http::{
+    Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Operation, Page, PageQuery, Problem, Routes, Rule, Shape,
+};
 use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
 use events::product::{Line, Product};
-use events::{Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel};
+use events::{CurrencyCode, Description, Money, Name, ProductId, Quantity, ReasonCode, ReservationId, StockLevel, UnitPrice};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -39,9 +41,6 @@ pub struct AppState {
     pub unit: UnitOfWork,
 }
 
-/// What can be asked of the routes.
-pub const QUERIES: Queries = &[("/products", &["limit", "cursor"])];
-
 /// Who may. What a customer reserves without an order is its own; those who keep the catalogue give back anybody's.
 pub const ACCESS: Access = &[
     Rule::roles("GET", "/products", &Role::ALL),
@@ -55,31 +54,94 @@ pub const ACCESS: Access = &[
 
 const KEEPERS: &[Role] = &[Role::Catalog, Role::Service];
 
-pub fn router(app: AppState) -> Router {
-    Router::new()
-        .route("/products", get(list).post(create))
-        .route("/products/{id}", get(show))
-        .route("/products/{id}/stock", post(change_stock))
-        .route("/products/reserve", post(reserve))
-        .route("/products/reservations/{id}/release", post(release))
-        .route("/reservations/{id}/release", post(give_back))
-        .with_state(app)
+pub fn routes() -> Routes<AppState> {
+    Routes::new()
+        .route(Operation::get("/products", "list_products", "Products, newest first").page::<Product>(), list)
+        .route(
+            Operation::post("/products", "create_product", "Create a product")
+                .body::<CreateBody>(json!({ "name": "Kettle", "price": { "amount": 1999, "currency": "USD" }, "stock": 10 }))
+                .answers(201, "The product", Shape::of::<Product>())
+                .with_header("Location", "Where the product is")
+                .link("show_product", "id", "/id")
+                .link("change_stock", "id", "/id")
+                .keyed(),
+            create,
+        )
+        .route(
+            Operation::get("/products/{id}", "show_product", "A product")
+                .answers(200, "The product", Shape::of::<Product>())
+                .may_be_missing(),
+            show,
+        )
+        .route(
+            Operation::post("/products/{id}/stock", "change_stock", "Deliver pieces, or write some off")
+                .body::<StockBody>(json!({ "delta": 5 }))
+                .answers(200, "The product", Shape::of::<Product>())
+                .keyed()
+                .refuses(409, "stock-out-of-range", "Fewer pieces than none would be left, or too many")
+                .may_be_missing(),
+            change_stock,
+        )
+        .route(
+            Operation::post("/products/reserve", "reserve", "Hold pieces without an order")
+                .body::<ReserveBody>(json!({ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f", "quantity": 2 }))
+                .answers(200, "They are held", held())
+                .link("release", "id", "/reservation_id")
+                .keyed()
+                .refuses(409, "insufficient-stock", "Fewer are available")
+                .may_be_missing(),
+            reserve,
+        )
+        .route(
+            Operation::post("/products/reservations/{id}/release", "release", "Give back what is held without an order")
+                .answers(200, "It is given back, now or before", held())
+                .keyed()
+                .may_be_missing(),
+            release,
+        )
+        .route(
+            Operation::post("/reservations/{id}/release", "give_back", "Give back what no saga gives back: for operators")
+                .body::<GiveBackBody>(json!({ "by": "ada", "reason": "the order was never placed" }))
+                .answers(200, "It is given back", held())
+                .refuses(409, "operator-refused", "It holds nothing, or others give it back")
+                .may_be_missing(),
+            give_back,
+        )
 }
 
-#[derive(Deserialize)]
+/// A hold on stock.
+fn held() -> Shape {
+    Shape::Value(json!({
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": { "type": "string", "enum": ["reserved", "released"] },
+            "reservation_id": { "type": "string", "format": "uuid" },
+            "expires_at": { "type": "string", "format": "date-time", "description": "When it is given back by itself" },
+        },
+    }))
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewProduct")]
 struct CreateBody {
+    #[schemars(with = "Name")]
     name: String,
     #[serde(default)]
+    #[schemars(with = "Description")]
     description: String,
     price: Object<Price>,
+    #[schemars(with = "StockLevel")]
     stock: i64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Price {
+    #[schemars(with = "UnitPrice")]
     amount: i64,
+    #[schemars(with = "CurrencyCode")]
     currency: String,
 }
 
@@ -132,9 +194,12 @@ fn not_found(id: ProductId) -> Problem {
     Problem::not_found(format!("there is no product {id}"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "StockDelta")]
 struct StockBody {
+    /// Pieces delivered; negative: written off.
+    #[schemars(range(min = -StockLevel::MAX, max = StockLevel::MAX), extend("not" = { "const": 0 }))]
     delta: i64,
 }
 
@@ -187,10 +252,13 @@ fn once<T>(once: Once<T>) -> Result<Result<T, Response>, Problem> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewHold")]
 struct ReserveBody {
+    #[schemars(with = "ProductId")]
     product_id: String,
+    #[schemars(with = "Quantity")]
     quantity: i64,
 }
 
@@ -236,11 +304,14 @@ async fn release(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "GiveBack")]
 struct GiveBackBody {
     /// Who signs; left out where the token says it.
+    #[schemars(with = "Option<Name>")]
     by: Option<String>,
+    #[schemars(with = "Name")]
     reason: String,
 }
 

@@ -82,5 +82,10 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         updating: Arc::new(handler::Update),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::router(app), routes::QUERIES, &[ACCESS])).await
+    service.run(http::Api::new(routes::routes().with_state(app), &[ACCESS])).await
+}
+
+/// The OpenAPI document of the service.
+pub fn openapi() -> serde_json::Value {
+    http::document_of("user", &routes::routes().operations())
 }

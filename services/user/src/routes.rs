@@ -8,15 +8,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Extension, Json as Body, Router};
+use axum::{Extension, Json as Body};
 use chassis::database::Database;
-use chassis::http::{Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Queries, Rule};
+use chassis::http::{
+    Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Operation, Page, PageQuery, Problem, Routes, Rule, Shape,
+};
 use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
 use events::{Email, Name, UserId};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -33,9 +35,6 @@ pub struct AppState {
     pub unit: UnitOfWork,
 }
 
-/// What can be asked of the routes.
-pub const QUERIES: Queries = &[("/users", &["limit", "cursor"])];
-
 /// Who may. A customer is made, and changed, by those who keep the users.
 pub const ACCESS: Access = &[
     Rule::roles("POST", "/users", KEEPERS),
@@ -47,18 +46,47 @@ pub const ACCESS: Access = &[
 
 const KEEPERS: &[Role] = &[Role::Operator, Role::Service];
 
-pub fn router(app: AppState) -> Router {
-    Router::new()
-        .route("/users", get(list).post(create))
-        .route("/users/{id}", get(show).patch(change))
-        .route("/users/{id}/validate", get(validate))
-        .with_state(app)
+pub fn routes() -> Routes<AppState> {
+    Routes::new()
+        .route(Operation::get("/users", "list_users", "Users, newest first").page::<User>(), list)
+        .route(
+            Operation::post("/users", "create_user", "Create a user")
+                .body::<CreateBody>(json!({ "email": "ada@example.com", "name": "Ada Lovelace" }))
+                .answers(201, "The user", Shape::of::<User>())
+                .with_header("Location", "Where the user is")
+                .link("show_user", "id", "/id")
+                .link("change_user", "id", "/id")
+                .link("validate_user", "id", "/id")
+                .keyed()
+                .refuses(409, "email-taken", "A user with this e-mail address, in any case of letters, exists"),
+            create,
+        )
+        .route(
+            Operation::get("/users/{id}", "show_user", "A user").answers(200, "The user", Shape::of::<User>()).may_be_missing(),
+            show,
+        )
+        .route(
+            Operation::patch("/users/{id}", "change_user", "Change a user's name, or whether the user may order")
+                .body::<ChangeBody>(json!({ "active": false }))
+                .answers(200, "The user", Shape::of::<User>())
+                .may_be_missing(),
+            change,
+        )
+        .route(
+            Operation::get("/users/{id}/validate", "validate_user", "Whether a user may order")
+                .answers(200, "Whether", Shape::of::<Validity>())
+                .may_be_missing(),
+            validate,
+        )
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewUser")]
 struct CreateBody {
+    #[schemars(with = "Email")]
     email: String,
+    #[schemars(with = "Name")]
     name: String,
 }
 
@@ -97,9 +125,15 @@ async fn show(State(app): State<AppState>, caller: Caller, Id(id): Id<UserId>) -
     find(&app, &caller, id).await.map(Body)
 }
 
-async fn validate(State(app): State<AppState>, caller: Caller, Id(id): Id<UserId>) -> Result<Body<serde_json::Value>, Problem> {
+/// Whether a user may order.
+#[derive(Serialize, JsonSchema)]
+struct Validity {
+    valid: bool,
+}
+
+async fn validate(State(app): State<AppState>, caller: Caller, Id(id): Id<UserId>) -> Result<Body<Validity>, Problem> {
     let user = find(&app, &caller, id).await?;
-    Ok(Body(json!({ "valid": user.active })))
+    Ok(Body(Validity { valid: user.active }))
 }
 
 async fn find(app: &AppState, caller: &Caller, id: UserId) -> Result<User, Problem> {
@@ -111,9 +145,11 @@ fn not_found(id: UserId) -> Problem {
     Problem::not_found(format!("there is no user {id}"))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "UserChange")]
 struct ChangeBody {
+    #[schemars(with = "Option<Name>")]
     name: Option<String>,
     active: Option<bool>,
 }

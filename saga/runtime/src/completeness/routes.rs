@@ -1,40 +1,65 @@
 //! An operator's way to have the stream of events completed by hand, and to see how far that has come. On the service's own port only.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::routing::get;
-use axum::{Json as Body, Router};
+use axum::Json as Body;
+use axum::extract::{FromRef, State};
 use chassis::database::Database;
-use chassis::http::{Caller, Checks, Id, Json, Problem};
+use chassis::http::{Caller, Checks, Id, Json, Operation, Problem, Routes, Shape};
 use chrono::{DateTime, Utc};
-use envelope::line;
+use envelope::{Line, line};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::store::completeness::{self as store, Rebuild};
 
-/// The routes, about the events of this database.
-pub(crate) fn router(database: Database) -> Router {
-    Router::new()
-        .route("/events/rebuild", get(show).post(begin))
-        .route("/events/rebuild/{id}", get(one))
-        .with_state(Arc::new(database))
+/// The database whose events these are.
+#[derive(Clone)]
+pub(crate) struct Facts(pub(crate) Database);
+
+/// The routes.
+pub(crate) fn routes<R: Clone + Send + Sync + 'static>() -> Routes<R>
+where
+    Facts: FromRef<R>,
+{
+    let rebuild = || Shape::of::<Rebuild>();
+    Routes::new()
+        .route(
+            Operation::get("/events/rebuild", "last_rebuild", "How far the stream of events was completed: for operators")
+                .answers(200, "The last time, if there was one", Shape::of::<Option<Rebuild>>()),
+            show,
+        )
+        .route(
+            Operation::post("/events/rebuild", "rebuild_events", "Have the stream of events completed: for operators")
+                .body::<BeginBody>(json!({ "dry_run": true }))
+                .answers(200, "It begins", rebuild())
+                .link("show_rebuild", "id", "/id")
+                .refuses(409, "rebuild-under-way", "It is being completed already"),
+            begin,
+        )
+        .route(
+            Operation::get("/events/rebuild/{id}", "show_rebuild", "How far a completion is: for operators")
+                .answers(200, "It", rebuild())
+                .may_be_missing(),
+            one,
+        )
 }
 
-async fn show(State(database): State<Arc<Database>>) -> Result<Body<Option<Rebuild>>, Problem> {
+async fn show(State(Facts(database)): State<Facts>) -> Result<Body<Option<Rebuild>>, Problem> {
     Ok(Body(database.read(|mut db| async move { store::last_rebuild(&mut db).await }).await?))
 }
 
-async fn one(State(database): State<Arc<Database>>, Id(id): Id<Uuid>) -> Result<Body<Rebuild>, Problem> {
+async fn one(State(Facts(database)): State<Facts>, Id(id): Id<Uuid>) -> Result<Body<Rebuild>, Problem> {
     let found = database.read(move |mut db| async move { store::rebuild(&mut db, id).await }).await?;
     found.map(Body).ok_or_else(|| Problem::not_found(format!("there is no rebuild {id}")))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewRebuild")]
 struct BeginBody {
     /// Who asks, if the token does not say it; a dry run changes nothing, and nobody has to sign it.
+    #[schemars(with = "Option<Line>")]
     by: Option<String>,
     since: Option<DateTime<Utc>>,
     #[serde(default)]
@@ -42,7 +67,7 @@ struct BeginBody {
 }
 
 async fn begin(
-    State(database): State<Arc<Database>>,
+    State(Facts(database)): State<Facts>,
     caller: Caller,
     Json(body): Json<BeginBody>,
 ) -> Result<Body<Rebuild>, Problem> {

@@ -69,7 +69,9 @@ const OF_EVERY_SERVICE: Access = &[
     Rule::anyone(ANY_METHOD, "/metrics"),
     Rule::anyone(ANY_METHOD, "/openapi.json"),
     Rule::anyone(ANY_METHOD, "/docs"),
-    Rule::anyone(ANY_METHOD, "/docs/{*file}"),
+    Rule::anyone(ANY_METHOD, "/docs/swagger-ui.js"),
+    Rule::anyone(ANY_METHOD, "/docs/swagger-ui.css"),
+    Rule::anyone(ANY_METHOD, "/docs/start.js"),
 ];
 
 /// Who sends a request, as far as its route lets it matter.

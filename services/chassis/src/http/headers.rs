@@ -8,7 +8,7 @@ use envelope::TraceParent;
 use crate::http::{Caller, FieldError, Problem};
 
 /// The most characters of a key: enough for anything a client derives, and an index entry stays small.
-const KEY_MAX: usize = 200;
+pub(super) const KEY_MAX: usize = 200;
 
 /// The longest a client may ask to be kept waiting.
 const WAIT_MAX: Duration = Duration::from_secs(30);

@@ -2,33 +2,43 @@
 
 mod access;
 mod admission;
+mod api;
 mod caller_limits;
 mod connection;
 mod cross_origin;
 mod deprecation;
+mod docs;
 #[cfg(test)]
 mod fuzz;
 mod head;
 mod headers;
 mod json;
 mod limits;
+mod openapi;
+mod operation;
 mod page;
 mod problem;
 mod queries;
 mod receive;
+mod routes;
 mod server;
+mod standard;
 mod url;
 mod watched;
 
 pub use access::{ANY_METHOD, Access, Caller, Rule, Who};
+pub use api::Api;
 pub use deprecation::{Deprecated, SERVED_ON_FOR};
 pub use headers::{IdempotencyKey, prefer_wait, trace};
 pub use json::{Checks, Json, Object};
+pub use openapi::merged;
+pub use operation::{Operation, Shape};
 pub use page::{Page, PageQuery, number};
 pub use problem::{FieldError, Problem};
-pub use queries::{ANY, Api, Queries};
 pub use receive::BODY_MAX;
+pub use routes::Routes;
 pub use server::{listen, serve};
+pub use standard::document_of;
 pub use url::{Id, Query, parse_id};
 
 pub use crate::client::Client;

@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 256 * 1024;
 const CLOSING: usize = 64;
 
 const LIMIT_DEFAULT: i64 = 50;
-const LIMIT_MAX: i64 = 200;
+pub(super) const LIMIT_MAX: i64 = 200;
 
 /// `?limit=&cursor=`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

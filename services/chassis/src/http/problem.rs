@@ -13,6 +13,30 @@ const BRIEF: usize = 200;
 /// Seconds after which a client that was turned away should come again.
 const RETRY_AFTER: &str = "1";
 
+/// What any request may be answered: the status, the last part of the type, and when.
+pub(super) const COMMON: [(u16, &str, &str); 16] = [
+    (400, "malformed", "The request cannot be read: its head, a parameter, or the JSON of its body"),
+    (401, "unauthenticated", "No token that counts, where identity is configured"),
+    (403, "forbidden", "The token's roles do not allow it"),
+    (403, "cross-site", "A page of another site asks for what changes something"),
+    (408, "too-slow", "The body did not come in time; nothing was done"),
+    (413, "too-large", "The body is too large"),
+    (414, "uri-too-long", "The URL is too long"),
+    (415, "unsupported-media-type", "The body is not JSON in UTF-8, or is encoded"),
+    (421, "misdirected", "The `Host` is not one of this server"),
+    (429, "too-many-requests", "More than one caller may ask for, where that is limited; after `Retry-After` again"),
+    (431, "head-too-large", "The head of the request is too large"),
+    (500, "internal", "Something went wrong here"),
+    (501, "transfer-encoding", "A transfer encoding other than `chunked`"),
+    (
+        502,
+        "broken-off",
+        "The answer did not come; the request may have been carried out or not. The detail says whether repeating it is safe",
+    ),
+    (503, "unavailable", "Try again after `Retry-After`; nothing was done"),
+    (504, "timed-out", "It took too long; what changes something may have been carried out or not"),
+];
+
 /// An error as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {

@@ -1,43 +1,32 @@
 //! Which query parameters a route takes. All others are refused by name: one that is ignored means another request than its client thinks.
 
-use axum::Router;
 use axum::extract::MatchedPath;
 use axum::http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::http::access::Access;
-use crate::http::deprecation::Deprecated;
-use crate::http::problem::Problem;
+use crate::http::{Operation, Problem};
 
 /// The parameters a route takes when it is read (GET); nothing else takes any. Routes not in the table take none.
-pub type Queries = &'static [(&'static str, &'static [&'static str])];
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queries(Vec<(&'static str, Method, Vec<&'static str>)>);
 
 /// In place of the names: whatever is given is passed on, whatever the method.
-pub const ANY: &[&str] = &["*"];
+const ANY: &str = "*";
 
-/// What a service serves.
-pub struct Api {
-    pub(super) routes: Router,
-    pub(super) queries: Queries,
-    pub(super) access: &'static [Access],
-    pub(super) deprecated: &'static [Deprecated],
-}
-
-impl Api {
-    /// Routes, without their prefix, what can be asked of them, and who may: a route without a rule is not served.
-    pub fn new(routes: Router, queries: Queries, access: &'static [Access]) -> Self {
-        Self { routes, queries, access, deprecated: &[] }
+impl Queries {
+    /// Those that are described.
+    pub(super) fn of(operations: &[Operation]) -> Self {
+        Self(operations.iter().map(|operation| (operation.path, operation.method.clone(), operation.queries())).collect())
     }
 
-    /// The same, of which these routes are on their way out.
-    pub fn deprecating(mut self, deprecated: &'static [Deprecated]) -> Self {
-        self.deprecated = deprecated;
-        self
+    /// Whatever is asked of these.
+    pub(super) fn passing(paths: &[&'static str]) -> Self {
+        Self(paths.iter().map(|path| (*path, Method::GET, vec![ANY])).collect())
     }
 }
 
 /// Refuses parameters that the route does not take, and those that come twice.
-pub(super) fn check(queries: Queries, route: Option<&MatchedPath>, method: &Method, uri: &Uri) -> Result<(), Problem> {
+pub(super) fn check(queries: &Queries, route: Option<&MatchedPath>, method: &Method, uri: &Uri) -> Result<(), Problem> {
     let Some(query) = uri.query().filter(|query| !query.is_empty()) else {
         return Ok(());
     };
@@ -46,11 +35,18 @@ pub(super) fn check(queries: Queries, route: Option<&MatchedPath>, method: &Meth
         return Ok(());
     };
     let route = route.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(route);
-    let names = queries.iter().find(|(path, _)| *path == route).map_or(&[][..], |(_, names)| names);
-    if names == ANY {
+    let asked = if *method == Method::HEAD { &Method::GET } else { method };
+    let mut of_path = queries.0.iter().filter(|(path, ..)| *path == route).peekable();
+    let is_known = of_path.peek().is_some();
+    let names = match of_path.find(|(_, taken, names)| taken == asked || *names == [ANY]) {
+        Some((.., names)) => names.as_slice(),
+        // That nobody takes this method here is the better answer.
+        None if is_known && *method != Method::OPTIONS => return Ok(()),
+        None => &[],
+    };
+    if names == [ANY] {
         return Ok(());
     }
-    let names = if matches!(*method, Method::GET | Method::HEAD) { names } else { &[] };
     let mut seen = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name).replace('+', " ");

@@ -7,27 +7,25 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use axum::extract::ConnectInfo;
-use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 
 use crate::health::Health;
 use crate::http::admission::{Admission, Place};
+use crate::http::api::Document;
 use crate::http::connection::Connection;
 use crate::http::cross_origin::cors;
 use crate::http::head::{HEAD_READ, HEADERS_READ};
 use crate::http::watched::{Watch, watched};
-use crate::http::{Api, Problem};
+use crate::http::{Api, Problem, standard};
 use crate::identity::Identity;
 use crate::metrics;
 use crate::settings::HttpSettings;
@@ -65,6 +63,7 @@ pub async fn serve(
     let adding_up = tokio::spawn(metrics::add_up());
     let knowing = tokio::spawn(identity.clone().watch(health.clone(), shutdown.clone()));
     let watch = Arc::new(Watch::new(name, health.clone(), &api, settings, identity));
+    let Api { routes, document, .. } = api;
     // Outside, so that a page may read refusals too.
     let cors = cors(&settings.cors_origins);
     let whole = |routes: Router| {
@@ -72,7 +71,7 @@ pub async fn serve(
         if let Some(cors) = cors.clone() { routes.layer(cors) } else { routes }
     };
     let serving = Serving {
-        ordinary: (whole(with_health(name, api.routes, &health, &shutdown)), http(settings.http_header_timeout)),
+        ordinary: (whole(with_standard(name, routes, document, &health, &shutdown)), http(settings.http_header_timeout)),
         reserve: (whole(health_alone(name, &health, &shutdown)), http(settings.http_header_timeout.min(RESERVE_TIME))),
         write_timeout: settings.http_write_timeout,
         graceful: GracefulShutdown::new(),
@@ -170,11 +169,13 @@ fn raise_files() {
     });
 }
 
-fn with_health(name: &'static str, api: Router, health: &Health, shutdown: &CancellationToken) -> Router {
+fn with_standard(name: &'static str, api: Router, document: Document, health: &Health, shutdown: &CancellationToken) -> Router {
+    let (standard, _) =
+        standard::health(name, health, shutdown).merge(standard::document(move || document.json(name))).into_parts();
     Router::new()
         .merge(api.clone())
         .nest("/v1", api)
-        .merge(health_routes(name, health, shutdown))
+        .merge(standard)
         .fallback(move || async move {
             // Whoever asks the wrong service is told which one answers.
             let whose = if name == "gateway" { String::new() } else { format!(": this is the {name} service") };
@@ -185,26 +186,8 @@ fn with_health(name: &'static str, api: Router, health: &Health, shutdown: &Canc
 
 /// What a connection of the reserve is answered.
 fn health_alone(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Router {
-    health_routes(name, health, shutdown)
+    let (health, _) = standard::health(name, health, shutdown).into_parts();
+    health
         .fallback(|| async { Problem::unavailable("too many connections are open; try again shortly") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-}
-
-fn health_routes(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Router {
-    let (health, shutdown) = (health.clone(), shutdown.clone());
-    let alive = move || async move { Json(json!({"status": "ok", "service": name, "version": env!("CARGO_PKG_VERSION")})) };
-    let ready = move || async move {
-        let mut readiness = health.readiness();
-        if shutdown.is_cancelled() {
-            readiness.ready = false;
-            readiness.checks.insert("draining", "the service is stopping".to_owned());
-        }
-        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, Json(readiness))
-    };
-    Router::new()
-        .route("/health", get(alive))
-        .route("/livez", get(alive))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(|| async { metrics::render() }))
 }

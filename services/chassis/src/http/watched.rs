@@ -57,7 +57,7 @@ impl Watch {
         Self {
             service,
             health,
-            queries: api.queries,
+            queries: api.queries.clone(),
             door: Door::new(identity, api.access),
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
@@ -101,7 +101,7 @@ impl Watch {
             return refusal.into_response();
         }
         let method = request.method().clone();
-        if let Err(problem) = queries::check(self.queries, request.extensions().get(), &method, request.uri()) {
+        if let Err(problem) = queries::check(&self.queries, request.extensions().get(), &method, request.uri()) {
             return problem.into_response();
         }
         request.extensions_mut().insert(client);

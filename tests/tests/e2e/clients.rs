@@ -1,0 +1,117 @@
+//! Clients that others wrote, in another language: one generated from the OpenAPI document, one of the broker, and one that asks what nobody thought of.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use testkit::{Service, System};
+use tokio::process::Command;
+
+/// Long enough for some twenty wheels on a slow line.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(300);
+
+fn python(tools: &Path) -> Command {
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", tools).env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).kill_on_drop(true);
+    // The wheels' programs: a generator calls its formatter.
+    let path = std::env::var("PATH").unwrap_or_default();
+    python.env("PATH", format!("{}:{path}", tools.join("bin").display()));
+    python
+}
+
+async fn run(command: &mut Command, patience: Duration) -> Result<Output, String> {
+    let output = tokio::time::timeout(patience, command.output()).await.map_err(|_| "it takes too long".to_owned())?;
+    let output = output.map_err(|error| error.to_string())?;
+    let said = || format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(output) } else { Err(said()) }
+}
+
+/// The folder with what `tests/python/requirements.txt` names, installed if need be; `None`, and said so, where that cannot be.
+async fn tools() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let wanted = std::fs::read_to_string(root.join("python/requirements.txt")).expect("the requirements");
+    let folder = root.parent().expect("the workspace").join(".local/python-clients");
+    let noted = folder.join("requirements.txt");
+    if std::fs::read_to_string(&noted).is_ok_and(|noted| noted == wanted) {
+        return Some(folder);
+    }
+    // Beside, then moved in whole: other tests may do the same at this moment.
+    let staging = folder.with_extension(std::process::id().to_string());
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--target"]).arg(&staging);
+    pip.arg("--requirement").arg(root.join("python/requirements.txt")).stdin(Stdio::null()).kill_on_drop(true);
+    if let Err(why) = run(&mut pip, INSTALLED_WITHIN).await {
+        eprintln!("SKIPPED: the clients in Python cannot be installed: {why}");
+        let _ = std::fs::remove_dir_all(&staging);
+        return None;
+    }
+    std::fs::write(staging.join("requirements.txt"), wanted).expect("a note");
+    let _ = std::fs::remove_dir_all(&folder);
+    if std::fs::rename(&staging, &folder).is_err() {
+        let _ = std::fs::remove_dir_all(&staging);
+    }
+    Some(folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_generated_from_the_document_buys_and_one_of_the_broker_hears_of_it() {
+    let Some(tools) = tools().await else { return };
+    let system = System::new().await;
+    let folder = std::env::temp_dir().join(format!("waybill-client-{}", system.instance(Service::Gateway).port));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let gateway = system.client(Service::Gateway);
+    let document = folder.join("openapi.json");
+    std::fs::write(&document, gateway.get("/openapi.json").await.text).expect("the document");
+    std::fs::write(folder.join("config.json"), r#"{"package_name_override": "waybill_client"}"#).expect("a file");
+    let mut generate = python(&tools);
+    generate.args(["-m", "openapi_python_client", "generate", "--meta", "none", "--overwrite", "--path"]).arg(&document);
+    generate.arg("--config").arg(folder.join("config.json")).arg("--output-path").arg(folder.join("waybill_client"));
+    let generated = run(&mut generate, Duration::from_secs(120)).await.unwrap_or_else(|why| panic!("{why}"));
+    let said = String::from_utf8_lossy(&generated.stdout).into_owned();
+    assert!(
+        !said.contains("WARNING") && !said.contains("ERROR"),
+        "the generator does not understand all of the document: {said}"
+    );
+    let mut shop = python(&tools);
+    shop.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/shop.py")).arg(&folder);
+    shop.arg(format!("{}/v1", gateway.base)).arg(system.stack.nats.url());
+    run(&mut shop, Duration::from_secs(90)).await.unwrap_or_else(|why| panic!("{why}"));
+    let audit = system.audit().await;
+    assert_eq!((audit.cancelled, audit.rejected), (1, 1));
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// `make schemathesis`. Each service is asked so many seconds (`WAYBILL_SCHEMATHESIS_SECONDS`).
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes as long as it is given: make schemathesis"]
+async fn nothing_that_the_documents_allow_or_forbid_is_answered_otherwise() {
+    let tools = tools().await.expect("schemathesis");
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(1_000, 1999).await);
+    let seconds = std::env::var("WAYBILL_SCHEMATHESIS_SECONDS").unwrap_or_else(|_| "60".to_owned());
+    let mut found = Vec::new();
+    for service in Service::ALL {
+        let base = system.client(service).base;
+        let mut ask = python(&tools);
+        ask.args([
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/python/schemathesis.toml"),
+            "run",
+            "--checks=all",
+            "--continue-on-failure",
+            "--no-color",
+            "--seed=1",
+        ]);
+        ask.arg(format!("--max-time={seconds}")).arg(format!("--url={base}")).arg(format!("{base}/openapi.json"));
+        let patience = Duration::from_secs(seconds.parse::<u64>().expect("seconds") * 4 + 300);
+        match run(&mut ask, patience).await {
+            Ok(output) => println!("{}", String::from_utf8_lossy(&output.stdout)),
+            Err(said) => found.push(format!("the {} service: {said}", service.name())),
+        }
+    }
+    let order = system.submit(user, &[(product, 1)]).await;
+    assert_eq!(system.wait_final(order).await["status"], "confirmed", "after all that it works as before");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
