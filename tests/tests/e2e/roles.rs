@@ -261,3 +261,26 @@ async fn the_name_in_a_history_is_the_tokens() {
     let begun = client.post("/events/rebuild", &json!({ "dry_run": true })).await.expect(200);
     assert_eq!(begun["asked_by"], "grace@example.com", "{begun:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_caller_may_ask_for_is_counted_by_subject() {
+    let issuer = Issuer::new();
+    let system = System::builder().believing(&issuer).settings(|settings| {
+        settings.order.parts.http.callers.rate_per_second = Some(1);
+        settings.order.parts.http.callers.rate_burst = Some(5);
+    });
+    let system = system.start().await;
+    let client = system.client(Service::Order);
+    let (greedy, modest) =
+        (client.bearing(issuer.token("greedy", &["operator"])), client.bearing(issuer.token("modest", &["operator"])));
+    let mut refused = None;
+    for _ in 0..20 {
+        refused = Some(greedy.get("/orders").await).filter(|answer| answer.status == 429);
+        if refused.is_some() {
+            break;
+        }
+    }
+    refused.expect("it asks too often").problem(429, "too-many-requests");
+    // From the same address, and another.
+    modest.get("/orders").await.expect(200);
+}
