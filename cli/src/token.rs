@@ -15,8 +15,7 @@ use serde::Serialize;
 use crate::issuer::{self, Issuer};
 
 /// Shown under `waybill token --help`.
-pub const EXAMPLES: &str = "For systems that believe the development issuer: `waybill up --auth`, and docker-compose.yml. Others have an issuer of their own, who gives
-out their tokens. A token goes to stdout and nowhere else; commands take one from --token-file, WAYBILL_TOKEN, or a context.
+pub const EXAMPLES: &str = "For systems that believe the development issuer, as `up --auth` starts them. Others have an issuer of their own, who gives out their tokens. A token goes to stdout and nowhere else; commands take one from --token-file, WAYBILL_TOKEN, or a context.
 
 What a role may do is in docs/security.md. `customer` orders for itself alone: its subject is the id of a user.
 

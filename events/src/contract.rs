@@ -87,7 +87,7 @@ pub fn schemas() -> BTreeMap<&'static str, Value> {
     let mut schemas = BTreeMap::new();
     for vocabulary in vocabularies() {
         for kind in &vocabulary.kinds {
-            let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+            let mut generator = SchemaSettings::draft2020_12().for_serialize().with_transform(envelope::words).into_generator();
             let mut found = data(&vocabulary, &mut generator);
             found.retain(|(found, ..)| found == kind);
             let (_, data, about) = found.remove(0);
@@ -135,7 +135,7 @@ pub fn asyncapi() -> Value {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
-    let mut generator = settings.for_serialize().into_generator();
+    let mut generator = settings.for_serialize().with_transform(envelope::words).into_generator();
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for vocabulary in vocabularies() {
         for (kind, data, about) in data(&vocabulary, &mut generator) {

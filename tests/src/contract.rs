@@ -91,7 +91,10 @@ fn problem() -> Value {
 impl Interface {
     /// The operations of a path, with or without its prefix: of several templates that fit, those of the one with the most words of its own.
     fn operations(&self, path: &str) -> Option<&Value> {
-        let unprefixed = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/'));
+        let unprefixed = match path.strip_prefix("/v1") {
+            Some("") => Some("/"),
+            rest => rest.filter(|rest| rest.starts_with('/')),
+        };
         let (path, is_version) = (unprefixed.unwrap_or(path), unprefixed.is_some());
         let parts: Vec<&str> = path.split('/').collect();
         let fits = |template: &str| {

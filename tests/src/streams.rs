@@ -78,7 +78,8 @@ impl System {
             .unwrap_or_else(|error| panic!("the stream {name} cannot be read: {error}"));
         let all: Vec<Said> = all.into_iter().flatten().collect();
         // So every end-to-end test that reads what was said is one of the contract too.
-        for told in all.iter().filter(|said| said.subject.starts_with("events.")) {
+        // What a test laid into an outbox by hand names no type.
+        for told in all.iter().filter(|said| said.subject.starts_with("events.") && !said.header("ce-type").is_empty()) {
             contract::event(told.header("ce-type"), &told.json()).unwrap_or_else(|why| panic!("{why}\n{told:#?}"));
         }
         all

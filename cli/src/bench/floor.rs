@@ -43,7 +43,7 @@ impl<'a> Baseline<'a> {
         Self { meter, broker, jetstream, databases, rows: OnceCell::new() }
     }
 
-    /// What the rows of an order cost, in a scratch database on the server of the first.
+    /// What the rows of an order cost, in tables of their own in the first.
     async fn rows(&self) -> anyhow::Result<f64> {
         let [orders, products] = self.databases;
         let mut scratch = rows::Scratch::open(orders, products).await?;

@@ -6,6 +6,7 @@
 pub mod dead_letter;
 mod decode_error;
 mod event;
+mod schema;
 mod text;
 mod topology;
 mod trace;
@@ -13,6 +14,7 @@ mod vocabulary;
 
 pub use decode_error::DecodeError;
 pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, split_batch};
+pub use schema::words;
 pub use text::{LINE_MAX, Line, TextError, checked, hidden, is_hidden, line};
 pub use topology::{Consumer, Participant, Stream, Topology, event_subject};
 pub use trace::TraceParent;

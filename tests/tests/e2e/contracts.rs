@@ -79,6 +79,7 @@ async fn every_service_serves_its_document_and_everything_in_it() {
             let id = Uuid::now_v7().to_string();
             let path = path.replace("{id}", &id).replace("{order}", &id).replace("{action}", "retry");
             for prefix in ["", "/v1"] {
+                let path = if path == "/" && !prefix.is_empty() { "" } else { &path };
                 let options = answer(client.request(Method::OPTIONS, &format!("{prefix}{path}"))).await;
                 if prefix == "/v1" && operations.get("servers").is_some() {
                     assert_eq!(options.status, 404, "{path} has no version");

@@ -24,27 +24,27 @@ const NOTE: usize = chassis::Note::LENGTH;
 /// Bytes of a reply about one order, as the product service's outbox keeps it.
 const REPLY: usize = 300;
 
-const SENT: &str = "with sent as (insert into orders.outbox (id, subjects, headers, payloads, notes) values ($1, '{}', '[]', '{}', $2)), \
-     appended as (insert into orders.order_history (order_id, sequence, at, entry) \
+const SENT: &str = "with sent as (insert into bench_orders.outbox (id, subjects, headers, payloads, notes) values ($1, '{}', '[]', '{}', $2)), \
+     appended as (insert into bench_orders.order_history (order_id, sequence, at, entry) \
                   select id, $4, $3, entry from unnest($5::uuid[], $6::text[]) as new (id, entry))";
 
-const PLACE: &str = " insert into orders.orders (id, user_id, items, state, status, sequence, began_at, waiting_since, due_at, traceparent, \
+const PLACE: &str = " insert into bench_orders.orders (id, user_id, items, state, status, sequence, began_at, waiting_since, due_at, traceparent, \
                                     created_at, updated_at) \
      select id, user_id, items::json, state::json, 'pending', $4, $3, $3, $3, traceparent, $3, $3 \
      from unnest($5::uuid[], $7::uuid[], $8::text[], $9::text[], $10::text[]) as new (id, user_id, items, state, traceparent)";
 
-const MOVE: &str = ", gone as (delete from orders.outbox where id = $7) \
-     update orders.orders set state = new.state::json, sequence = $4, status = new.status, settled = $8, \
+const MOVE: &str = ", gone as (delete from bench_orders.outbox where id = $7) \
+     update bench_orders.orders set state = new.state::json, sequence = $4, status = new.status, settled = $8, \
             waiting_since = case when not $8 then $3 end, due_at = case when not $8 then $3 end, updated_at = $3, \
             history_bytes = new.history_bytes, unit_prices = new.unit_prices::bigint[], currency = new.currency, total = new.total \
      from unnest($5::uuid[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bigint[]) \
           as new (id, state, status, history_bytes, unit_prices, currency, total) \
      where orders.id = new.id and orders.sequence = $4 - 1";
 
-const RESERVE: &str = "with sent as (insert into products.outbox (id, subjects, headers, payloads) values ($1, '{r}', '[{}]', array[$2::bytea])), \
-     gone as (delete from products.outbox where id = $3), \
-     taken as (update products.products set stock = stock - 1, reserved = reserved + 1 where id = any($4)) \
-     insert into products.reservations (id, direct, status, items) \
+const RESERVE: &str = "with sent as (insert into bench_products.outbox (id, subjects, headers, payloads) values ($1, '{r}', '[{}]', array[$2::bytea])), \
+     gone as (delete from bench_products.outbox where id = $3), \
+     taken as (update bench_products.products set stock = stock - 1, reserved = reserved + 1 where id = any($4)) \
+     insert into bench_products.reservations (id, direct, status, items) \
      select id, false, 'reserved', items::json from unnest($5::uuid[], $6::text[]) as new (id, items)";
 
 /// What an order of the run left.
@@ -64,11 +64,11 @@ struct Sample {
     reserved: Option<String>,
 }
 
-/// A database that nobody else uses, and the orders that are written to it.
+/// The schemas of the tables. In the order service's database: its role may make no other.
+const SCHEMAS: &str = "bench_orders, bench_products";
+
+/// Tables that nobody else uses, and the orders that are written to them.
 pub struct Scratch {
-    /// To the database of the same server that was named; the scratch one is made and dropped from here.
-    maker: PgConnection,
-    name: String,
     connection: PgConnection,
     samples: Vec<Sample>,
     products: Vec<Uuid>,
@@ -77,24 +77,20 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it on the server of the order service's database, for orders that both databases hold by now.
+    /// Makes it in the order service's database, for orders that both databases hold by now.
     pub async fn open(orders: &str, products: &str) -> anyhow::Result<Self> {
-        let mut maker = PgConnection::connect_with(&options(orders)?).await.context("the database does not answer")?;
+        let mut connection = PgConnection::connect_with(&options(orders)?).await.context("the database does not answer")?;
         let mut stock = PgConnection::connect_with(&options(products)?).await.context("the database does not answer")?;
-        let samples = samples(&mut maker, &mut stock).await.context("no orders can be read for the floor")?;
+        let samples = samples(&mut connection, &mut stock).await.context("no orders can be read for the floor")?;
         anyhow::ensure!(!samples.is_empty(), "the run left no order to take for the floor; --floor=false leaves it out");
-        let name = format!("waybill_bench_{}", Uuid::now_v7().simple());
-        maker
-            .execute(AssertSqlSafe(format!("create database {name}")))
-            .await
-            .context("no scratch database can be made for the floor; --floor=false leaves it out")?;
-        let mut connection = PgConnection::connect_with(&options(orders)?.database(&name)).await?;
-        migrate(&mut connection, "orders", &::order::MIGRATIONS).await?;
-        migrate(&mut connection, "products", &::product::MIGRATIONS).await?;
+        // Left by a run that was killed.
+        drop_schemas(&mut connection).await?;
+        migrate(&mut connection, "bench_orders", &::order::MIGRATIONS).await?;
+        migrate(&mut connection, "bench_products", &::product::MIGRATIONS).await?;
         // A young table has no statistics, and a scan of it looks cheap.
         connection.execute("set enable_seqscan = off").await?;
         let products = stock_up(&mut connection, &mut stock).await?;
-        Ok(Self { maker, name, connection, samples, products, sent: [Uuid::nil(); 2] })
+        Ok(Self { connection, samples, products, sent: [Uuid::nil(); 2] })
     }
 
     /// Writes the rows of so many orders, step by step.
@@ -182,16 +178,24 @@ impl Scratch {
 
     /// Drops it.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        self.connection.close().await?;
-        self.maker.execute(AssertSqlSafe(format!("drop database {}", self.name))).await?;
-        Ok(self.maker.close().await?)
+        drop_schemas(&mut self.connection).await?;
+        Ok(self.connection.close().await?)
     }
+}
+
+async fn drop_schemas(connection: &mut PgConnection) -> anyhow::Result<()> {
+    connection.execute("set client_min_messages = warning").await?;
+    connection.execute(AssertSqlSafe(format!("drop schema if exists {SCHEMAS} cascade"))).await?;
+    Ok(())
 }
 
 /// The tables of a service, in a schema of their own.
 async fn migrate(connection: &mut PgConnection, schema: &str, migrations: &Migrator) -> anyhow::Result<()> {
-    connection.execute(AssertSqlSafe(format!("create schema {schema}; set search_path to {schema}"))).await?;
-    migrations.run(&mut *connection).await.context("the scratch database cannot be migrated")?;
+    connection
+        .execute(AssertSqlSafe(format!("create schema {schema}; set search_path to {schema}")))
+        .await
+        .context("no schema can be made for the floor; --floor=false leaves it out")?;
+    migrations.run(&mut *connection).await.context("no tables can be made for the floor; --floor=false leaves it out")?;
     connection.execute("reset search_path").await?;
     Ok(())
 }
@@ -237,7 +241,7 @@ async fn stock_up(scratch: &mut PgConnection, products: &mut PgConnection) -> an
             .await?;
     for (id, name, description, price, currency) in &rows {
         sqlx::query(
-            "insert into products.products (id, name, description, price, currency, stock) values ($1, $2, $3, $4, $5, $6)",
+            "insert into bench_products.products (id, name, description, price, currency, stock) values ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id)
         .bind(name)

@@ -69,7 +69,7 @@ fn generator(written: bool) -> SchemaGenerator {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
-    (if written { settings.for_serialize() } else { settings.for_deserialize() }).into_generator()
+    (if written { settings.for_serialize() } else { settings.for_deserialize() }).with_transform(envelope::words).into_generator()
 }
 
 fn described(operation: &Operation, read: &mut SchemaGenerator, written: &mut SchemaGenerator) -> Value {
