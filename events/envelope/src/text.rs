@@ -56,7 +56,7 @@ pub fn line(text: &str) -> Result<String, TextError> {
     if text.contains(['\n', '\t']) { Err(TextError::Control) } else { Ok(text) }
 }
 
-/// The schema of what [`line`] takes. What does not show no regular expression says in a length that anybody would read, so words do.
+/// The schema of what [`line()`] takes. What does not show no regular expression says in a length that anybody would read, so words do.
 #[derive(Debug)]
 pub enum Line {}
 

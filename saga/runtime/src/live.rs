@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(3);
 const ENTRIES: i64 = 200;
 const BYTES: i64 = 256 * 1024;
 
-/// What [`stream`] takes and answers.
+/// What [`stream()`] takes and answers.
 pub fn operation(operation: Operation) -> Operation {
     let id = json!({ "type": "string", "pattern": "^[0-9]{0,9}$" });
     operation
