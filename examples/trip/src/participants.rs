@@ -100,7 +100,7 @@ async fn serve<H: StepHandler>(
     log.expire(&service, settings.replies);
     let handler = WithReplyLog::new(steps, &log);
     service.consume(vec![Source::new(participant.reads(), CloudEvent::decode)], Arc::new(handler));
-    service.run(http::Api::new(http::Routes::new(), &[])).await
+    service.run(http::Api::new(http::Routes::new())).await
 }
 
 /// The airline. It does not fly to Utopia.

@@ -7,13 +7,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json as Body};
 use chassis::broker::Broker;
-use chassis::http::{self, Access, Caller, Checks, Client, Id, Json, Operation, Page, PageQuery, Problem, Routes, Rule, Shape};
+use chassis::http::{self, Caller, Checks, Client, Id, Json, Operation, Page, PageQuery, Problem, Routes, Shape, Who};
 use chassis::identity::Role;
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::topology::{self, TopologySettings};
 use chassis::{Parts, Service, Start};
 use clap::Parser;
-use saga_runtime::{OPERATOR_ACCESS, Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
+use saga_runtime::{Prepared, Runtime, SagaSettings, View, live, operator_routes, requests};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -25,15 +25,7 @@ use crate::saga::{TOPOLOGY, Trip};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/service");
 
-/// Who may: trips have no owner, so no customer sees one.
-const ACCESS: Access = &[
-    Rule::roles("POST", "/trips", &[Role::Service]),
-    Rule::roles("GET", "/trips/{id}", READERS),
-    Rule::roles("GET", "/trips/{id}/history", READERS),
-    Rule::roles("GET", "/trips/{id}/events", READERS),
-    Rule::roles("POST", "/trips/{id}/cancel", &[Role::Service]),
-];
-
+/// Trips have no owner, so no customer sees one.
 const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 /// The settings of the trip service.
@@ -91,7 +83,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> anyhow::Res
     })
     .await?;
     let trips = trips.start(&service, &database_url, &settings.parts)?;
-    service.run(http::Api::new(routes().merge(operator_routes()).with_state(trips), &[ACCESS, OPERATOR_ACCESS])).await
+    service.run(http::Api::new(routes().merge(operator_routes()).with_state(trips))).await
 }
 
 type Trips = State<Arc<Runtime<Trip>>>;
@@ -101,13 +93,39 @@ fn routes() -> Routes<Arc<Runtime<Trip>>> {
     let example = json!({ "traveller": "Ada", "to": "Lisbon", "nights": 3 });
     Routes::new()
         .route(
-            requests::begin_operation(Operation::post("/trips", "begin_trip", "Book a trip"), trip()).body::<TripBody>(example),
+            requests::begin_operation(
+                Operation::post(Who::Roles(&[Role::Service]), "/trips", "begin_trip", "Book a trip"),
+                trip(),
+            )
+            .body::<TripBody>(example),
             begin,
         )
-        .route(Operation::get("/trips/{id}", "show_trip", "A trip").answers(200, "The trip", trip()).may_be_missing(), show)
-        .route(requests::history_operation(Operation::get("/trips/{id}/history", "trip_history", "What became of it")), history)
-        .route(live::operation(Operation::get("/trips/{id}/events", "trip_events", "The same, live")), stream)
-        .route(requests::cancel_operation(Operation::post("/trips/{id}/cancel", "cancel_trip", "Cancel a trip"), trip()), cancel)
+        .route(
+            Operation::get(Who::Roles(READERS), "/trips/{id}", "show_trip", "A trip")
+                .answers(200, "The trip", trip())
+                .may_be_missing(),
+            show,
+        )
+        .route(
+            requests::history_operation(Operation::get(
+                Who::Roles(READERS),
+                "/trips/{id}/history",
+                "trip_history",
+                "What became of it",
+            )),
+            history,
+        )
+        .route(
+            live::operation(Operation::get(Who::Roles(READERS), "/trips/{id}/events", "trip_events", "The same, live")),
+            stream,
+        )
+        .route(
+            requests::cancel_operation(
+                Operation::post(Who::Roles(&[Role::Service]), "/trips/{id}/cancel", "cancel_trip", "Cancel a trip"),
+                trip(),
+            ),
+            cancel,
+        )
 }
 
 #[derive(Deserialize, JsonSchema)]

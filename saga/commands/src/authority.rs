@@ -9,7 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-use crate::identities::{keep_or_make, secret_folder, write_secret};
+use crate::private;
 
 /// How long the authority is believed: until nobody remembers who has its key.
 const AUTHORITY_DAYS: u64 = 3650;
@@ -28,10 +28,8 @@ impl Authority {
     /// # Errors
     /// Where the folder cannot be read or written, or holds another key.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("authority");
-        secret_folder(&path)?;
-        let path = path.join("ca.key");
-        let key = KeyPair::from_pem(&keep_or_make(&path, || Ok(KeyPair::generate()?.serialize_pem()))?)
+        let path = folder.join("authority/ca.key");
+        let key = KeyPair::from_pem(&private::keep_or_make(&path, || Ok(KeyPair::generate()?.serialize_pem()))?)
             .with_context(|| format!("{} holds no private key", path.display()))?;
         let mut params = valid_for(AUTHORITY_DAYS);
         params.distinguished_name.push(DnType::CommonName, "Waybill's own authority");
@@ -60,9 +58,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let folder = self.folder.join(server);
-        secret_folder(&folder)?;
         let [pem, secret] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
-        write_secret(&secret, &key.serialize_pem())?;
+        private::write(&secret, key.serialize_pem())?;
         fs::write(&pem, certificate.pem()).with_context(|| pem.display().to_string())?;
         Ok([pem, secret])
     }
@@ -73,7 +70,7 @@ impl Authority {
     /// Where it cannot be written.
     pub fn introduce(&self, member: &str) -> anyhow::Result<()> {
         let folder = self.folder.join(member);
-        secret_folder(&folder)?;
+        private::folder(&folder)?;
         let copied = fs::copy(self.folder.join("ca.pem"), folder.join("ca.pem"));
         copied.map(drop).with_context(|| format!("cannot write to {}", folder.display()))
     }

@@ -2,15 +2,14 @@
 //! can be given his alone; what the broker knows is the public key.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use chassis::settings::Secret;
 use chassis::topology::accounts::key_variable;
 use nkeys::KeyPair;
+
+use crate::private;
 
 /// The members' keys, in one folder.
 pub struct Identities {
@@ -24,12 +23,11 @@ impl Identities {
     /// # Errors
     /// Where the folder cannot be read or written, or a file of this name holds something else.
     pub fn open(folder: &Path, members: BTreeSet<&'static str>) -> anyhow::Result<Self> {
-        secret_folder(folder)?;
+        private::folder(folder)?;
         let mut keys = BTreeMap::new();
         for member in members {
             let path = file(folder, member);
-            secret_folder(&folder.join(member))?;
-            let seed = keep_or_make(&path, || Ok(KeyPair::new_user().seed()? + "\n"))?;
+            let seed = private::keep_or_make(&path, || Ok(KeyPair::new_user().seed()? + "\n"))?;
             let key = KeyPair::from_seed(seed.trim()).map_err(|_| anyhow!("{} holds no seed of an nkey", path.display()))?;
             keys.insert(member, key);
         }
@@ -64,34 +62,9 @@ fn file(folder: &Path, member: &str) -> PathBuf {
     folder.join(member).join("nkey.seed")
 }
 
-/// A folder that only its owner can enter, if it is made here.
-pub(crate) fn secret_folder(folder: &Path) -> anyhow::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot make the folder {}", folder.display()))
-}
-
-/// What a secret file holds; where there is none it is made, for its owner alone.
-pub(crate) fn keep_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let text = make()?;
-            write_secret(path, &text)?;
-            Ok(text)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
-
-/// Writes a file that only its owner reads.
-pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("cannot write {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

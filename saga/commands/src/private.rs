@@ -30,7 +30,7 @@ pub fn is_missing(error: &anyhow::Error) -> bool {
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     let folder = path.parent().with_context(cannot)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(cannot)?;
+    self::folder(folder)?;
     let name = path.file_name().with_context(cannot)?.to_string_lossy();
     let new = folder.join(format!(".{name}.{}", std::process::id()));
     let _ = fs::remove_file(&new);
@@ -42,4 +42,29 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
         let _ = fs::remove_file(&new);
     }
     written.with_context(cannot)
+}
+
+/// Makes a folder that only its owner can enter, and those it is in; one that is there stays as it is.
+///
+/// # Errors
+/// Those of the file system.
+pub fn folder(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// What a file of text holds; where there is none it is made and written.
+///
+/// # Errors
+/// Those of the file system.
+pub fn keep_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = make()?;
+            write(path, &text)?;
+            Ok(text)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, bail};
+use chassis::causes;
 use chassis::settings::{Secret, database_url, nats_url, nkey_seed, with_scheme};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -159,7 +160,7 @@ pub fn context() -> anyhow::Result<Option<&'static Context>> {
         Some(Some(name)) => Context::load(name).map(Some),
         Some(None) => context::used()?.map(|name| Context::load(&name)).transpose(),
     };
-    let chosen = CHOSEN.get_or_init(|| choose().map_err(|error| format!("{error:#}")));
+    let chosen = CHOSEN.get_or_init(|| choose().map_err(|error| causes(&error)));
     chosen.as_ref().map(Option::as_ref).map_err(|why| anyhow::anyhow!("{why}"))
 }
 

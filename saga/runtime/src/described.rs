@@ -1,6 +1,6 @@
 //! What the operators' routes take and answer, for the OpenAPI document.
 
-use chassis::http::{Operation, Shape};
+use chassis::http::{Operation, Shape, Who};
 use envelope::Line;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,7 +37,6 @@ pub(crate) fn operations<S: Saga>() -> Operations {
     let statuses: Vec<&str> = S::STATUSES.iter().map(|status| status.name).collect();
     let status = || Shape::Value(json!({ "type": "string", "enum": statuses }));
     let step = Shape::Value(json!({ "type": "string", "enum": step_names::<S>() }));
-    let cursor = json!({ "type": "string", "pattern": "^([0-9a-f]{32})?$" });
     let page = json!({
         "type": "object",
         "required": ["items", "next_cursor"],
@@ -45,18 +44,24 @@ pub(crate) fn operations<S: Saga>() -> Operations {
     });
     let actions = json!({ "type": "string", "enum": ["retry", "cancel", "compensate", "skip"] });
     Operations {
-        list: Operation::get("/sagas", "list_sagas", "Sagas in flight, newest first; others by status: for operators")
-            .query("status", "Those with this status", status())
-            .query("step", "Those that wait for this step", step)
-            .query(
-                "older_than",
-                "Those begun so many seconds ago, or earlier",
-                Shape::Value(json!({ "type": "number", "minimum": 0, "maximum": u32::MAX })),
-            )
-            .query("user_id", "Those of this user", Shape::Value(json!({ "type": "string", "format": "uuid" })))
-            .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" })))
-            .page_of(Shape::Value(cursor), Shape::Value(page)),
+        list: Operation::get(
+            Who::OPERATORS,
+            "/sagas",
+            "list_sagas",
+            "Sagas in flight, newest first; others by status: for operators",
+        )
+        .query("status", "Those with this status", status())
+        .query("step", "Those that wait for this step", step)
+        .query(
+            "older_than",
+            "Those begun so many seconds ago, or earlier",
+            Shape::Value(json!({ "type": "number", "minimum": 0, "maximum": u32::MAX })),
+        )
+        .query("user_id", "Those of this user", Shape::Value(json!({ "type": "string", "format": "uuid" })))
+        .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" })))
+        .page_of(Shape::id_cursor(), Shape::Value(page)),
         export: Operation::get(
+            Who::OPERATORS,
             "/sagas/waybills",
             "export_sagas",
             "Every saga with its whole history, oldest first, a line each: for operators",
@@ -65,13 +70,18 @@ pub(crate) fn operations<S: Saga>() -> Operations {
         .query("status", "Those with this status", status())
         .query("limit", "How many, at most", Shape::Value(json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })))
         .answers_as(200, "A JSON object on each line", "application/x-ndjson", Shape::Value(json!({ "type": "string" }))),
-        show: Operation::get("/sagas/{order}", "show_saga", "A saga: for operators")
+        show: Operation::get(Who::OPERATORS, "/sagas/{order}", "show_saga", "A saga: for operators")
             .answers(200, "The saga", Shape::Value(view::<S>()))
             .may_be_missing(),
-        waybill: Operation::get("/sagas/{order}/waybill", "export_saga", "A saga with its whole history: for operators")
-            .answers(200, "The saga", Shape::Value(transcript()))
-            .may_be_missing(),
-        act: Operation::post("/sagas/{order}/{action}", "act_on_saga", "Take a hand in a saga: for operators")
+        waybill: Operation::get(
+            Who::OPERATORS,
+            "/sagas/{order}/waybill",
+            "export_saga",
+            "A saga with its whole history: for operators",
+        )
+        .answers(200, "The saga", Shape::Value(transcript()))
+        .may_be_missing(),
+        act: Operation::post(Who::OPERATORS, "/sagas/{order}/{action}", "act_on_saga", "Take a hand in a saga: for operators")
             .path("action", "`retry`: ask again now. `cancel`, `compensate`: undo it. `skip`: give a compensation up", actions)
             .body::<ActBody>(json!({ "by": "ada", "reason": "the warehouse has confirmed it by phone" }))
             .answers(200, "The saga", Shape::Value(view::<S>()))

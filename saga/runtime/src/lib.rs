@@ -54,24 +54,7 @@ pub use crate::verify::{Incomplete, verify};
 pub use crate::waiters::Subscription;
 pub use envelope::Participant;
 
-use chassis::http::{Access, Rule};
-use chassis::identity::Role;
-
-/// Who may use [`operator_routes`].
-pub const OPERATOR_ACCESS: Access = &[
-    Rule::roles("GET", "/sagas", OPERATORS),
-    Rule::roles("GET", "/sagas/waybills", OPERATORS),
-    Rule::roles("GET", "/sagas/{order}", OPERATORS),
-    Rule::roles("GET", "/sagas/{order}/waybill", OPERATORS),
-    Rule::roles("POST", "/sagas/{order}/{action}", OPERATORS),
-    Rule::roles("GET", "/events/rebuild", OPERATORS),
-    Rule::roles("POST", "/events/rebuild", OPERATORS),
-    Rule::roles("GET", "/events/rebuild/{id}", OPERATORS),
-];
-
-const OPERATORS: &[Role] = &[Role::Operator];
-
-/// What operators see and do, for the service's own port only.
+/// What operators, and they alone, see and do, for the service's own port only.
 pub fn operator_routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
     operator::routes().merge(completeness::routes::routes())
 }

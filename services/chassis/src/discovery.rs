@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::health::Health;
-use crate::origins::is_host;
+use crate::origins::{host_and_port, is_host};
 
 /// How often is looked whether an instance is ready: what it says of itself is as old as this at most.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -43,17 +43,15 @@ impl FromStr for Advertised {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok())),
-            _ => (text, None),
-        };
+        let (host, port) = host_and_port(text)
+            .filter(|(_, port)| *port != Some(0))
+            .ok_or_else(|| format!("`{text}` has no port after its colon"))?;
         // A bare word is more often a mistake than a host.
         let is_meant = port.is_some() || text.contains(['.', '[']) || text == "localhost";
-        match port {
-            Some(None | Some(0)) => Err(format!("`{text}` has no port after its colon")),
-            _ if !is_meant || !is_host(host) => Err(format!("`{text}` is not a host or host:port")),
-            _ => Ok(Self { host: host.to_owned(), port: port.flatten() }),
+        if !is_meant || !is_host(host) {
+            return Err(format!("`{text}` is not a host or host:port"));
         }
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 

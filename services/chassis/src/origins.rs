@@ -16,11 +16,7 @@ struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     fn read(text: &'a str) -> Option<Self> {
-        let (name, port) = match text.rsplit_once(':') {
-            // The colons of an address of IPv6 stand in brackets.
-            Some((name, port)) if !port.ends_with(']') => (name, Some(port.parse().ok()?)),
-            _ => (text, None),
-        };
+        let (name, port) = host_and_port(text)?;
         Some(Self { name: name.strip_suffix('.').unwrap_or(name), port })
     }
 
@@ -34,6 +30,15 @@ impl<'a> Authority<'a> {
     fn is(self, other: Self, default_port: u16) -> bool {
         self.name.eq_ignore_ascii_case(other.name) && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
     }
+}
+
+/// A host, and a port if there is one; `None` where what follows the colon is none.
+pub(crate) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    Some(match text.rsplit_once(':') {
+        // The colons of an address of IPv6 stand in brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
+        _ => (text, None),
+    })
 }
 
 /// The names by which a server may be asked for, beside those that nobody can register.

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::routing::any;
 use chassis::broker::Broker;
 use chassis::discovery;
 use chassis::health::Health;
-use chassis::http::{ANY_METHOD, Access, Api, Operation, Rule, Shape};
+use chassis::http::{Api, Operation, Routes, Shape, Who};
 use chassis::identity::{Identity, Role};
 use chassis::{Running, http};
 use tokio::net::TcpListener;
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     let watching = upstreams.iter().map(|(_, upstream)| upstream.clone());
     let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
     let watching: Vec<_> = watching.collect();
-    let api = Api::proxy(routes(upstreams), &PASSED, &[ACCESS], OPENAPI);
+    let api = Api::proxy(own(), passing(upstreams), &PASSED, STRANGERS_STAY_OUT, OPENAPI);
     http::serve(listener, "gateway", api, health, &edge, identity, shutdown).await;
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(service = "gateway", "stopped");
@@ -77,23 +77,20 @@ pub const OPENAPI: &str = include_str!("../../../docs/openapi/gateway.json");
 /// The services' paths that the gateway serves.
 pub const PATHS: [&str; 3] = ["/users", "/products", "/orders"];
 
+/// What the gateway answers by itself.
+fn own() -> Routes {
+    let map = Shape::Value(serde_json::json!({ "type": "object", "required": ["name", "version", "routes"] }));
+    let root = Operation::get(Who::Anyone, "/", "root", "What is where").answers(200, "The routes, by service", map);
+    Routes::new().route(root, root::show)
+}
+
 /// The OpenAPI document of what the gateway answers by itself.
 pub fn openapi() -> serde_json::Value {
-    let map = Shape::Value(serde_json::json!({ "type": "object", "required": ["name", "version", "routes"] }));
-    let root = Operation::get("/", "root", "What is where").answers(200, "The routes, by service", map);
-    chassis::http::document_of("gateway", &[root])
+    chassis::http::document_of("gateway", &own().operations())
 }
 
 /// The gateway wants to know who it is, so that strangers come no further; what a caller may do each service says, which asks again.
-pub const ACCESS: Access = &[
-    Rule::anyone("GET", "/"),
-    Rule::roles(ANY_METHOD, "/users", &Role::ALL),
-    Rule::roles(ANY_METHOD, "/users/{*rest}", &Role::ALL),
-    Rule::roles(ANY_METHOD, "/products", &Role::ALL),
-    Rule::roles(ANY_METHOD, "/products/{*rest}", &Role::ALL),
-    Rule::roles(ANY_METHOD, "/orders", &Role::ALL),
-    Rule::roles(ANY_METHOD, "/orders/{*rest}", &Role::ALL),
-];
+const STRANGERS_STAY_OUT: Who = Who::Roles(&Role::ALL);
 
 /// The services, each with its path.
 fn upstreams(settings: &Settings) -> [(&'static str, Arc<Upstream>); 3] {
@@ -111,8 +108,8 @@ fn upstreams(settings: &Settings) -> [(&'static str, Arc<Upstream>); 3] {
     ]
 }
 
-fn routes(upstreams: [(&'static str, Arc<Upstream>); 3]) -> Router {
-    upstreams.into_iter().fold(Router::new().route("/", get(root::show)), |routes, (path, upstream)| {
+fn passing(upstreams: [(&'static str, Arc<Upstream>); 3]) -> Router {
+    upstreams.into_iter().fold(Router::new(), |routes, (path, upstream)| {
         let service = Router::new()
             .route(path, any(proxy::forward))
             .route(&format!("{path}/{{*rest}}"), any(proxy::forward))

@@ -7,16 +7,16 @@ mod projection;
 mod routes;
 pub mod saga;
 
+use std::sync::Arc;
+
 use chassis::settings::{Secret, database_url, hidden};
 use chassis::{Parts, Running, Service, Start, http};
 use clap::Parser;
 use events::streams::TOPOLOGY;
-use saga_runtime::{OPERATOR_ACCESS, Prepared, SagaSettings, operator_routes};
+use saga_runtime::{Prepared, Runtime, SagaSettings, operator_routes};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-pub use routes::ACCESS;
 
 /// The schema of the order service's database.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
@@ -86,10 +86,19 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     })
     .await?;
     let orders = orders.start(&service, &settings.database_url, &settings.parts)?;
-    service.run(http::Api::new(routes::routes().merge(operator_routes()).with_state(orders), &[ACCESS, OPERATOR_ACCESS])).await
+    service.run(http::Api::new(routes().with_state(orders))).await
 }
 
 /// The OpenAPI document of the service.
 pub fn openapi() -> serde_json::Value {
-    http::document_of("order", &routes::routes().merge(operator_routes()).operations())
+    http::document_of("order", &operations())
+}
+
+/// What can be asked of the service, and by whom.
+pub fn operations() -> Vec<http::Operation> {
+    routes().operations()
+}
+
+fn routes() -> http::Routes<Arc<Runtime<saga::Order>>> {
+    routes::routes().merge(operator_routes())
 }

@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json as Body};
 use chassis::http::{
-    Access, Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Rule, Shape, parse_id,
+    Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who, parse_id,
 };
 use chassis::identity::Role;
 use chassis::listed::Listed;
@@ -28,16 +28,7 @@ use uuid::Uuid;
 use crate::projection::View;
 use crate::saga::Order;
 
-/// Who may. Operators look at everything and have routes of their own to take a hand.
-pub const ACCESS: Access = &[
-    Rule::own("POST", "/orders", &[Role::Service]),
-    Rule::own("GET", "/orders", READERS),
-    Rule::own("GET", "/orders/{id}", READERS),
-    Rule::own("GET", "/orders/{id}/history", READERS),
-    Rule::own("GET", "/orders/{id}/events", READERS),
-    Rule::own("POST", "/orders/{id}/cancel", &[Role::Service]),
-];
-
+/// Operators look at everything, and have routes of their own to take a hand.
 const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 type Orders = State<Arc<Runtime<Order>>>;
@@ -46,31 +37,50 @@ pub fn routes() -> Routes<Arc<Runtime<Order>>> {
     let order = || Shape::of::<View>();
     Routes::new()
         .route(
-            Operation::get("/orders", "list_orders", "Orders, newest first")
+            Operation::get(Who::Own(READERS), "/orders", "list_orders", "Orders, newest first")
                 .query("user_id", "Those of this user", Shape::of::<UserId>())
                 .query("status", "Those with this status", Shape::of::<Status>())
                 .page::<View>(),
             list,
         )
         .route(
-            requests::begin_operation(Operation::post("/orders", "submit_order", "Place an order"), order())
-                .body::<OrderBody>(json!({
-                    "user_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f",
-                    "items": [{ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e30", "quantity": 2 }],
-                }))
-                .link("show_order", "id", "/id")
-                .link("order_history", "id", "/id")
-                .link("cancel_order", "id", "/id"),
+            requests::begin_operation(
+                Operation::post(Who::Own(&[Role::Service]), "/orders", "submit_order", "Place an order"),
+                order(),
+            )
+            .body::<OrderBody>(json!({
+                "user_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f",
+                "items": [{ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e30", "quantity": 2 }],
+            }))
+            .link("show_order", "id", "/id")
+            .link("order_history", "id", "/id")
+            .link("cancel_order", "id", "/id"),
             submit,
         )
-        .route(Operation::get("/orders/{id}", "show_order", "An order").answers(200, "The order", order()).may_be_missing(), show)
         .route(
-            requests::history_operation(Operation::get("/orders/{id}/history", "order_history", "What became of an order")),
+            Operation::get(Who::Own(READERS), "/orders/{id}", "show_order", "An order")
+                .answers(200, "The order", order())
+                .may_be_missing(),
+            show,
+        )
+        .route(
+            requests::history_operation(Operation::get(
+                Who::Own(READERS),
+                "/orders/{id}/history",
+                "order_history",
+                "What became of an order",
+            )),
             history,
         )
-        .route(live::operation(Operation::get("/orders/{id}/events", "order_events", "The same, live")), stream)
         .route(
-            requests::cancel_operation(Operation::post("/orders/{id}/cancel", "cancel_order", "Cancel an order"), order()),
+            live::operation(Operation::get(Who::Own(READERS), "/orders/{id}/events", "order_events", "The same, live")),
+            stream,
+        )
+        .route(
+            requests::cancel_operation(
+                Operation::post(Who::Own(&[Role::Service]), "/orders/{id}/cancel", "cancel_order", "Cancel an order"),
+                order(),
+            ),
             cancel,
         )
 }

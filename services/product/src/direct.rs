@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::database::{Database, Reader};
 use chassis::settings::seconds;
-use chassis::{Failure, Handled, Handler, InTransaction, Outgoing, UnitOfWork};
+use chassis::{Failure, Handled, Handler, InTransaction, Outgoing, UnitOfWork, causes};
 use chrono::Utc;
 use clap::Args;
 use events::{Reason, ReservationId};
@@ -97,17 +97,13 @@ pub async fn expire(database: Database, unit: UnitOfWork, direct: Arc<Direct>, s
         let more = match sweep(&database, &unit, &direct).await {
             Ok(more) => more,
             Err(error) => {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "what is held without an order is not given back; trying again later"
-                );
+                tracing::warn!(error = causes(&error), "what is held without an order is not given back; trying again later");
                 false
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY), if !more => {}
+            () = tokio::time::sleep(if more { Duration::ZERO } else { LOOK_EVERY }) => {}
             () = shutdown.cancelled() => {}
-            () = std::future::ready(()), if more => {}
         }
     }
 }
@@ -122,7 +118,7 @@ async fn sweep(database: &Database, unit: &UnitOfWork, direct: &Direct) -> anyho
     let releases: Vec<DirectCommand> =
         expired.iter().map(|id| DirectCommand { id: *id, command: Command::Release, keyed: None, subject: None }).collect();
     let results = unit.run(unit.permit().await, direct, &releases.iter().collect::<Vec<_>>()).await;
-    let results = results.map_err(|failure| anyhow::anyhow!("{:#}", failure.error()))?;
+    let results = results.map_err(|failure| anyhow::anyhow!(causes(failure.error())))?;
     let mut given_back = 0;
     let mut stuck = Vec::new();
     for (id, result) in expired.iter().zip(results) {
@@ -131,7 +127,7 @@ async fn sweep(database: &Database, unit: &UnitOfWork, direct: &Direct) -> anyho
             // Somebody holds the row, or was quicker: found again, and nothing is wrong with it.
             Err(Failure::Busy(_) | Failure::Outage(_) | Failure::Conflict(_)) => {}
             Err(Failure::Item(error)) => {
-                tracing::error!(reservation = %id, error = format!("{error:#}"), "cannot be given back; trying again in a while");
+                tracing::error!(reservation = %id, error = causes(&error), "cannot be given back; trying again in a while");
                 stuck.push(*id);
             }
         }
@@ -145,6 +141,8 @@ async fn sweep(database: &Database, unit: &UnitOfWork, direct: &Direct) -> anyho
             })
             .await?;
     }
-    tracing::info!(reservations = given_back, "given back what was held without an order until it expired");
+    if given_back > 0 {
+        tracing::info!(reservations = given_back, "given back what was held without an order until it expired");
+    }
     Ok(given_back == expired.len() && expired.len() as i64 == BATCH)
 }

@@ -12,7 +12,6 @@ mod routes;
 mod store;
 
 pub use handler::{command, reply};
-pub use routes::ACCESS;
 
 use std::sync::Arc;
 
@@ -102,10 +101,15 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::routes().with_state(app), &[ACCESS])).await
+    service.run(http::Api::new(routes::routes().with_state(app))).await
 }
 
 /// The OpenAPI document of the service.
 pub fn openapi() -> serde_json::Value {
-    http::document_of("product", &routes::routes().operations())
+    http::document_of("product", &operations())
+}
+
+/// What can be asked of the service, and by whom.
+pub fn operations() -> Vec<http::Operation> {
+    routes::routes().operations()
 }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as Body};
 use chassis::database::Database;
 use chassis::http::{
-    Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Operation, Page, PageQuery, Problem, Routes, Rule, Shape,
+    Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Operation, Page, PageQuery, Problem, Routes, Shape, Who,
 };
 use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
@@ -41,24 +41,17 @@ pub struct AppState {
     pub unit: UnitOfWork,
 }
 
-/// Who may. What a customer reserves without an order is its own; those who keep the catalogue give back anybody's.
-pub const ACCESS: Access = &[
-    Rule::roles("GET", "/products", &Role::ALL),
-    Rule::roles("POST", "/products", KEEPERS),
-    Rule::roles("GET", "/products/{id}", &Role::ALL),
-    Rule::roles("POST", "/products/{id}/stock", KEEPERS),
-    Rule::own("POST", "/products/reserve", KEEPERS),
-    Rule::own("POST", "/products/reservations/{id}/release", &[Role::Catalog, Role::Operator, Role::Service]),
-    Rule::roles("POST", "/reservations/{id}/release", &[Role::Operator]),
-];
-
+/// Who keeps the catalogue. What a customer reserves without an order is its own; they give back anybody's.
 const KEEPERS: &[Role] = &[Role::Catalog, Role::Service];
 
 pub fn routes() -> Routes<AppState> {
     Routes::new()
-        .route(Operation::get("/products", "list_products", "Products, newest first").page::<Product>(), list)
         .route(
-            Operation::post("/products", "create_product", "Create a product")
+            Operation::get(Who::Roles(&Role::ALL), "/products", "list_products", "Products, newest first").page::<Product>(),
+            list,
+        )
+        .route(
+            Operation::post(Who::Roles(KEEPERS), "/products", "create_product", "Create a product")
                 .body::<CreateBody>(json!({ "name": "Kettle", "price": { "amount": 1999, "currency": "USD" }, "stock": 10 }))
                 .answers(201, "The product", Shape::of::<Product>())
                 .with_header("Location", "Where the product is")
@@ -68,13 +61,13 @@ pub fn routes() -> Routes<AppState> {
             create,
         )
         .route(
-            Operation::get("/products/{id}", "show_product", "A product")
+            Operation::get(Who::Roles(&Role::ALL), "/products/{id}", "show_product", "A product")
                 .answers(200, "The product", Shape::of::<Product>())
                 .may_be_missing(),
             show,
         )
         .route(
-            Operation::post("/products/{id}/stock", "change_stock", "Deliver pieces, or write some off")
+            Operation::post(Who::Roles(KEEPERS), "/products/{id}/stock", "change_stock", "Deliver pieces, or write some off")
                 .body::<StockBody>(json!({ "delta": 5 }))
                 .answers(200, "The product", Shape::of::<Product>())
                 .keyed()
@@ -83,7 +76,7 @@ pub fn routes() -> Routes<AppState> {
             change_stock,
         )
         .route(
-            Operation::post("/products/reserve", "reserve", "Hold pieces without an order")
+            Operation::post(Who::Own(KEEPERS), "/products/reserve", "reserve", "Hold pieces without an order")
                 .body::<ReserveBody>(json!({ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f", "quantity": 2 }))
                 .answers(200, "They are held", held())
                 .link("release", "id", "/reservation_id")
@@ -93,18 +86,28 @@ pub fn routes() -> Routes<AppState> {
             reserve,
         )
         .route(
-            Operation::post("/products/reservations/{id}/release", "release", "Give back what is held without an order")
-                .answers(200, "It is given back, now or before", held())
-                .keyed()
-                .may_be_missing(),
+            Operation::post(
+                Who::Own(&[Role::Catalog, Role::Operator, Role::Service]),
+                "/products/reservations/{id}/release",
+                "release",
+                "Give back what is held without an order",
+            )
+            .answers(200, "It is given back, now or before", held())
+            .keyed()
+            .may_be_missing(),
             release,
         )
         .route(
-            Operation::post("/reservations/{id}/release", "give_back", "Give back what no saga gives back: for operators")
-                .body::<GiveBackBody>(json!({ "by": "ada", "reason": "the order was never placed" }))
-                .answers(200, "It is given back", held())
-                .refuses(409, "operator-refused", "It holds nothing, or others give it back")
-                .may_be_missing(),
+            Operation::post(
+                Who::OPERATORS,
+                "/reservations/{id}/release",
+                "give_back",
+                "Give back what no saga gives back: for operators",
+            )
+            .body::<GiveBackBody>(json!({ "by": "ada", "reason": "the order was never placed" }))
+            .answers(200, "It is given back", held())
+            .refuses(409, "operator-refused", "It holds nothing, or others give it back")
+            .may_be_missing(),
             give_back,
         )
 }

@@ -7,7 +7,6 @@ mod routes;
 mod store;
 
 pub use handler::judge;
-pub use routes::ACCESS;
 
 use std::sync::Arc;
 
@@ -82,10 +81,15 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         updating: Arc::new(handler::Update),
         unit: service.unit_of_work(),
     };
-    service.run(http::Api::new(routes::routes().with_state(app), &[ACCESS])).await
+    service.run(http::Api::new(routes::routes().with_state(app))).await
 }
 
 /// The OpenAPI document of the service.
 pub fn openapi() -> serde_json::Value {
-    http::document_of("user", &routes::routes().operations())
+    http::document_of("user", &operations())
+}
+
+/// What can be asked of the service, and by whom.
+pub fn operations() -> Vec<http::Operation> {
+    routes::routes().operations()
 }

@@ -10,9 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json as Body};
 use chassis::database::Database;
-use chassis::http::{
-    Access, Caller, Checks, Client, Id, IdempotencyKey, Json, Operation, Page, PageQuery, Problem, Routes, Rule, Shape,
-};
+use chassis::http::{Caller, Checks, Client, Id, IdempotencyKey, Json, Operation, Page, PageQuery, Problem, Routes, Shape, Who};
 use chassis::identity::Role;
 use chassis::{GroupCommit, UnitOfWork};
 use events::user::User;
@@ -35,22 +33,14 @@ pub struct AppState {
     pub unit: UnitOfWork,
 }
 
-/// Who may. A customer is made, and changed, by those who keep the users.
-pub const ACCESS: Access = &[
-    Rule::roles("POST", "/users", KEEPERS),
-    Rule::roles("GET", "/users", KEEPERS),
-    Rule::own("GET", "/users/{id}", KEEPERS),
-    Rule::own("GET", "/users/{id}/validate", KEEPERS),
-    Rule::roles("PATCH", "/users/{id}", KEEPERS),
-];
-
+/// A customer is made, and changed, by those who keep the users.
 const KEEPERS: &[Role] = &[Role::Operator, Role::Service];
 
 pub fn routes() -> Routes<AppState> {
     Routes::new()
-        .route(Operation::get("/users", "list_users", "Users, newest first").page::<User>(), list)
+        .route(Operation::get(Who::Roles(KEEPERS), "/users", "list_users", "Users, newest first").page::<User>(), list)
         .route(
-            Operation::post("/users", "create_user", "Create a user")
+            Operation::post(Who::Roles(KEEPERS), "/users", "create_user", "Create a user")
                 .body::<CreateBody>(json!({ "email": "ada@example.com", "name": "Ada Lovelace" }))
                 .answers(201, "The user", Shape::of::<User>())
                 .with_header("Location", "Where the user is")
@@ -62,18 +52,25 @@ pub fn routes() -> Routes<AppState> {
             create,
         )
         .route(
-            Operation::get("/users/{id}", "show_user", "A user").answers(200, "The user", Shape::of::<User>()).may_be_missing(),
+            Operation::get(Who::Own(KEEPERS), "/users/{id}", "show_user", "A user")
+                .answers(200, "The user", Shape::of::<User>())
+                .may_be_missing(),
             show,
         )
         .route(
-            Operation::patch("/users/{id}", "change_user", "Change a user's name, or whether the user may order")
-                .body::<ChangeBody>(json!({ "active": false }))
-                .answers(200, "The user", Shape::of::<User>())
-                .may_be_missing(),
+            Operation::patch(
+                Who::Roles(KEEPERS),
+                "/users/{id}",
+                "change_user",
+                "Change a user's name, or whether the user may order",
+            )
+            .body::<ChangeBody>(json!({ "active": false }))
+            .answers(200, "The user", Shape::of::<User>())
+            .may_be_missing(),
             change,
         )
         .route(
-            Operation::get("/users/{id}/validate", "validate_user", "Whether a user may order")
+            Operation::get(Who::Own(KEEPERS), "/users/{id}/validate", "validate_user", "Whether a user may order")
                 .answers(200, "Whether", Shape::of::<Validity>())
                 .may_be_missing(),
             validate,

@@ -3,7 +3,7 @@
 use axum::Json as Body;
 use axum::extract::{FromRef, State};
 use chassis::database::Database;
-use chassis::http::{Caller, Checks, Id, Json, Operation, Problem, Routes, Shape};
+use chassis::http::{Caller, Checks, Id, Json, Operation, Problem, Routes, Shape, Who};
 use chrono::{DateTime, Utc};
 use envelope::{Line, line};
 use schemars::JsonSchema;
@@ -25,20 +25,30 @@ where
     let rebuild = || Shape::of::<Rebuild>();
     Routes::new()
         .route(
-            Operation::get("/events/rebuild", "last_rebuild", "How far the stream of events was completed: for operators")
-                .answers(200, "The last time, if there was one", Shape::of::<Option<Rebuild>>()),
+            Operation::get(
+                Who::OPERATORS,
+                "/events/rebuild",
+                "last_rebuild",
+                "How far the stream of events was completed: for operators",
+            )
+            .answers(200, "The last time, if there was one", Shape::of::<Option<Rebuild>>()),
             show,
         )
         .route(
-            Operation::post("/events/rebuild", "rebuild_events", "Have the stream of events completed: for operators")
-                .body::<BeginBody>(json!({ "dry_run": true }))
-                .answers(200, "It begins", rebuild())
-                .link("show_rebuild", "id", "/id")
-                .refuses(409, "rebuild-under-way", "It is being completed already"),
+            Operation::post(
+                Who::OPERATORS,
+                "/events/rebuild",
+                "rebuild_events",
+                "Have the stream of events completed: for operators",
+            )
+            .body::<BeginBody>(json!({ "dry_run": true }))
+            .answers(200, "It begins", rebuild())
+            .link("show_rebuild", "id", "/id")
+            .refuses(409, "rebuild-under-way", "It is being completed already"),
             begin,
         )
         .route(
-            Operation::get("/events/rebuild/{id}", "show_rebuild", "How far a completion is: for operators")
+            Operation::get(Who::OPERATORS, "/events/rebuild/{id}", "show_rebuild", "How far a completion is: for operators")
                 .answers(200, "It", rebuild())
                 .may_be_missing(),
             one,

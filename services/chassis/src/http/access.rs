@@ -1,4 +1,4 @@
-//! Who may use which route: a rule beside each, in a table. A route without one is not served, so that none is forgotten.
+//! Who may use which route. Each operation says it, so that none is forgotten; a route that nothing is said of is not served.
 
 use std::sync::Arc;
 
@@ -9,25 +9,20 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::http::version::unversioned;
 use crate::http::{FieldError, Problem};
 use crate::identity::{Claims, Identity, Refusal, Role};
 
-/// Rules, of the routes of one service or of what several share.
-pub type Access = &'static [Rule];
-
 /// Who may use a route.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule {
-    /// `GET` (and so HEAD), `POST`, ...; or [`ANY_METHOD`].
-    pub method: &'static str,
+    /// `None`: any.
+    pub method: Option<Method>,
     /// The route, without `/v1`.
     pub path: &'static str,
     /// Who.
     pub who: Who,
 }
-
-/// In place of a method: all.
-pub const ANY_METHOD: &str = "*";
 
 /// Who may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,39 +35,17 @@ pub enum Who {
     Own(&'static [Role]),
 }
 
-impl Rule {
-    /// Anyone may, without a token.
-    pub const fn anyone(method: &'static str, path: &'static str) -> Self {
-        Self { method, path, who: Who::Anyone }
-    }
-
-    /// These roles may.
-    pub const fn roles(method: &'static str, path: &'static str, roles: &'static [Role]) -> Self {
-        Self { method, path, who: Who::Roles(roles) }
-    }
-
-    /// Customers may, about what is their own, and these roles about everybody's.
-    pub const fn own(method: &'static str, path: &'static str, roles: &'static [Role]) -> Self {
-        Self { method, path, who: Who::Own(roles) }
-    }
-
-    fn is_for(&self, method: &Method) -> bool {
-        self.method == ANY_METHOD || self.method == method.as_str() || (self.method == "GET" && *method == Method::HEAD)
-    }
+impl Who {
+    /// Operators alone.
+    pub const OPERATORS: Self = Self::Roles(&[Role::Operator]);
 }
 
-/// What every service serves to anyone: whether it is well, and what can be asked of it.
-const OF_EVERY_SERVICE: Access = &[
-    Rule::anyone(ANY_METHOD, "/health"),
-    Rule::anyone(ANY_METHOD, "/livez"),
-    Rule::anyone(ANY_METHOD, "/readyz"),
-    Rule::anyone(ANY_METHOD, "/metrics"),
-    Rule::anyone(ANY_METHOD, "/openapi.json"),
-    Rule::anyone(ANY_METHOD, "/docs"),
-    Rule::anyone(ANY_METHOD, "/docs/swagger-ui.js"),
-    Rule::anyone(ANY_METHOD, "/docs/swagger-ui.css"),
-    Rule::anyone(ANY_METHOD, "/docs/start.js"),
-];
+impl Rule {
+    fn is_for(&self, method: &Method) -> bool {
+        // HEAD is GET without its body.
+        self.method.as_ref().is_none_or(|own| own == method || (*own == Method::GET && *method == Method::HEAD))
+    }
+}
 
 /// Who sends a request, as far as its route lets it matter.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +116,8 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(identity: Identity, access: &[Access]) -> Self {
-        Self { identity, rules: [&[OF_EVERY_SERVICE], access].concat().concat() }
+    pub(super) fn new(identity: Identity, rules: Vec<Rule>) -> Self {
+        Self { identity, rules }
     }
 
     /// Who sends a request, if it may. Where there is no such route, or no such method, that is the better answer.
@@ -161,11 +134,7 @@ impl Door {
         if *method == Method::OPTIONS {
             return Ok(Caller::default());
         }
-        let route = match route.strip_prefix("/v1") {
-            Some("") => "/",
-            Some(rest) if rest.starts_with('/') => rest,
-            _ => route,
-        };
+        let route = unversioned(route);
         let mut known = false;
         for rule in self.rules.iter().filter(|rule| rule.path == route) {
             if rule.is_for(method) {

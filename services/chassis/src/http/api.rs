@@ -2,10 +2,10 @@
 
 use axum::Router;
 
-use crate::http::access::Access;
+use crate::http::access::{Rule, Who};
 use crate::http::deprecation::Deprecated;
 use crate::http::queries::Queries;
-use crate::http::standard::document_of;
+use crate::http::standard::{self, document_of};
 use crate::http::{Operation, Routes};
 
 /// What a service serves beside what every service does.
@@ -14,7 +14,7 @@ pub struct Api {
     pub(super) routes: Router,
     pub(super) queries: Queries,
     pub(super) document: Document,
-    pub(super) access: &'static [Access],
+    pub(super) rules: Vec<Rule>,
     pub(super) deprecated: &'static [Deprecated],
 }
 
@@ -38,15 +38,21 @@ impl Document {
 }
 
 impl Api {
-    /// Routes, without their prefix, and who may: a route without a rule is not served.
-    pub fn new(routes: Routes, access: &'static [Access]) -> Self {
+    /// Routes, without their prefix.
+    pub fn new(routes: Routes) -> Self {
         let (routes, operations) = routes.into_parts();
-        Self { routes, queries: Queries::of(&operations), document: Document::Operations(operations), access, deprecated: &[] }
+        let (queries, rules) = (Queries::of(&operations), rules(&operations));
+        Self { routes, queries, document: Document::Operations(operations), rules, deprecated: &[] }
     }
 
-    /// The routes of a proxy: the queries of `passed` are for others to judge, and the document tells what these serve.
-    pub fn proxy(routes: Router, passed: &[&'static str], access: &'static [Access], document: &'static str) -> Self {
-        Self { routes, queries: Queries::passing(passed), document: Document::Text(document), access, deprecated: &[] }
+    /// The routes of a proxy: its own, and those it passes on to others, who judge what these are asked. `who` comes so far at all; the document
+    /// tells what is behind them.
+    pub fn proxy(own: Routes, passing: Router, passed: &[&'static str], who: Who, document: &'static str) -> Self {
+        let (routes, operations) = own.into_parts();
+        let mut rules = rules(&operations);
+        rules.extend(passed.iter().map(|path| Rule { method: None, path, who }));
+        let queries = Queries::of(&operations).passing(passed);
+        Self { routes: routes.merge(passing), queries, document: Document::Text(document), rules, deprecated: &[] }
     }
 
     /// The same, of which these routes are on their way out.
@@ -54,4 +60,9 @@ impl Api {
         self.deprecated = deprecated;
         self
     }
+}
+
+/// Who may use these, and what every service serves.
+fn rules(operations: &[Operation]) -> Vec<Rule> {
+    operations.iter().chain(&standard::operations()).map(Operation::rule).collect()
 }

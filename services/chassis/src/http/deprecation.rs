@@ -4,6 +4,8 @@ use axum::extract::MatchedPath;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::http::version::unversioned;
+
 const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
 const SUNSET: HeaderName = HeaderName::from_static("sunset");
 
@@ -54,7 +56,7 @@ impl Deprecations {
     }
 
     fn mark_route(&self, method: &Method, route: &str, answer: &mut HeaderMap) {
-        let plain = route.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(route);
+        let plain = unversioned(route);
         // HEAD is GET without its body.
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         let is = |deprecated: &Deprecated| deprecated.method == method && [route, plain].contains(&deprecated.route);

@@ -24,9 +24,10 @@ mod routes;
 mod server;
 mod standard;
 mod url;
+mod version;
 mod watched;
 
-pub use access::{ANY_METHOD, Access, Caller, Rule, Who};
+pub use access::{Caller, Rule, Who};
 pub use api::Api;
 pub use deprecation::{Deprecated, SERVED_ON_FOR};
 pub use headers::{IdempotencyKey, prefer_wait, trace};

@@ -1,10 +1,11 @@
-//! One operation of an HTTP interface: how it is asked for, what it takes and what it answers, said beside its handler in [`Routes`](super::Routes).
-//! The table of what is served, of the queries that are taken and of the OpenAPI document is one.
+//! One operation of an HTTP interface: who may use it, how it is asked for, what it takes and what it answers, said beside its handler in
+//! [`Routes`](super::Routes). What is served, who may, which queries are taken and the OpenAPI document are one table.
 
 use axum::http::Method;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
+use crate::http::access::{Rule, Who};
 use crate::http::page::LIMIT_MAX;
 
 /// A schema: that of a type, or one that no type has.
@@ -20,6 +21,11 @@ impl Shape {
     /// That of a type.
     pub fn of<T: JsonSchema>() -> Self {
         Self::Type(|generator| generator.subschema_for::<T>())
+    }
+
+    /// A cursor of a list in the order of ids.
+    pub fn id_cursor() -> Self {
+        Self::Value(json!({ "type": "string", "pattern": "^([0-9a-f]{32})?$" }))
     }
 
     pub(super) fn resolve(&self, generator: &mut SchemaGenerator) -> Value {
@@ -53,6 +59,7 @@ pub(super) struct Answer {
 /// An operation.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    pub(super) who: Who,
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) id: &'static str,
@@ -68,7 +75,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+    fn new(who: Who, method: Method, path: &'static str, id: &'static str, summary: &'static str) -> Self {
         let ids = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let parameter = |name| Parameter {
             name,
@@ -77,6 +84,7 @@ impl Operation {
             schema: Shape::Value(json!({ "type": "string", "format": "uuid" })),
         };
         Self {
+            who,
             method,
             path,
             id,
@@ -90,19 +98,19 @@ impl Operation {
         }
     }
 
-    /// GET. A parameter of the path is an id, if [`Self::path`] does not say otherwise.
-    pub fn get(path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        Self::new(Method::GET, path, id, summary)
+    /// GET, for these callers. A parameter of the path is an id, if [`Self::path`] does not say otherwise.
+    pub fn get(who: Who, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(who, Method::GET, path, id, summary)
     }
 
-    /// POST.
-    pub fn post(path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        Self::new(Method::POST, path, id, summary)
+    /// POST, for these callers.
+    pub fn post(who: Who, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(who, Method::POST, path, id, summary)
     }
 
-    /// PATCH.
-    pub fn patch(path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        Self::new(Method::PATCH, path, id, summary)
+    /// PATCH, for these callers.
+    pub fn patch(who: Who, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(who, Method::PATCH, path, id, summary)
     }
 
     /// More than a line about it.
@@ -157,8 +165,7 @@ impl Operation {
 
     /// A page of a list, with what asks for one.
     pub fn page<T: JsonSchema>(self) -> Self {
-        let cursor = Shape::Value(json!({ "type": "string", "pattern": "^([0-9a-f]{32})?$" }));
-        self.page_of(cursor, Shape::Type(|generator| {
+        self.page_of(Shape::id_cursor(), Shape::Type(|generator| {
             let item = generator.subschema_for::<T>().to_value();
             let unreadable = json!({ "type": "object", "required": ["unreadable"], "properties": { "unreadable": { "type": "string" } } });
             json!({
@@ -225,6 +232,11 @@ impl Operation {
     pub(super) fn plain(mut self) -> Self {
         self.plain = true;
         self
+    }
+
+    /// Who may use it.
+    pub fn rule(&self) -> Rule {
+        Rule { method: Some(self.method.clone()), path: self.path, who: self.who }
     }
 
     /// The names of its query parameters.

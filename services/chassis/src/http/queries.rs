@@ -4,6 +4,7 @@ use axum::extract::MatchedPath;
 use axum::http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
+use crate::http::version::unversioned;
 use crate::http::{Operation, Problem};
 
 /// The parameters a route takes when it is read (GET); nothing else takes any. Routes not in the table take none.
@@ -19,9 +20,10 @@ impl Queries {
         Self(operations.iter().map(|operation| (operation.path, operation.method.clone(), operation.queries())).collect())
     }
 
-    /// Whatever is asked of these.
-    pub(super) fn passing(paths: &[&'static str]) -> Self {
-        Self(paths.iter().map(|path| (*path, Method::GET, vec![ANY])).collect())
+    /// And whatever is asked of these.
+    pub(super) fn passing(mut self, paths: &[&'static str]) -> Self {
+        self.0.extend(paths.iter().map(|path| (*path, Method::GET, vec![ANY])));
+        self
     }
 }
 
@@ -34,7 +36,7 @@ pub(super) fn check(queries: &Queries, route: Option<&MatchedPath>, method: &Met
     let Some(route) = route.map(MatchedPath::as_str) else {
         return Ok(());
     };
-    let route = route.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(route);
+    let route = unversioned(route);
     let asked = if *method == Method::HEAD { &Method::GET } else { method };
     let mut of_path = queries.0.iter().filter(|(path, ..)| *path == route).peekable();
     let is_known = of_path.peek().is_some();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::{Health, Readiness};
+use crate::http::access::Who;
 use crate::http::docs;
 use crate::http::openapi::openapi;
 use crate::http::operation::{Operation, Shape};
@@ -38,19 +39,23 @@ pub(super) fn health(name: &'static str, health: &Health, shutdown: &Cancellatio
     };
     Routes::new()
         .route(
-            Operation::get("/health", "health", "Whether the service lives").plain().answers(200, "It does", is_alive()),
+            Operation::get(Who::Anyone, "/health", "health", "Whether the service lives").plain().answers(
+                200,
+                "It does",
+                is_alive(),
+            ),
             alive,
         )
-        .route(Operation::get("/livez", "livez", "The same").plain().answers(200, "It does", is_alive()), alive)
+        .route(Operation::get(Who::Anyone, "/livez", "livez", "The same").plain().answers(200, "It does", is_alive()), alive)
         .route(
-            Operation::get("/readyz", "readyz", "Whether the service can work, and what is missing")
+            Operation::get(Who::Anyone, "/readyz", "readyz", "Whether the service can work, and what is missing")
                 .plain()
                 .answers(200, "It can", Shape::of::<Readiness>())
                 .answers(503, "It cannot, or too many connections are open", Shape::of::<Readiness>()),
             ready,
         )
         .route(
-            Operation::get("/metrics", "metrics", "Figures, for Prometheus").plain().answers_as(
+            Operation::get(Who::Anyone, "/metrics", "metrics", "Figures, for Prometheus").plain().answers_as(
                 200,
                 "They",
                 "text/plain",
@@ -69,11 +74,11 @@ pub(super) fn document(openapi: impl Fn() -> String + Send + Sync + 'static) -> 
     };
     let text = || Shape::Value(json!({ "type": "string" }));
     let part = |path, id, content_type| {
-        Operation::get(path, id, "A part of the page").plain().answers_as(200, "It", content_type, text())
+        Operation::get(Who::Anyone, path, id, "A part of the page").plain().answers_as(200, "It", content_type, text())
     };
     Routes::new()
         .route(
-            Operation::get("/openapi.json", "openapi", "This document").plain().answers(
+            Operation::get(Who::Anyone, "/openapi.json", "openapi", "This document").plain().answers(
                 200,
                 "OpenAPI 3.1",
                 Shape::Value(json!({ "type": "object", "required": ["openapi", "info", "paths"] })),
@@ -81,7 +86,12 @@ pub(super) fn document(openapi: impl Fn() -> String + Send + Sync + 'static) -> 
             show,
         )
         .route(
-            Operation::get("/docs", "docs", "The same as a page").plain().answers_as(200, "The page", "text/html", text()),
+            Operation::get(Who::Anyone, "/docs", "docs", "The same as a page").plain().answers_as(
+                200,
+                "The page",
+                "text/html",
+                text(),
+            ),
             docs::page,
         )
         .route(part("/docs/swagger-ui.js", "docs_script", "text/javascript"), docs::script)
@@ -89,9 +99,13 @@ pub(super) fn document(openapi: impl Fn() -> String + Send + Sync + 'static) -> 
         .route(part("/docs/start.js", "docs_start", "text/javascript"), docs::start)
 }
 
+/// What every service serves.
+pub(super) fn operations() -> Vec<Operation> {
+    health("", &Health::default(), &CancellationToken::new()).merge(document(String::new)).operations()
+}
+
 /// The OpenAPI document of a service that serves these operations beside those of every service.
-pub fn document_of(service: &str, operations: &[Operation]) -> Value {
-    let health = health("", &Health::default(), &CancellationToken::new());
-    let all: Vec<Operation> = [operations, &health.operations(), &document(String::new).operations()].concat();
+pub fn document_of(service: &str, of_service: &[Operation]) -> Value {
+    let all: Vec<Operation> = [of_service, &operations()].concat();
     openapi(&format!("Waybill: the {service} service"), &all)
 }

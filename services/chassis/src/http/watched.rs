@@ -58,7 +58,7 @@ impl Watch {
             service,
             health,
             queries: api.queries.clone(),
-            door: Door::new(identity, api.access),
+            door: Door::new(identity, api.rules.clone()),
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
             cross_origin: CrossOrigin::new(settings),

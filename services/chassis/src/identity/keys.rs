@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::settings::JwksAddress;
+use crate::causes::causes;
 
 /// How long one look may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(5);
@@ -134,7 +135,7 @@ impl Keys {
                 if withdrawn { Looked::Withdrawn } else { Looked::Found }
             }
             Err(error) => {
-                let why = format!("the keys at {} cannot be read: {error:#}", self.address);
+                let why = format!("the keys at {} cannot be read: {}", self.address, causes(&error));
                 if known.failed.as_ref() != Some(&why) {
                     tracing::warn!(why, known = known.keys.len(), "those that are known go on being used");
                 }
