@@ -23,7 +23,7 @@ const AUDIENCE: &str = "waybill";
 /// The claim that holds the roles.
 const ROLES: &str = "roles";
 
-/// The longest that a token may be worth something: nobody can take one back.
+/// The longest that a token may be valid: it cannot be revoked.
 pub const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// A key that signs tokens.
@@ -95,7 +95,7 @@ impl Issuer {
         self.folder.join("token")
     }
 
-    /// A token. `ttl`: how long it is worth something.
+    /// A token. `ttl`: how long it is valid.
     pub fn issue(&self, roles: &[Role], subject: &str, ttl: Duration) -> anyhow::Result<Issued> {
         let now = Utc::now();
         let expires_at = now + TimeDelta::from_std(ttl)?;

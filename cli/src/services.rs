@@ -1,4 +1,4 @@
-//! `waybill services`: which instances of which services there are, asked of the broker: whoever is connected to it answers for himself.
+//! `waybill services`: which instances of which services there are, asked of the broker: each instance that is connected to it answers.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -27,13 +27,13 @@ Examples:
 /// Who is to be believed, and for how long.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What its bearer is: customer, catalog, operator or service; several times for several.
+    /// A role of its bearer: customer, catalog, operator or service. May be repeated.
     #[arg(long = "role", required = true, value_name = "ROLE", value_parser = role())]
     roles: Vec<Role>,
-    /// Whose it is; for a customer the id of a user [default: $USER].
+    /// Its subject; for a customer the id of a user [default: $USER].
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
-    /// How long it is worth something: a minute to 30 days. Short, because nobody can take it back.
+    /// How long it is valid: a minute to 30 days. Keep it short: a token cannot be revoked.
     #[arg(long, default_value = "1h", value_name = "TIME", value_parser = ttl)]
     ttl: Duration,
     /// The key of the issuer [default: that of the `waybill up --auth` that runs here].

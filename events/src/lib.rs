@@ -1,7 +1,8 @@
 //! What is said in this shop: the words every part of it shares.
 //!
 //! Ids and values that cannot be wrong, the names of streams and subjects, and each context's commands and events. They travel in the
-//! envelope of the crate `envelope`, which is used as one with this one. Nothing here does I/O, reads a clock or draws a random number; those are arguments.
+//! envelope of the crate `envelope`, which is used as one with this one. Nothing here does I/O, reads a clock or draws a random number; those are
+//! arguments.
 //!
 //! A value is checked once, where it enters. From there on its type is the proof.
 

@@ -30,7 +30,7 @@ impl Keys {
         accounts(&TOPOLOGY, |member| self.identities.public(member))
     }
 
-    /// Has a member come as who he is.
+    /// Gives a member the key by which the broker knows it.
     pub fn give(&self, member: &str, settings: &mut BrokerSettings) -> anyhow::Result<()> {
         settings.nats_nkey_seed = Some(self.seed(member)?);
         Ok(())

@@ -77,7 +77,7 @@ async fn who(State(fake): State<Arc<Fake>>, request: Request, next: Next) -> Res
     if is_known {
         return next.run(request).await;
     }
-    let problem = json!({"type": "urn:waybill:problem:unauthenticated", "title": "Who asks is not known", "status": 401});
+    let problem = json!({"type": "urn:waybill:problem:unauthenticated", "title": "Not authenticated", "status": 401});
     (StatusCode::UNAUTHORIZED, Json(problem)).into_response()
 }
 

@@ -64,7 +64,7 @@ impl Authority {
         Ok([pem, secret])
     }
 
-    /// Puts a copy of the authority's certificate into a member's folder, so that he needs no other.
+    /// Copies the authority's certificate into a member's folder, so that the folder is all the member needs.
     ///
     /// # Errors
     /// Where it cannot be written.

@@ -1,5 +1,5 @@
 //! Who the members of a system are to its broker: an nkey each. The seed is a secret in a folder of its own, `<member>/nkey.seed`, so that each
-//! can be given his alone; what the broker knows is the public key.
+//! member can be given its own and no other; the broker knows the public keys only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

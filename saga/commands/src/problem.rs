@@ -144,9 +144,7 @@ impl Problem {
             401 => Some(
                 "say who asks with a token: --token-file FILE, WAYBILL_TOKEN, or a context that keeps one; `waybill token --help` says how to get one",
             ),
-            403 => Some(
-                "the token that was sent is not enough: another role, or another subject, is wanted (`waybill token --help`)",
-            ),
+            403 => Some("the token does not allow this: another role, or another subject, is required (`waybill token --help`)"),
             _ => None,
         }
     }

@@ -73,7 +73,8 @@ struct Found {
 }
 
 /// Sends the entries so far, then each as it comes. The id of an event is the entry's sequence, so a client that lost its connection goes
-/// on where it was (`Last-Event-ID`). It ends with the client's token, who then comes again with another. Where nothing more will come it is told so with 204: an `EventSource` would ask for ever.
+/// on where it was (`Last-Event-ID`). It ends with the client's token, who then comes again with another. Where nothing more will come it is told so
+/// with 204: an `EventSource` would ask for ever.
 ///
 /// # Errors
 /// Where there is no such saga, or the id of the last event is none of it.
@@ -154,8 +155,8 @@ fn event(entry: Served) -> Event {
 }
 
 impl<S: Saga> Follower<S> {
-    /// The next events, as soon as there are any; `None` once the saga is final, the token expires or the service stops. A stream begins with the time after
-    /// which a client whose connection broke may come again.
+    /// The next events, as soon as there are any; `None` once the saga is final, the token expires or the service stops. A stream begins with the
+    /// time after which a client whose connection broke may come again.
     async fn next(&mut self, begins: bool) -> Option<Vec<Event>> {
         while let Some(found) = self.find().await {
             self.subscription.saw(found.sequence);

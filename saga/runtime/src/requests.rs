@@ -60,7 +60,8 @@ pub fn cancel_operation(operation: Operation, view: Shape) -> Operation {
 /// More than a page holds, so that it ends where it is full and not where reading did.
 const HISTORY_BYTES: i64 = 512 * 1024;
 
-/// Begins the saga that is asked for. `Idempotency-Key`: the same request with the same key begins no second one. `Prefer: wait=N`: the answer waits for its end.
+/// Begins the saga that is asked for. `Idempotency-Key`: the same request with the same key begins no second one. `Prefer: wait=N`: the answer waits
+/// for its end.
 ///
 /// # Errors
 /// Where it has not begun.

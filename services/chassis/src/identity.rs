@@ -62,7 +62,9 @@ impl Identity {
                 "WAYBILL_AUTH_JWKS (--auth-jwks) asks who it is, WAYBILL_INSECURE_NO_AUTH (--insecure-no-auth) does not: unset one"
             );
         }
-        let wanted = |name: &str| format!("{name} is wanted with WAYBILL_AUTH_JWKS: tokens of others must not count here");
+        let wanted = |name: &str| {
+            format!("WAYBILL_AUTH_JWKS requires {name}: tokens of another issuer, or for another system, must not count here")
+        };
         let issuer = settings.auth_issuer.as_deref().with_context(|| wanted("WAYBILL_AUTH_ISSUER (--auth-issuer)"))?;
         let audience = settings.auth_audience.as_deref().with_context(|| wanted("WAYBILL_AUTH_AUDIENCE (--auth-audience)"))?;
         if let JwksAddress::Url(url) = jwks

@@ -29,7 +29,7 @@ struct Heard {
 /// The instances of one service, each at its address.
 type Heards = BTreeMap<String, Heard>;
 
-/// Keeps the instances of the services, until shutdown. While the broker is away nobody is asked and everybody stays as he was; whom nobody can
+/// Keeps the instances of the services, until shutdown. While the broker is away nothing is asked and the list stays as it is; whom nobody can
 /// connect to the breakers leave out.
 pub async fn follow(broker: Broker, upstreams: Vec<Arc<Upstream>>, shutdown: CancellationToken) {
     let mut known: Vec<(Arc<Upstream>, Heards)> = upstreams.into_iter().map(|upstream| (upstream, Heards::new())).collect();

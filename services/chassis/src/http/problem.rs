@@ -90,7 +90,7 @@ impl Problem {
 
     /// 401: nobody knows who asks.
     pub fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Who asks is not known", detail)
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Not authenticated", detail)
     }
 
     /// 403: who asks is known, and may not.
@@ -101,13 +101,13 @@ impl Problem {
     /// 403: the page of somebody else asks for a change.
     pub fn cross_site() -> Self {
         let detail = "a page of another origin may not change anything here; WAYBILL_CORS_ORIGINS lists those that may";
-        Self::new(StatusCode::FORBIDDEN, "cross-site", "Not from this page", detail)
+        Self::new(StatusCode::FORBIDDEN, "cross-site", "Cross-site request", detail)
     }
 
     /// 421: asked for by a name that is not this server's.
     pub fn misdirected(host: &str) -> Self {
         let detail = format!("`{host}` is not a name of this server; WAYBILL_HOSTS lists those with a dot");
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Not this server", brief(detail))
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", "Unknown host", brief(detail))
     }
 
     /// 404.

@@ -1,7 +1,8 @@
 //! What every request passes, in one layer, because each costs every request.
 //!
-//! Its head means one thing, who sends it may, no page of a stranger's changes anything by it, its query is one the route takes, its body is there, it has an id; there is a limit to the time until an answer begins (a live stream may
-//! then take as long as it likes), a net under panics, a place for each stream, the headers every answer bears, and the count.
+//! Before the handler: the head means one thing, the host and origin are checked, the caller may use the route, its limits are not
+//! reached, the route takes the query, and the body is there. Around it: an id, a limit to the time until an answer begins (a live stream may then
+//! last), a net under panics, a place for each stream, the headers of every answer, and the metrics.
 
 use std::any::Any;
 use std::net::SocketAddr;

@@ -33,7 +33,7 @@ impl Refusal {
     /// What the caller is told.
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::Missing => "a bearer token is wanted: Authorization: Bearer ...",
+            Self::Missing => "a bearer token is required: Authorization: Bearer ...",
             Self::Malformed => "the bearer token cannot be read as an access token",
             Self::Algorithm => "the token is not signed with EdDSA, ES256 or RS256",
             Self::UnknownKey => "the token names a key that its issuer does not have",
