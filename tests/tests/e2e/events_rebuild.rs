@@ -160,6 +160,32 @@ async fn a_rebuild_goes_on_after_a_restart_of_the_service_and_shows_how_far_it_i
     assert_eq!(ended, id, "the same one came to its end");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_again_and_is_lost_again_before_the_end_comes_once_more() {
+    let system = system(10).await;
+    confirmed(&system, 30).await;
+    known(&system).await;
+    system.lose("ORDER_EVENTS").await;
+    let come = eventually(SOON, || async {
+        if system.jetstream().get_stream("ORDER_EVENTS").await.is_err() {
+            return Err(0);
+        }
+        let said = system.said("ORDER_EVENTS").await;
+        if said.len() >= 10 { Ok(said) } else { Err(said.len()) }
+    })
+    .await;
+    let stream = system.jetstream().get_stream("ORDER_EVENTS").await.unwrap();
+    // Not the first, which tells where the stream begins, and not the last, which a checkpoint knows.
+    for gone in &come[1..8] {
+        stream.delete_message(gone.sequence).await.unwrap();
+    }
+    let under_way = count(&system.order_db, "select count(*) from event_rebuilds where ended_at is null").await;
+    assert_eq!(under_way, 1, "it was not at its end");
+    known(&system).await;
+    let told = told(&system).await;
+    assert_eq!((told.len(), told.values().all(|counts| *counts == (1, 1))), (60, true), "each once: {told:?}");
+}
+
 /// What the command printed, as JSON, and what it said on the way.
 async fn rebuild(system: &System, args: &[&str]) -> (Value, String) {
     let own = std::env::current_exe().expect("a test is a file");

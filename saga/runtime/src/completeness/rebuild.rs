@@ -181,8 +181,10 @@ impl<S: Saga> Watch<S> {
         let missing: Vec<Sent> = missing.into_iter().flatten().collect();
         let count = missing.len();
         if !rebuild.dry_run && !missing.is_empty() {
-            // An id of its own: the broker may still remember the first one's, and would drop this for it.
-            let again = |sent: Sent| (format!("{}/again/{}", sent.id, rebuild.id), sent.packet);
+            // An id of its own each time: the broker may still remember the first one's, or that of the rebuild before it began again, and would
+            // drop this for it.
+            let begun = rebuild.begun_at.timestamp_micros();
+            let again = |sent: Sent| (format!("{}/again/{}/{begun}", sent.id, rebuild.id), sent.packet);
             let sagas: Vec<Uuid> = missing.iter().map(|sent| sent.saga).collect();
             for (place, unpublished) in self.broker.publish_each(missing.into_iter().map(again).collect()).await {
                 match unpublished.cause {

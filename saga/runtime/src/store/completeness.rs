@@ -46,6 +46,7 @@ pub struct Rebuild {
     pub unreadable: i64,
     /// The first of those orders.
     pub unreadable_orders: Vec<Uuid>,
+    /// When it began; more was lost meanwhile: when it began again.
     pub begun_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
 }
@@ -154,7 +155,8 @@ pub async fn rebuild(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Reb
     sqlx::query_as("select * from event_rebuilds where id = $1").bind(id).fetch_optional(db).await
 }
 
-/// Begins a rebuild. One that is under way begins again, and covers both.
+/// Begins a rebuild. One that is under way begins again, and covers both. Each beginning has a moment of its own, whatever the clock says: who
+/// was at the one before notices by it, also where that had noted nothing yet.
 pub async fn begin_rebuild(
     db: &mut PgConnection,
     reason: String,
@@ -165,6 +167,7 @@ pub async fn begin_rebuild(
         "insert into event_rebuilds as open (id, reason, since, first_order) values ($1, $2, $3, $4) \
          on conflict ((true)) where ended_at is null do update \
          set reason = excluded.reason, since = least(open.since, excluded.since), after_order = null, dry_run = false, \
+             begun_at = greatest(excluded.begun_at, open.begun_at + interval '1 microsecond'), \
              first_order = case when open.first_order is null or excluded.first_order is null then null \
                                 else least(open.first_order, excluded.first_order) end",
     )
@@ -221,7 +224,7 @@ pub async fn advance_rebuild(
         "update event_rebuilds set after_order = coalesce($3, after_order), ended_at = case when $3 is null then now() end, \
                 checked = checked + $4, missing = missing + $5, unreadable = unreadable + $6, \
                 unreadable_orders = (unreadable_orders || $8)[1:$9] \
-         where id = $1 and after_order is not distinct from $2 and since = $7",
+         where id = $1 and after_order is not distinct from $2 and begun_at = $7",
     )
     .bind(before.id)
     .bind(before.after_order)
@@ -229,7 +232,7 @@ pub async fn advance_rebuild(
     .bind(found.checked)
     .bind(found.missing)
     .bind(found.unreadable.len() as i64)
-    .bind(before.since)
+    .bind(before.begun_at)
     .bind(found.unreadable)
     .bind(NAMED)
     .execute(db)
