@@ -1,5 +1,6 @@
 //! `waybill order`: orders, and what became of them.
 
+pub mod find;
 pub mod view;
 
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap_complete::ArgValueCandidates;
 use events::order::Status;
 use events::product::Line;
-use events::{OrderId, ProductId, Quantity, UserId};
+use events::{OrderId, ProductId, Quantity, Reference, Tag, Tags, UserId};
 use reqwest::Method;
 use saga_commands::client::{self, Gateway, key_header};
 use saga_commands::list;
@@ -22,6 +23,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::find::Find;
 use self::view::Order;
 use crate::complete;
 use crate::once::{Once, perhaps};
@@ -46,6 +48,7 @@ pub enum Command {
 Examples:
   waybill order submit --user $ADA --item $KETTLE=2
   waybill order submit --user $ADA --item $KETTLE=1 --wait 120
+  waybill order submit --user $ADA --item $KETTLE=1 --reference PO-1187 --tag channel=web
   waybill order submit --user $ADA --item $KETTLE=1 --idempotency-key cart-17 --no-wait"
     )]
     Submit(Submit),
@@ -53,7 +56,10 @@ Examples:
     #[command(after_help = "Examples:
   waybill order list --limit 20
   waybill order list --status rejected --all -o jsonl | jq -r .reason.code
-  waybill order list --user $ADA")]
+  waybill order list --user $ADA
+  waybill order list --reference PO-1187
+  waybill order list --tag channel=web --created-from 24h
+  waybill order list --product $KETTLE --created-from 2026-01-31T00:00:00Z")]
     List {
         /// Only this user's.
         #[arg(long, value_name = "USER", add = ArgValueCandidates::new(complete::users))]
@@ -61,6 +67,8 @@ Examples:
         /// Only orders with this status.
         #[arg(long, value_parser = statuses())]
         status: Option<Status>,
+        #[command(flatten)]
+        find: Find,
         #[command(flatten)]
         list: list::Args,
     },
@@ -100,6 +108,12 @@ pub struct Submit {
     /// A product's id and how many pieces of it; once for each product.
     #[arg(long = "item", value_name = "PRODUCT=QUANTITY", required = true, value_parser = item, add = ArgValueCandidates::new(complete::items))]
     items: Vec<Line>,
+    /// What you call the order: it is found by this.
+    #[arg(long, value_name = "TEXT", value_parser = find::reference)]
+    reference: Option<Reference>,
+    /// What it is found by too, up to eight times.
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    tags: Vec<Tag>,
     /// How many seconds to wait for the outcome.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = up_to_a_day, allow_hyphen_values = true)]
     wait: u64,
@@ -115,8 +129,8 @@ impl Command {
     pub async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Submit(new) => new.run(gateway, out).await,
-            Self::List { user, status, list } => {
-                let mut filters = vec![];
+            Self::List { user, status, find, list } => {
+                let mut filters = find.query();
                 filters.extend(user.map(|user| ("user_id", user.to_string())));
                 filters.extend(status.map(|status| ("status", status.as_str().to_owned())));
                 list.run::<Order>(gateway, out, "/orders", filters).await
@@ -134,11 +148,15 @@ impl Submit {
     async fn run(self, gateway: &Gateway, out: Output) -> anyhow::Result<ExitCode> {
         let deadline = Instant::now() + Duration::from_secs(self.wait);
         let key = self.once.key();
+        let mut body = json!({ "user_id": self.user, "items": self.items });
+        if let Some(reference) = &self.reference {
+            body["reference"] = json!(reference);
+        }
+        if !self.tags.is_empty() {
+            body["tags"] = json!(Tags::of(self.tags.iter().cloned())?);
+        }
         let request = || {
-            let request = gateway
-                .request(Method::POST, "/orders")
-                .header("idempotency-key", key_header(&key))
-                .json(&json!({"user_id": self.user, "items": self.items}));
+            let request = gateway.request(Method::POST, "/orders").header("idempotency-key", key_header(&key)).json(&body);
             if self.no_wait {
                 return request;
             }

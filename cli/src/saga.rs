@@ -13,7 +13,7 @@ use saga_commands::{Claim, CommandLine, Filter, History, Service, Told};
 use serde_json::Value;
 
 use crate::addresses::ORDER;
-use crate::order::view;
+use crate::order::{find, view};
 use crate::{complete, price};
 
 /// The saga of orders, and where the order service is.
@@ -25,6 +25,21 @@ pub type Target = saga_commands::Target<Orders>;
 
 /// An order's saga as the order service shows it.
 pub type View = saga_commands::View<Orders>;
+
+const USER: Filter = Filter {
+    flag: "user",
+    value_name: "USER",
+    help: "Only this user's",
+    query: "user_id",
+    many: false,
+    check: |text| text.parse::<UserId>().map(|_| ()).map_err(|error| error.to_string()),
+    candidates: complete::users,
+};
+
+const FILTERS: [Filter; 5] = {
+    let [reference, tag, reason, product] = find::FILTERS;
+    [USER, reference, tag, reason, product]
+};
 
 impl CommandLine for Orders {
     type Saga = Order;
@@ -38,14 +53,7 @@ impl CommandLine for Orders {
         usual: "http://127.0.0.1:8083",
         path: "/orders",
     };
-    const FILTERS: &'static [Filter] = &[Filter {
-        flag: "user",
-        value_name: "USER",
-        help: "Only this user's",
-        query: "user_id",
-        check: |text| text.parse::<UserId>().map(|_| ()).map_err(|error| error.to_string()),
-        candidates: complete::users,
-    }];
+    const FILTERS: &'static [Filter] = &FILTERS;
     const SKIP_HELP: &'static str = "The audit finds stock that is still held, and `product release` gives it back.";
     const NEWEST: Option<&'static str> = Some("/orders");
 
@@ -58,10 +66,13 @@ impl CommandLine for Orders {
     }
 
     fn head(order: &Order) -> Vec<String> {
-        let Order { id, user_id, items } = order;
+        let Order { id, user_id, items, reference, tags } = order;
         let pieces: u64 = items.iter().map(|line| u64::from(line.quantity.get())).sum();
         let lines = count(items.len() as u64, "line", "lines");
-        vec![format!("order {id}, {lines}, {}", count(pieces, "piece", "pieces")), format!("user  {user_id}")]
+        let mut head = vec![format!("order {id}, {lines}, {}", count(pieces, "piece", "pieces")), format!("user  {user_id}")];
+        head.extend(reference.as_ref().map(|reference| format!("reference {}", reference.as_str())));
+        head.extend((!tags.is_empty()).then(|| format!("tags  {}", tags.pairs().collect::<Vec<_>>().join(", "))));
+        head
     }
 
     fn outcome(order: &Order, state: &State<Order>) -> Vec<String> {

@@ -17,6 +17,7 @@ mod quantity;
 mod reason;
 mod schema;
 pub mod streams;
+mod tags;
 mod text;
 pub mod user;
 
@@ -29,4 +30,5 @@ pub use iso_currency::Currency;
 pub use money::{CurrencyCode, Money, MoneyError, UnitPrice};
 pub use quantity::{Quantity, StockLevel};
 pub use reason::{Reason, ReasonCode, ShortLine};
-pub use text::{Description, Email, Name, TextError};
+pub use tags::{Tag, TagError, Tags};
+pub use text::{Description, Email, Name, Reference, TextError};

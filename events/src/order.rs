@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Money, OrderId, ProductId, Quantity, Reason, UserId};
+use crate::{Money, OrderId, ProductId, Quantity, Reason, Reference, Tags, UserId};
 use envelope::vocabulary;
 
 /// The most lines in one order.
@@ -121,6 +121,12 @@ pub struct Snapshot {
     pub reason: Option<Reason>,
     /// When it was placed.
     pub created_at: DateTime<Utc>,
+    /// What its customer calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// What it is found by.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// The whole history, in the final event: the saga can be replayed from this message alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waybill: Option<Waybill>,

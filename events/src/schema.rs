@@ -7,7 +7,7 @@ use envelope::Line;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::order::Waybill;
-use crate::{Description, Email, Name, Quantity, StockLevel};
+use crate::{Description, Email, Name, Quantity, Reference, StockLevel, Tag, Tags};
 
 macro_rules! schemas {
     ($($type:ident: $schema:expr;)*) => {$(
@@ -28,6 +28,14 @@ schemas! {
     Quantity: |_| json_schema!({ "type": "integer", "description": "Pieces of one line", "minimum": 1, "maximum": Quantity::MAX });
     StockLevel: |_| json_schema!({ "type": "integer", "description": "Pieces of one product", "minimum": 0, "maximum": StockLevel::MAX });
     Name: |generator| Line::json_schema(generator);
+    Reference: |generator| Line::json_schema(generator);
+    Tags: |_| json_schema!({
+        "type": "object",
+        "description": "Words that an order is found by, each key once",
+        "maxProperties": Tags::MAX,
+        "propertyNames": { "type": "string", "pattern": format!("^[a-z0-9_.-]{{1,{}}}$", Tag::KEY_MAX) },
+        "additionalProperties": { "type": "string", "minLength": 1, "maxLength": Tag::VALUE_MAX, "pattern": "^[^,]*$" },
+    });
     Description: |_| text("Text, trimmed; it may have lines, and no other characters that do not show", 0, Description::MAX);
     Email: |_| text("An e-mail address: one `@` between two parts without spaces. Two in any case of letters are the same", 3, Email::MAX);
     Waybill: |_| json_schema!({

@@ -60,6 +60,8 @@ macro_rules! texts {
 texts! {
     /// A name: 1 to 200 characters.
     Name(LINE_MAX): |text| line(text);
+    /// What somebody else calls a thing, in their own system: 1 to 200 characters.
+    Reference(LINE_MAX): |text| line(text);
     /// A description: at most 2,000 characters, may be empty, may have lines.
     Description(2_000): |text| checked(text, 0, Self::MAX);
     /// An e-mail address: at most 200 characters, one `@` between two non-empty parts without spaces. More than that only a

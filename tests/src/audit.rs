@@ -238,6 +238,8 @@ async fn audit_histories(db: &mut PgConnection, orders: &[OrderRow]) -> (usize, 
             id: events::OrderId(row.id),
             user_id: events::UserId(row.user_id),
             items: serde_json::from_value(row.items.clone()).expect("lines"),
+            reference: None,
+            tags: events::Tags::default(),
         };
         let divergence = saga::divergence(&order, &entries);
         assert_eq!(divergence, None, "the history of {} does not replay", row.id);

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use events::order::{Item, Status};
-use events::{Money, OrderId, Reason, UserId};
+use events::{Money, OrderId, Reason, Reference, Tags, UserId};
 use saga_commands::output::{Tabular, time};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,6 +24,12 @@ pub struct Order {
     pub status: Status,
     /// Why it was rejected or cancelled.
     pub reason: Option<Reason>,
+    /// What its customer calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// What it is found by.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// When it was placed.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -64,6 +70,8 @@ impl Tabular for Order {
             pairs.push(("item".to_owned(), format!("{} x {}{price}", item.product_id, item.quantity.get())));
         }
         pairs.extend(self.total.map(|total| ("total".to_owned(), price::show(total))));
+        pairs.extend(self.reference.as_ref().map(|reference| ("reference".to_owned(), reference.as_str().to_owned())));
+        pairs.extend(self.tags.pairs().map(|tag| ("tag".to_owned(), tag)));
         pairs.push(("created".to_owned(), time(self.created_at)));
         pairs.push(("updated".to_owned(), time(self.updated_at)));
         pairs

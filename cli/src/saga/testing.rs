@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use events::product::{Line, PricedLine};
-use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, ShortLine, UserId, product, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, ShortLine, Tags, UserId, product, user};
 use order::saga::{Order, Reply};
 use saga::{Entry, Input, Recording, State, Transcript, apply};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub fn order(number: u128) -> Order {
     let id = |kind: u128| Uuid::from_u128((0x0192_0000_0000_7000_8000 + kind) << 48 | number);
     let line = Line { product_id: ProductId(id(3)), quantity: Quantity::new(2).unwrap() };
-    Order { id: OrderId(id(1)), user_id: UserId(id(2)), items: vec![line] }
+    Order { id: OrderId(id(1)), user_id: UserId(id(2)), items: vec![line], reference: None, tags: Tags::default() }
 }
 
 pub fn validated(order: &Order) -> Input<Order> {

@@ -117,6 +117,8 @@ fn back() -> Event {
         status: Status::Pending,
         reason: Some(Reason::new(ReasonCode::TimedOut, "the product service did not answer in time")),
         created_at: DateTime::UNIX_EPOCH,
+        reference: None,
+        tags: events::Tags::default(),
         waybill: None,
         waybill_ref: None,
     };

@@ -134,6 +134,8 @@ pub struct Filter {
     pub help: &'static str,
     /// The parameter that the service is asked with.
     pub query: &'static str,
+    /// Whether it may be given several times: the service is asked with all values, commas between them.
+    pub many: bool,
     /// What is wrong with a value.
     pub check: fn(&str) -> Result<(), String>,
     /// What a shell offers.

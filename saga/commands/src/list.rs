@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::age;
 use crate::client::Gateway;
 use crate::output::{Format, Output, Tabular};
 use crate::page::Page;
@@ -28,6 +30,26 @@ pub struct Args {
     all: bool,
 }
 
+/// A span of time.
+#[derive(Debug, clap::Args)]
+pub struct Span {
+    /// Only those begun then or later: a moment (2026-01-02T03:04:05Z) or how long ago (24h).
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment, allow_hyphen_values = true)]
+    created_from: Option<DateTime<Utc>>,
+    /// Only those begun before then.
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment, allow_hyphen_values = true)]
+    created_to: Option<DateTime<Utc>>,
+}
+
+impl Span {
+    /// As the service is asked for it.
+    pub fn query(&self) -> Vec<(&'static str, String)> {
+        let said = |moment: DateTime<Utc>| moment.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let (from, to) = (self.created_from.map(said), self.created_to.map(said));
+        from.map(|from| ("created_from", from)).into_iter().chain(to.map(|to| ("created_to", to))).collect()
+    }
+}
+
 impl Args {
     /// Fetches and prints the list at the path.
     pub async fn run<T: Tabular + DeserializeOwned>(
@@ -46,7 +68,8 @@ impl Args {
         };
         let mut page: Page<Listed<T>> = gateway.page(path, &query(&self.cursor)).await?;
         let mut before = vec![];
-        while self.all && page.next_cursor.is_some() {
+        // A page may end before anything was found.
+        while page.next_cursor.is_some() && (self.all || page.items.is_empty()) {
             // Lines can go out as they come; a table and a document need to know the whole.
             if out.format == Format::Jsonl {
                 out.page(&page)?;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::filter::parameters;
 use crate::saga::{Layout as _, Saga};
 use crate::steps::step_names;
 
@@ -44,21 +45,23 @@ pub(crate) fn operations<S: Saga>() -> Operations {
     });
     let actions = json!({ "type": "string", "enum": ["retry", "cancel", "compensate", "skip"] });
     Operations {
-        list: Operation::get(
-            Who::OPERATORS,
-            "/sagas",
-            "list_sagas",
-            "Sagas in flight, newest first; others by status: for operators",
+        list: parameters::<S>(
+            Operation::get(
+                Who::OPERATORS,
+                "/sagas",
+                "list_sagas",
+                "Sagas in flight, newest first; others by status, time, or what they have: for operators",
+            )
+            .query("status", "Those with this status", status())
+            .query("step", "Those that wait for this step", step)
+            .query(
+                "older_than",
+                "Those begun so many seconds ago, or earlier",
+                Shape::Value(json!({ "type": "number", "minimum": 0, "maximum": u32::MAX })),
+            )
+            .query("user_id", "Those of this user", Shape::Value(json!({ "type": "string", "format": "uuid" })))
+            .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" }))),
         )
-        .query("status", "Those with this status", status())
-        .query("step", "Those that wait for this step", step)
-        .query(
-            "older_than",
-            "Those begun so many seconds ago, or earlier",
-            Shape::Value(json!({ "type": "number", "minimum": 0, "maximum": u32::MAX })),
-        )
-        .query("user_id", "Those of this user", Shape::Value(json!({ "type": "string", "format": "uuid" })))
-        .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" })))
         .page_of(Shape::id_cursor(), Shape::Value(page)),
         export: Operation::get(
             Who::OPERATORS,

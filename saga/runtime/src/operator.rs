@@ -21,11 +21,12 @@ use uuid::Uuid;
 
 use crate::described::{ActBody, operations};
 use crate::export::Export;
+use crate::filter::{Filter, Given};
 use crate::item::{Outcome, Trigger};
 use crate::runtime::Runtime;
 use crate::saga::{Layout as _, Saga, StatusWord, status_named};
 use crate::steps::{step_named, waiting_for};
-use crate::store::{InFlight, SagaFilter, plan_of};
+use crate::store::{InFlight, Part, SagaFilter, delta, plan_of};
 
 /// The routes.
 pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
@@ -145,10 +146,8 @@ fn unanswered(error: sqlx::Error) -> Problem {
 
 #[derive(Deserialize)]
 struct ListQuery {
-    status: Option<String>,
     step: Option<String>,
     older_than: Option<f64>,
-    user_id: Option<String>,
     #[serde(default)]
     stuck: bool,
 }
@@ -156,19 +155,29 @@ struct ListQuery {
 async fn list<S: Saga>(
     State(runtime): State<Arc<Runtime<S>>>,
     page: PageQuery,
+    Query(given): Query<Given>,
     Query(query): Query<ListQuery>,
 ) -> Result<Page, Problem> {
-    let filter = SagaFilter::<S> {
-        status: status::<S>(query.status.as_deref())?,
-        step: query.step.as_deref().map(step::<S>).transpose()?,
-        older_than: query.older_than.map(older_than).transpose()?,
-        owner: query.user_id.as_deref().map(parse_id).transpose()?,
-        stuck_only: query.stuck,
-        id: None,
-        stuck_after: runtime.stuck_after,
-    };
-    let sagas = sagas(&runtime, &filter, page.after, page.rows()).await?;
-    page.page(sagas.into_iter().map(View::<S>::from).collect(), |view| view.id)
+    let mut filter = Filter::of::<S>(&given, None)?;
+    let step = query.step.as_deref().map(step::<S>).transpose()?;
+    let older_than = query.older_than.map(older_than).transpose()?;
+    // Where nothing particular is asked for, it is about what does not come through. What waits for a step, or for too long, is in flight, whatever
+    // its status.
+    filter.in_flight |= (filter.status.is_none() && !filter.searches()) || step.is_some() || query.stuck;
+    if let Some(age) = older_than {
+        let (database, operators) = (runtime.database.clone(), &runtime.operators);
+        let now = operators
+            .read(|mut db| {
+                let database = database.clone();
+                async move { database.now(&mut **db).await }
+            })
+            .await;
+        filter.to = filter.to.into_iter().chain([now.map_err(unanswered)? - delta(age)]).min();
+    }
+    filter.check(&S::Layout::TABLE)?;
+    let wanted = SagaFilter::<S> { filter, id: None, step, stuck_only: query.stuck, stuck_after: runtime.stuck_after };
+    let found = sagas(&runtime, wanted, page.after, page.rows()).await?;
+    page.part(found.items.into_iter().map(View::<S>::from).collect(), |view| view.id, found.next)
 }
 
 fn status<S: Saga>(text: Option<&str>) -> Result<Option<StatusWord>, Problem> {
@@ -188,21 +197,22 @@ async fn show<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>)
 }
 
 async fn view<S: Saga>(runtime: &Runtime<S>, id: Uuid) -> Result<View<S>, Problem> {
-    let filter = SagaFilter { id: Some(id), ..SagaFilter::new(runtime.stuck_after) };
-    let found = sagas(runtime, &filter, None, 1).await?;
-    found.into_iter().next().map(View::from).ok_or_else(|| runtime.not_found(id))
+    let filter = Filter::all::<S>();
+    let wanted = SagaFilter { filter, id: Some(id), step: None, stuck_only: false, stuck_after: runtime.stuck_after };
+    let found = sagas(runtime, wanted, None, 1).await?;
+    found.items.into_iter().next().map(View::from).ok_or_else(|| runtime.not_found(id))
 }
 
 async fn sagas<S: Saga>(
     runtime: &Runtime<S>,
-    filter: &SagaFilter<S>,
+    wanted: SagaFilter<S>,
     after: Option<Uuid>,
     rows: i64,
-) -> Result<Vec<InFlight>, Problem> {
-    let clock = &runtime.clock;
+) -> Result<Part<InFlight>, Problem> {
+    let (clock, wanted) = (&runtime.clock, &wanted);
     let read = |mut db: Reader| async move {
         let steady = clock.now(&mut **db).await?;
-        runtime.store.sagas(&mut db, steady, filter, after, rows).await
+        runtime.store.sagas(&mut db, steady, wanted, after, rows).await
     };
     runtime.operators.read(read).await.map_err(unanswered)
 }

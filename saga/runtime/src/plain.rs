@@ -87,6 +87,8 @@ impl<S: Saga> Layout<S> for Plain {
         history_id: "saga_id",
         cancellations: "cancellations",
         owner: None,
+        rare_statuses: &[],
+        searches: &[],
         placed: &[Column { name: "request", bound: Bound::Text, cast: "json" }],
         moved: &[],
     };

@@ -10,10 +10,12 @@ use chassis::Client;
 use chassis::database::Reader;
 use chassis::http::{Caller, IdempotencyKey, Operation, Page, PageQuery, Problem, Shape, prefer_wait, trace};
 use saga::{IgnoredBecause, Verdict};
+use schemars::JsonSchema;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::described::entry;
+use crate::filter::{Filter, Given, parameters};
 use crate::item::{Begun, NewSaga, Outcome, Trigger};
 use crate::runtime::{LOOK_AGAIN, Runtime};
 use crate::saga::{Layout as _, Saga, View};
@@ -55,6 +57,27 @@ pub fn cancel_operation(operation: Operation, view: Shape) -> Operation {
         .keyed()
         .refuses(409, "too-late-to-cancel", "It is rejected, or cannot go back")
         .may_be_missing()
+}
+
+/// What [`list`] takes beside the status and the owner, and answers.
+pub fn list_operation<S: Saga>(operation: Operation) -> Operation
+where
+    View<S>: JsonSchema,
+{
+    parameters::<S>(operation).page::<View<S>>()
+}
+
+/// A page of sagas as their customers see them, newest first. The parameters are those of [`list_operation`], `status`, and `user_id` where sagas have
+/// an owner.
+///
+/// # Errors
+/// Where a parameter cannot be read, or no index finds what is asked for.
+pub async fn list<S: Saga>(runtime: &Runtime<S>, caller: &Caller, page: PageQuery, given: &Given) -> Result<Page, Problem> {
+    let filter = &Filter::of::<S>(given, caller.only())?;
+    filter.check(&S::Layout::TABLE)?;
+    let (after, rows, store) = (page.after, page.rows(), runtime.store);
+    let found = runtime.database.read(|mut db| async move { store.views(&mut db, filter, after, rows).await }).await?;
+    page.part(found.items, |listed| listed.id(S::Layout::id_of), found.next)
 }
 
 /// More than a page holds, so that it ends where it is full and not where reading did.

@@ -118,6 +118,13 @@ impl<S: Saga> Prepared<S> {
             holder: Uuid::now_v7(),
         };
         service.spawn(watch.run(shutdown.clone()));
+        // One after the other: two at once on one table wait for each other.
+        let (indexes, of, until) = (store.list_indexes(), database.clone(), shutdown.clone());
+        service.spawn(async move {
+            for index in indexes {
+                index.ensure(of.clone(), until.clone()).await;
+            }
+        });
         service.spawn(keys::expire(database.clone(), settings.keys.keys_expire_after, store.expire_keys(), shutdown.clone()));
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));

@@ -1,9 +1,15 @@
 //! The statements about one table of sagas. Made once; their texts are constant from then on.
 
+mod lists;
 mod write;
 
+use std::collections::HashMap;
+
+use crate::filter::Found;
 use crate::table::Table;
 
+pub(crate) use lists::List;
+use lists::lists;
 use write::write;
 
 /// The statements about one table.
@@ -34,7 +40,7 @@ pub(crate) struct Statements {
     pub cancelled_with: &'static str,
     pub keep_cancelled: &'static str,
     pub expire_keys: &'static str,
-    pub sagas: &'static str,
+    pub lists: HashMap<Found, List>,
     pub exported: &'static str,
     pub oldest_first: &'static str,
     pub count: &'static str,
@@ -43,6 +49,8 @@ pub(crate) struct Statements {
     pub after: &'static str,
     /// The index that finds the entries of a span of time: how it is made, how it is removed, and its name.
     pub moved_index: [&'static str; 3],
+    /// The same for the index that finds the sagas of a span of time.
+    pub created_index: [&'static str; 3],
 }
 
 /// A handful of texts for each kind of saga, kept for as long as the process.
@@ -61,7 +69,7 @@ impl Statements {
             format!("{cancellations}_pkey"),
             "moved_meanwhile".to_owned(),
         ];
-        let moved_index = format!("{history}_at");
+        let (moved_index, created_index) = (format!("{history}_at"), format!("{name}_created_at"));
         Self {
             place: keep(write(table, true, false, false)),
             advance: keep(write(table, false, true, false)),
@@ -114,7 +122,7 @@ impl Statements {
                  (select idempotency_key from {cancellations} where created_at < now() - make_interval(secs => $1) \
                   order by created_at limit $2 for update skip locked)"
             )),
-            sagas: keep(sagas(table)),
+            lists: lists(table),
             exported: keep(format!("select {request}, sequence from {name} where id = $1")),
             oldest_first: keep(format!(
                 "select {request}, sequence from {name} \
@@ -145,33 +153,12 @@ impl Statements {
                 moved_index,
             ]
             .map(keep),
+            created_index: [
+                format!("create index concurrently {created_index} on {name} (created_at, id)"),
+                format!("drop index concurrently {created_index}"),
+                created_index,
+            ]
+            .map(keep),
         }
     }
-}
-
-/// Sagas, newest first. Readings of the steady clock are shown as times of day: what has passed since is the same by both.
-///
-/// The last reply is cut out of the entry's text. As JSON (`entry::json->...`) it takes a quarter more, and one entry that is no JSON, which somebody
-/// damaged, would hide all sagas. Read by the service instead it takes the database half as much, and brings up to 64 whole entries of each saga
-/// here: 4 MB for a page of 200 sagas of small orders, a hundred for large ones.
-fn sagas(table: &Table) -> String {
-    let Table { name, history, history_id, .. } = table;
-    let (view, owned) = (table.view_columns(), table.owned_by("$7"));
-    format!(
-        "select {view}, state, settled, waiting_since + (now() - $12) as waiting_since, due_at + (now() - $12) as due_at, \
-                coalesce(waiting_since < $1, false) or (not settled and not known) as stuck, \
-                (select fingerprint from plans where version::text = state->>'plan') as fingerprint, \
-                case when not settled then (\
-                    select said from (\
-                        select sequence, substring(entry from '^\\{{\"message\":\\{{\"answer\":\\{{\"type\":\"([^\"]+)') as said \
-                        from {history} where {history_id} = id order by sequence desc limit 64) as lately \
-                    where said is not null order by sequence desc limit 1) end as last_answer \
-         from {name} cross join lateral (select coalesce(state->>'plan' = any($11) and state->'phase' is not null \
-                  and json_typeof(state->'steps') = 'object', false) as known) as plan \
-         where (not $2 or not settled) and ($3::uuid is null or id = $3) and ($4::text is null or status = $4) \
-           and ($5::text is null or coalesce(state->'steps'->$5->>'asked', state->'steps'->$5->>'undoing') is not null) \
-           and ($6::float8 is null or created_at < now() - make_interval(secs => $6)) and {owned} \
-           and (not $8 or waiting_since < $1 or not known) and ($9::uuid is null or id < $9) \
-         order by id desc limit $10"
-    )
 }

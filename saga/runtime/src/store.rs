@@ -2,6 +2,7 @@
 
 pub(crate) mod completeness;
 mod history;
+mod lists;
 mod operator;
 mod read;
 mod write;
@@ -10,13 +11,16 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use chassis::indexes::Index;
+use chassis::listed::named;
 use chrono::TimeDelta;
 
 use crate::saga::{Layout, Saga};
+use crate::search::By;
 use crate::statements::Statements;
 
 pub use history::{HistoryPage, NewEntry, Served};
-pub(crate) use operator::{Exported, InFlight, InFlightOf, SagaFilter, record_plan};
+pub(crate) use lists::{InFlight, Part, SagaFilter};
+pub(crate) use operator::{Exported, InFlightOf, record_plan};
 pub(crate) use read::{Keyed, Unreadable, plan_of};
 pub(crate) use write::Written;
 
@@ -47,6 +51,16 @@ impl<S: Saga> Store<S> {
         Index { name, create, drop }
     }
 
+    /// The indexes that lists need and no migration makes.
+    pub fn list_indexes(&self) -> Vec<Index> {
+        let [create, drop, name] = self.sql.created_index;
+        let searched = S::Layout::TABLE.searches.iter().filter_map(|search| match search.walk?.by {
+            By::Column { index, .. } => Some(index),
+            By::Beside { .. } => None,
+        });
+        std::iter::once(Index { name, create, drop }).chain(searched).collect()
+    }
+
     /// Deletes keys of cancellations that are older than so many seconds, the oldest first and so many at most.
     pub fn expire_keys(&self) -> &'static str {
         self.sql.expire_keys
@@ -58,6 +72,6 @@ fn corrupt(what: String) -> sqlx::Error {
 }
 
 /// A span of more than a hundred years is as good as for ever.
-fn delta(span: Duration) -> TimeDelta {
+pub(crate) fn delta(span: Duration) -> TimeDelta {
     TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX).min(TimeDelta::days(36_500))
 }

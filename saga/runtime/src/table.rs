@@ -3,11 +3,13 @@
 use chassis::Statement;
 use uuid::Uuid;
 
+use crate::search::Search;
+
 /// Where the sagas of one kind are kept. The names are part of the SQL, so they are constants; what comes from outside is bound.
 ///
 /// The constraints that a batch may race for bear the names that Postgres gives them: `orders_idempotency_key` (the unique index of the
 /// column), `order_history_pkey`, `cancellations_pkey`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// The table of sagas: `orders`.
     pub name: &'static str,
@@ -17,8 +19,13 @@ pub struct Table {
     pub history_id: &'static str,
     /// The table of the keys that cancellations came with; the saga's id has the same name there.
     pub cancellations: &'static str,
-    /// The column that says whose a saga is, if there is one: its owner sees it, and operators' lists take it as a filter.
+    /// The column that says whose a saga is, if there is one: its owner sees it, and lists take it as a parameter. There is an index of this column
+    /// and the id.
     pub owner: Option<&'static str>,
+    /// The final statuses that few sagas have, for which there is an index of the status and the id.
+    pub rare_statuses: &'static [&'static str],
+    /// What sagas are found by beside their owner, status and time. What has few sagas for a value comes first.
+    pub searches: &'static [Search],
     /// The saga's own columns that are written when it begins.
     pub placed: &'static [Column],
     /// Those that are written at every step.

@@ -45,9 +45,13 @@ impl<T> Listed<T> {
     }
 }
 
-impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Listed<T> {
-    fn from_row(row: &'r PgRow) -> sqlx::Result<Self> {
-        let error = match T::from_row(row) {
+impl<T> Listed<T> {
+    /// A row, if this can read it.
+    ///
+    /// # Errors
+    /// What is no trouble of the row's own.
+    pub fn read(row: &PgRow, read: impl FnOnce(&PgRow) -> sqlx::Result<T>) -> sqlx::Result<Self> {
+        let error = match read(row) {
             Ok(whole) => return Ok(Self::Whole(whole)),
             Err(error) if Meaning::of(&error) != Meaning::Own => return Err(error),
             Err(error) => error,
@@ -58,6 +62,12 @@ impl<'r, T: FromRow<'r, PgRow>> FromRow<'r, PgRow> for Listed<T> {
         let mut columns: Map<String, Value> = columns.collect();
         columns.insert("unreadable".to_owned(), error.to_string().into());
         Ok(Self::Unreadable { id, columns })
+    }
+}
+
+impl<T: for<'r> FromRow<'r, PgRow>> FromRow<'_, PgRow> for Listed<T> {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Self::read(row, |row| T::from_row(row))
     }
 }
 

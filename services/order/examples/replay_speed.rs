@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use events::product::{Line, PricedLine};
-use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, Tags, UserId, product, user};
 use order::saga::{Order, Reply, Step};
 use saga::{Entry, Input, Recording, State, Transcript, apply};
 use uuid::Uuid;
@@ -52,7 +52,7 @@ fn export(number: u128) -> String {
     let products = [3, 4, 5].map(|kind| ProductId(id(kind)));
     let items = products.map(|product_id| Line { product_id, quantity: Quantity::new(2).expect("in range") }).to_vec();
     let prices = products.map(|product_id| PricedLine { product_id, unit_price: Money::new(1_999, Currency::USD) }).to_vec();
-    let order = Order { id: order_id, user_id, items };
+    let order = Order { id: order_id, user_id, items, reference: None, tags: Tags::default() };
 
     let validated = Input::Reply(Reply::User(user::Validated { order_id, user_id }.into()));
     let reserved = Input::Reply(Reply::Product(product::Reserved { order_id, items: prices }.into()));

@@ -6,6 +6,7 @@
 mod projection;
 mod routes;
 pub mod saga;
+mod search;
 
 use std::sync::Arc;
 

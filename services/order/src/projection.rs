@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use events::order::{Item, Snapshot, Status};
 use events::product::Line;
-use events::{Currency, Money, OrderId, Reason, UserId};
+use events::{Currency, Money, OrderId, Reason, Reference, Tag, Tags, UserId};
 use saga::State;
 use saga_runtime::{Bound, Column, Layout, Record, Table, Values};
 use schemars::JsonSchema;
@@ -16,6 +16,7 @@ use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
 use crate::saga::{Order, Output, Step};
+use crate::search::SEARCHES;
 
 /// How orders are kept.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ pub struct View {
     /// Where it stands.
     pub status: Status,
     reason: Option<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<Reference>,
+    #[serde(skip_serializing_if = "Tags::is_empty")]
+    tags: Tags,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -56,6 +61,8 @@ impl View {
             total: total(order, prices),
             status,
             reason,
+            reference: order.reference.clone(),
+            tags: order.tags.clone(),
             created_at: times.0,
             updated_at: times.1,
         }
@@ -88,6 +95,8 @@ pub fn snapshot(record: &Record<Order>) -> Snapshot {
         status: Order::status(&record.state),
         reason: Order::reason(&record.state),
         created_at: record.created_at,
+        reference: order.reference.clone(),
+        tags: order.tags.clone(),
         waybill: None,
         waybill_ref: None,
     }
@@ -121,7 +130,14 @@ impl Layout<Order> for Orders {
         history_id: "order_id",
         cancellations: "cancellations",
         owner: Some("user_id"),
-        placed: &[column("user_id", Bound::Uuid, ""), column("items", Bound::Text, "json")],
+        rare_statuses: &[Status::Rejected.as_str(), Status::Cancelled.as_str()],
+        searches: SEARCHES,
+        placed: &[
+            column("user_id", Bound::Uuid, ""),
+            column("items", Bound::Text, "json"),
+            column("reference", Bound::Text, ""),
+            column("tags", Bound::Text, "text[]"),
+        ],
         moved: &[
             column("reason", Bound::Text, "jsonb"),
             column("currency", Bound::Text, ""),
@@ -154,14 +170,23 @@ impl Layout<Order> for Orders {
         view.status.is_final()
     }
 
-    /// The same user and the same lines. Ids are ours.
-    fn is_same(first: &Order, second: &Order) -> bool {
-        first.user_id == second.user_id && first.items == second.items
+    /// Everything but the id, which is ours.
+    fn is_same(Order { id: _, user_id, items, reference, tags }: &Order, second: &Order) -> bool {
+        *user_id == second.user_id && *items == second.items && *reference == second.reference && *tags == second.tags
     }
 
     fn request(row: &PgRow) -> sqlx::Result<Order> {
         let Json(items): Json<Vec<Line>> = row.try_get("items")?;
-        Ok(Order { id: OrderId(row.try_get("id")?), user_id: UserId(row.try_get("user_id")?), items })
+        let reference = row.try_get::<Option<&str>, _>("reference")?.map(Reference::new).transpose();
+        let tags = row.try_get::<Option<Vec<String>>, _>("tags")?.unwrap_or_default();
+        let tags = tags.iter().map(|tag| tag.parse::<Tag>()).collect::<Result<Vec<_>, _>>().and_then(Tags::of);
+        Ok(Order {
+            id: OrderId(row.try_get("id")?),
+            user_id: UserId(row.try_get("user_id")?),
+            items,
+            reference: reference.map_err(|error| corrupt(format!("reference: {error}")))?,
+            tags: tags.map_err(|error| corrupt(format!("tags: {error}")))?,
+        })
     }
 
     fn projection(row: &PgRow) -> sqlx::Result<Prices> {
@@ -170,7 +195,12 @@ impl Layout<Order> for Orders {
 
     fn summary(row: &PgRow) -> sqlx::Result<Map<String, Value>> {
         let user: Uuid = row.try_get("user_id")?;
-        Ok(Map::from_iter([("user_id".to_owned(), user.to_string().into())]))
+        let mut summary = Map::from_iter([("user_id".to_owned(), user.to_string().into())]);
+        let reference: Option<String> = row.try_get("reference")?;
+        summary.extend(reference.map(|reference| ("reference".to_owned(), reference.into())));
+        let tags: Option<Vec<String>> = row.try_get("tags")?;
+        summary.extend(tags.map(|tags| ("tags".to_owned(), tags.join(", ").into())));
+        Ok(summary)
     }
 
     fn placed(records: &[&Record<Order>]) -> anyhow::Result<Vec<Values>> {
@@ -178,6 +208,8 @@ impl Layout<Order> for Orders {
         Ok(vec![
             Values::Uuid(records.iter().map(|record| record.request.user_id.0).collect()),
             Values::Text(items.collect::<Result<_, _>>()?),
+            Values::Text(records.iter().map(|record| record.request.reference.clone().map(String::from)).collect()),
+            Values::Text(records.iter().map(|record| tags(&record.request.tags)).collect()),
         ])
     }
 
@@ -194,6 +226,13 @@ impl Layout<Order> for Orders {
             Values::Text(records.iter().map(|record| record.projection.as_deref().map(array)).collect()),
         ])
     }
+}
+
+/// An array of tags as Postgres writes one; none is no array.
+fn tags(tags: &Tags) -> Option<String> {
+    let quoted = |tag: String| format!("\"{}\"", tag.replace('\\', r"\\").replace('"', "\\\""));
+    let quoted: Vec<String> = tags.pairs().map(quoted).collect();
+    (!quoted.is_empty()).then(|| format!("{{{}}}", quoted.join(",")))
 }
 
 /// An array of prices as Postgres writes one.

@@ -3,26 +3,22 @@
 #[cfg(test)]
 mod fuzz;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json as Body};
-use chassis::http::{
-    Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who, parse_id,
-};
+use chassis::http::{Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who};
 use chassis::identity::Role;
-use chassis::listed::Listed;
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
-use events::{OrderId, ProductId, Quantity, UserId};
-use saga_runtime::{Runtime, live, requests};
+use events::{OrderId, ProductId, Quantity, Reference, Tag, Tags, UserId};
+use saga_runtime::{Given, Runtime, live, requests};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::projection::View;
@@ -37,10 +33,11 @@ pub fn routes() -> Routes<Arc<Runtime<Order>>> {
     let order = || Shape::of::<View>();
     Routes::new()
         .route(
-            Operation::get(Who::Own(READERS), "/orders", "list_orders", "Orders, newest first")
-                .query("user_id", "Those of this user", Shape::of::<UserId>())
-                .query("status", "Those with this status", Shape::of::<Status>())
-                .page::<View>(),
+            requests::list_operation::<Order>(
+                Operation::get(Who::Own(READERS), "/orders", "list_orders", "Orders, newest first")
+                    .query("user_id", "Those of this user", Shape::of::<UserId>())
+                    .query("status", "Those with this status", Shape::of::<Status>()),
+            ),
             list,
         )
         .route(
@@ -51,6 +48,8 @@ pub fn routes() -> Routes<Arc<Runtime<Order>>> {
             .body::<OrderBody>(json!({
                 "user_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e2f",
                 "items": [{ "product_id": "01989b2e-7d3c-7a51-9f0e-3b1a6c5d4e30", "quantity": 2 }],
+                "reference": "PO-2026-1187",
+                "tags": { "channel": "web" },
             }))
             .link("show_order", "id", "/id")
             .link("order_history", "id", "/id")
@@ -94,6 +93,12 @@ struct OrderBody {
     /// No product twice.
     #[schemars(length(min = 1, max = MAX_ITEMS))]
     items: Vec<Object<ItemBody>>,
+    /// What you call it: it is found by this.
+    #[schemars(with = "Option<Reference>")]
+    reference: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "Option<Tags>")]
+    tags: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -127,8 +132,19 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
         }
         items.extend(product.zip(quantity).map(|(product_id, quantity)| Line { product_id, quantity }));
     }
-    let order = user_id.map(|user_id| Order { id: OrderId(Uuid::now_v7()), user_id, items });
+    let reference = body.reference.as_deref().and_then(|text| checks.take("/reference", Reference::new(text)));
+    let tags = tags(body.tags.iter().flatten(), &mut checks);
+    let order = user_id.map(|user_id| Order { id: OrderId(Uuid::now_v7()), user_id, items, reference, tags });
     checks.finish(order)
+}
+
+fn tags<'a>(given: impl Iterator<Item = (&'a String, &'a String)>, checks: &mut Checks) -> Tags {
+    let mut tags = Vec::new();
+    for (key, value) in given {
+        let pointer = format!("/tags/{}", key.replace('~', "~0").replace('/', "~1"));
+        tags.extend(checks.take(pointer, Tag::new(key, value)));
+    }
+    checks.take("/tags", Tags::of(tags)).unwrap_or_default()
 }
 
 async fn submit(
@@ -171,45 +187,6 @@ async fn cancel(
     requests::cancel(&orders, &caller, id, &headers).await
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    user_id: Option<String>,
-    status: Option<String>,
-}
-
-async fn list(State(orders): Orders, caller: Caller, page: PageQuery, Query(query): Query<ListQuery>) -> Result<Page, Problem> {
-    let user = query.user_id.as_deref().map(parse_id).transpose()?;
-    let status = query.status.as_deref().map(str::parse::<Status>).transpose().map_err(Problem::malformed)?;
-    let (filter, after, rows) = (Filter { user, only: caller.only(), status }, page.after, page.rows());
-    let views = orders.database().read(|mut db| async move { select(&mut db, filter, after, rows).await }).await?;
-    page.page(views, |listed| listed.id(|view| view.id.0))
-}
-
-/// Which orders to list.
-#[derive(Clone, Copy, Debug, Default)]
-struct Filter {
-    user: Option<UserId>,
-    /// The user whose orders alone the caller may see.
-    only: Option<Uuid>,
-    status: Option<Status>,
-}
-
-/// A page, newest first.
-async fn select(db: &mut PgConnection, filter: Filter, after: Option<Uuid>, rows: i64) -> sqlx::Result<Vec<Listed<View>>> {
-    // The statement is planned with its values: what is not asked for folds away, and each status finds its own index.
-    sqlx::query_as(
-        "select id, user_id, items, unit_prices, currency, status, reason, created_at, updated_at from orders \
-         where ($1::uuid is null or user_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3) \
-           and (not $4 or not settled) and ($6::uuid is null or user_id = $6) \
-         order by id desc limit $5",
-    )
-    .bind(filter.user.map(|user| user.0))
-    .bind(filter.status.map(Status::as_str))
-    .bind(after)
-    // An order that is pending or cancelling waits for somebody.
-    .bind(filter.status.is_some_and(|status| !status.is_final()))
-    .bind(rows)
-    .bind(filter.only)
-    .fetch_all(db)
-    .await
+async fn list(State(orders): Orders, caller: Caller, page: PageQuery, Query(given): Query<Given>) -> Result<Page, Problem> {
+    requests::list(&orders, &caller, page, &given).await
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use events::order::{Cancelled, Compensating, Confirmed, Event, Item, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use events::product::Line;
 use events::streams::{ORDERS, PRODUCT, RELEASE, RESERVE, USER, VALIDATE};
-use events::{Message, Money, MoneyError, OrderId, Reason, ReasonCode, Stream, UserId, product, user};
+use events::{Message, Money, MoneyError, OrderId, Reason, ReasonCode, Reference, Stream, Tags, UserId, product, user};
 use saga::{
     Cause, Exportable, Milestone, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable,
 };
@@ -26,6 +26,12 @@ pub struct Order {
     pub user_id: UserId,
     /// What, each product at most once.
     pub items: Vec<Line>,
+    /// What its customer calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// What it is found by.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
 }
 
 /// The steps, by their persisted names.
@@ -212,7 +218,13 @@ impl Order {
     /// What was asked for, as an event says it.
     pub fn asked_for(snapshot: &Snapshot) -> Self {
         let line = |item: &Item| Line { product_id: item.product_id, quantity: item.quantity };
-        Self { id: snapshot.order_id, user_id: snapshot.user_id, items: snapshot.items.iter().map(line).collect() }
+        Self {
+            id: snapshot.order_id,
+            user_id: snapshot.user_id,
+            items: snapshot.items.iter().map(line).collect(),
+            reference: snapshot.reference.clone(),
+            tags: snapshot.tags.clone(),
+        }
     }
 }
 

@@ -59,6 +59,8 @@ mod saga_late;
 mod saga_outcomes;
 mod saga_time;
 mod samples;
+mod search;
+mod search_plans;
 mod settings;
 mod shape;
 mod smoke;

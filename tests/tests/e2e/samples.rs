@@ -91,6 +91,8 @@ fn the_waybill_in_a_final_event_still_replays() {
             id: serde_json::from_value(field("order_id")).unwrap(),
             user_id: serde_json::from_value(field("user_id")).unwrap(),
             items: serde_json::from_value(field("items")).unwrap(),
+            reference: serde_json::from_value(field("reference")).unwrap(),
+            tags: events::Tags::default(),
         };
         assert_eq!(saga::replay(&order, &entries, None).divergence, None, "{kind}");
     }

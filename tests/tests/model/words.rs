@@ -1,7 +1,7 @@
 //! What is said, as one bit each: every command and answer the order plan knows, and what everyone is told of an end.
 
 use events::product::{Line, PricedLine};
-use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, Tags, UserId, product, user};
 use order::saga::{Command, Order, Reply};
 use uuid::Uuid;
 
@@ -87,7 +87,13 @@ pub const PRICE: Money = Money::new(1_999, Currency::USD);
 /// Both orders are of one user, for one piece of one product.
 pub fn order(which: usize) -> Order {
     let quantity = Quantity::new(1).expect("in range");
-    Order { id: OrderId(Uuid::from_u128(1 + which as u128)), user_id: USER, items: vec![Line { product_id: PRODUCT, quantity }] }
+    Order {
+        id: OrderId(Uuid::from_u128(1 + which as u128)),
+        user_id: USER,
+        items: vec![Line { product_id: PRODUCT, quantity }],
+        reference: None,
+        tags: Tags::default(),
+    }
 }
 
 impl Word {

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use clap::{Arg, ArgMatches, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, FromArgMatches};
 use clap_complete::ArgValueCandidates;
 
 use crate::command_line::CommandLine;
@@ -21,6 +21,7 @@ impl<C: CommandLine> clap::Args for Filters<C> {
             let check = filter.check;
             let read = move |text: &str| check(text).map(|()| text.to_owned());
             let arg = Arg::new(filter.flag).long(filter.flag).value_name(filter.value_name).help(filter.help);
+            let arg = arg.action(if filter.many { ArgAction::Append } else { ArgAction::Set });
             arg.value_parser(read).add(ArgValueCandidates::new(filter.candidates))
         });
         command.args(args)
@@ -33,7 +34,10 @@ impl<C: CommandLine> clap::Args for Filters<C> {
 
 impl<C: CommandLine> FromArgMatches for Filters<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let value = |flag: &str| matches.get_one::<String>(flag).cloned();
+        let value = |flag: &str| {
+            let values: Vec<&str> = matches.get_many::<String>(flag)?.map(String::as_str).collect();
+            Some(values.join(","))
+        };
         let query = C::FILTERS.iter().filter_map(|filter| Some((filter.query, value(filter.flag)?)));
         Ok(Self { query: query.collect(), line: PhantomData })
     }

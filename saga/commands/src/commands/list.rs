@@ -12,12 +12,13 @@ use crate::output::Output;
 use crate::{age, list};
 
 /// Shown under `list --help`.
-pub const EXAMPLES: &str = "Without --status only sagas that still wait for somebody are listed.
+pub const EXAMPLES: &str = "Where neither a status, a time nor anything else that finds particular sagas is said, only those are listed that still wait for somebody.
 
 Examples:
   {saga} list --stuck
   {saga} list --step {step} --older-than 10m
-  {saga} list --status {status} --all -o jsonl | jq -r .cause";
+  {saga} list --status {status} --all -o jsonl | jq -r .cause
+  {saga} list --created-from 2026-01-31T10:00:00Z --created-to 2026-01-31T11:00:00Z";
 
 /// Which sagas.
 #[derive(Debug, clap::Args)]
@@ -36,6 +37,8 @@ pub struct Args<C: CommandLine> {
     #[arg(long, value_name = "AGE", value_parser = age::parse, allow_hyphen_values = true)]
     older_than: Option<Duration>,
     #[command(flatten)]
+    span: list::Span,
+    #[command(flatten)]
     filters: Filters<C>,
     #[command(flatten)]
     list: list::Args,
@@ -47,6 +50,7 @@ impl<C: CommandLine> Args<C> {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         let mut filters = self.filters.query;
+        filters.extend(self.span.query());
         filters.extend(self.stuck.then(|| ("stuck", "true".to_owned())));
         filters.extend(self.status.map(|status| ("status", status)));
         filters.extend(self.step.map(|step| ("step", step)));

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chassis::listed::named;
 use chrono::{DateTime, Utc};
 use envelope::TraceParent;
 use saga::{State, Timer, Timers};
@@ -17,7 +16,7 @@ use sqlx::{PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 use super::history::entries_of;
-use super::{Store, corrupt, delta};
+use super::{Store, corrupt, delta, named};
 use crate::saga::{Layout, LoadedSaga, Record, Saga, View};
 
 /// A saga whose row this build cannot read.

@@ -81,9 +81,17 @@ impl PageQuery {
     /// # Errors
     /// An item that cannot be written as JSON.
     pub fn page<T: Serialize>(&self, items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Result<Page, Problem> {
+        self.part(items, id, None)
+    }
+
+    /// The same of rows after which there may be others all the same, from there on.
+    ///
+    /// # Errors
+    /// An item that cannot be written as JSON.
+    pub fn part<T: Serialize>(&self, items: Vec<T>, id: impl Fn(&T) -> Uuid, next: Option<Uuid>) -> Result<Page, Problem> {
         let mut body = br#"{"items":["#.to_vec();
         let mut last = None;
-        let mut next_cursor = None;
+        let mut next_cursor = next.map(|next| next.simple().to_string());
         for (index, item) in items.iter().enumerate() {
             let begun = body.len();
             if index > 0 {

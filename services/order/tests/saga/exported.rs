@@ -111,6 +111,8 @@ fn the_event_that_tells_the_end_is_enough() {
         status: Status::Confirmed,
         reason: None,
         created_at: chrono::DateTime::UNIX_EPOCH,
+        reference: order.reference.clone(),
+        tags: order.tags.clone(),
         waybill: Some(events::order::Waybill::of(&raw).unwrap()),
         waybill_ref: None,
     };

@@ -2,7 +2,7 @@
 
 use events::order::Status;
 use events::product::{Line, PricedLine};
-use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, Tags, UserId, product, user};
 use uuid::Uuid;
 
 use order::saga::{Order, Reply, Step};
@@ -19,7 +19,7 @@ pub const CUP: ProductId = ProductId(Uuid::from_u128(4));
 /// Two packets of tea and a cup.
 pub fn order() -> Order {
     let line = |product_id, pieces| Line { product_id, quantity: Quantity::new(pieces).unwrap() };
-    Order { id: ORDER, user_id: USER, items: vec![line(TEA, 2), line(CUP, 1)] }
+    Order { id: ORDER, user_id: USER, items: vec![line(TEA, 2), line(CUP, 1)], reference: None, tags: Tags::default() }
 }
 
 pub fn usd(amount: i64) -> Money {

@@ -3,7 +3,7 @@
 use chassis::{Outgoing, Packet};
 use events::order::{Snapshot, Waybill};
 use events::product::{self, Line};
-use events::{Currency, Money, OrderId, ProductId, Quantity, TraceParent, UserId, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Tags, TraceParent, UserId, user};
 use order::saga::{Order, Reply};
 use saga::{Input, Recording, apply};
 use saga_runtime::messages::{HEADERS, enqueue, enqueue_again};
@@ -13,7 +13,13 @@ use uuid::Uuid;
 /// Carries an order through inputs, each decided at its own time, and returns it with what each entry said.
 fn carried(inputs: Vec<Input<Order>>, payload_max: usize) -> (LoadedSaga<Order>, Vec<Vec<Packet>>) {
     let line = Line { product_id: ProductId(Uuid::from_u128(3)), quantity: Quantity::try_from(2).unwrap() };
-    let order = Order { id: OrderId(Uuid::from_u128(1)), user_id: UserId(Uuid::from_u128(2)), items: vec![line] };
+    let order = Order {
+        id: OrderId(Uuid::from_u128(1)),
+        user_id: UserId(Uuid::from_u128(2)),
+        items: vec![line],
+        reference: None,
+        tags: Tags::default(),
+    };
     let begun = chrono::DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap();
     let mut record = Record::new(order, TraceParent::from_random(7), begun, begun);
     let (mut history, mut said) = (Vec::new(), Vec::new());

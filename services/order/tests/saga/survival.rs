@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use events::order::Status::{self, *};
 use events::product::{Line, PricedLine, Release, Released, Reserve, Reserved};
-use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, UserId, product, user};
+use events::{Currency, Money, OrderId, ProductId, Quantity, Reason, ReasonCode, Tags, UserId, product, user};
 use order::saga::{Command, Order, Reply, Step};
 use saga::testkit::{Bounds, Participants, World, check, events, explore, survives};
 use saga::{Progress, State};
@@ -36,7 +36,13 @@ const PIECES: i64 = 3;
 
 fn order() -> Order {
     let line = |id, pieces| Line { product_id: ProductId(Uuid::from_u128(id)), quantity: Quantity::new(pieces).unwrap() };
-    Order { id: OrderId(Uuid::from_u128(1)), user_id: UserId(Uuid::from_u128(2)), items: vec![line(3, 2), line(4, 1)] }
+    Order {
+        id: OrderId(Uuid::from_u128(1)),
+        user_id: UserId(Uuid::from_u128(2)),
+        items: vec![line(3, 2), line(4, 1)],
+        reference: None,
+        tags: Tags::default(),
+    }
 }
 
 impl Shop {
