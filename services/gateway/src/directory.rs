@@ -8,6 +8,7 @@ use axum::http::uri::Authority;
 use chassis::broker::Broker;
 use chassis::discovery::{Instance, ping};
 use futures_util::StreamExt as _;
+use futures_util::stream::SelectAll;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -29,18 +30,29 @@ struct Heard {
 /// The instances of one service, each at its address.
 type Heards = BTreeMap<String, Heard>;
 
+/// A service, who answered, and where to.
+struct Asked {
+    upstream: Arc<Upstream>,
+    heards: Heards,
+    inbox: String,
+}
+
 /// Keeps the instances of the services, until shutdown. While the broker is away nothing is asked and the list stays as it is; whom nobody can
 /// connect to the breakers leave out.
 pub async fn follow(broker: Broker, upstreams: Vec<Arc<Upstream>>, shutdown: CancellationToken) {
-    let mut known: Vec<(Arc<Upstream>, Heards)> = upstreams.into_iter().map(|upstream| (upstream, Heards::new())).collect();
-    let inbox = broker.client().new_inbox();
-    let mut answers = tokio::select! {
-        answers = broker.client().subscribe(inbox.clone()) => match answers {
-            Ok(answers) => answers,
-            Err(error) => return tracing::error!(%error, "the services cannot be found by asking the broker"),
-        },
-        () = shutdown.cancelled() => return,
-    };
+    let (mut known, mut answers) = (Vec::new(), SelectAll::new());
+    for (place, upstream) in upstreams.into_iter().enumerate() {
+        // An inbox for each: an answer is about the service that was asked, whatever it says. Nobody speaks for another.
+        let inbox = broker.client().new_inbox();
+        tokio::select! {
+            heard = broker.client().subscribe(inbox.clone()) => match heard {
+                Ok(heard) => answers.push(heard.map(move |answer| (place, answer))),
+                Err(error) => return tracing::error!(%error, "the services cannot be found by asking the broker"),
+            },
+            () = shutdown.cancelled() => return,
+        }
+        known.push(Asked { upstream, heards: Heards::new(), inbox });
+    }
     let mut every = interval(ASK_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = false;
@@ -48,7 +60,7 @@ pub async fn follow(broker: Broker, upstreams: Vec<Arc<Upstream>>, shutdown: Can
         tokio::select! {
             _ = every.tick() => {
                 if broker.is_connected() {
-                    for (upstream, heards) in &mut known {
+                    for Asked { upstream, heards, inbox } in &mut known {
                         if lose(heards) {
                             tell(upstream, heards);
                         }
@@ -63,9 +75,10 @@ pub async fn follow(broker: Broker, upstreams: Vec<Arc<Upstream>>, shutdown: Can
                     every.reset_after(Duration::from_millis(50));
                 }
             }
-            Some(answer) = answers.next() => {
+            Some((place, answer)) = answers.next() => {
+                let Asked { upstream, heards, .. } = &mut known[place];
                 if let Some(instance) = Instance::read(&answer.payload)
-                    && let Some((upstream, heards)) = known.iter_mut().find(|(upstream, _)| upstream.name() == instance.service)
+                    && instance.service == upstream.name()
                     && hear(heards, instance)
                 {
                     tell(upstream, heards);

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use chassis::discovery::{self, Instance};
 use futures_util::StreamExt as _;
 use gateway::Discovery;
-use serde_json::Value;
+use serde_json::{Value, json};
+use testkit::deployed::Deployed;
 use testkit::{Builder, Service, System, eventually};
+use tokio::net::TcpListener;
 
 use crate::cli_saga::waybill;
 
@@ -157,4 +159,38 @@ async fn a_gateway_that_asks_the_broker_spreads_over_the_instances_and_leaves_ou
         client.get("/orders").await.expect(200);
     }
     system.stack.nats.restart().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_was_taken_over_leads_the_gateway_to_no_other_than_its_own() {
+    let server = Deployed::start().await;
+    let known = server.settings("gateway");
+    let as_gateway = |settings: &mut testkit::Settings| {
+        (settings.gateway.broker.nats_nkey_seed, settings.gateway.broker.nats_ca) = (known.nats_nkey_seed, known.nats_ca);
+    };
+    let system = with_discovery().settings(as_gateway).deployed(&server).start().await;
+    let client = system.client(Service::Gateway);
+    eventually(Duration::from_secs(20), || async {
+        let answer = client.get("/orders").await;
+        if answer.status == 200 { Ok(()) } else { Err(answer) }
+    })
+    .await;
+
+    // With the user service's key: it says of the order service where that is, whoever is asked about.
+    let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let metadata = json!({ "address": trap.local_addr().unwrap().to_string(), "instance": "i", "ready": "true" });
+    let lie = json!({ "type": "io.nats.micro.v1.ping_response", "name": "waybill-order", "id": "x", "version": "0.1.0", "metadata": metadata });
+    let thief = server.broker("user").await;
+    let mut asked = thief.client().subscribe("$SRV.PING.>").await.unwrap();
+    for _ in 0..4 {
+        let request = tokio::time::timeout(Duration::from_secs(20), asked.next()).await.expect("it is asked").unwrap();
+        assert_eq!(request.subject.as_str(), "$SRV.PING.waybill-user", "the gateway asks each service about itself alone");
+        thief.client().publish(request.reply.unwrap(), lie.to_string().into()).await.unwrap();
+        thief.client().flush().await.unwrap();
+        for _ in 0..5 {
+            client.get("/orders").await.expect(200);
+        }
+    }
+    let led = tokio::time::timeout(Duration::from_millis(100), trap.accept()).await;
+    assert!(led.is_err(), "the gateway went where a stranger to this service sent it");
 }

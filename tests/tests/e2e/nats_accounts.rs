@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::broker::{Broker, connecting};
+use chassis::discovery::ping;
 use chassis::topology::accounts::{provisioners_rights, rights_of};
 use chassis::topology::{self, TopologySettings};
 use events::streams::{STREAMS, TOPOLOGY};
@@ -31,7 +32,7 @@ const BODIES: [&str; 5] = ["{", "", r#"{"batch":"x"}"#, r#"{"seq":1}"#, "+NXT {"
 fn asked(member: &str) -> Vec<String> {
     let rights = match member {
         "provision" => provisioners_rights(&TOPOLOGY),
-        "gateway" => return vec!["$SRV.PING".to_owned()],
+        "gateway" => return vec![ping(Some("order"))],
         service => rights_of(&TOPOLOGY, service),
     };
     rights.into_iter().map(|right| right.subject.replace(".>", ".1.1.1.1.1").replace('*', "1")).collect()
@@ -107,7 +108,8 @@ async fn services_are_found_by_the_operator_and_the_gateway_and_by_no_service() 
     for name in ["user", "product", "order"] {
         let broker = server.broker(name).await;
         let client = broker.client().clone();
-        let mut asked = client.subscribe("$SRV.PING").await.unwrap();
+        // Whatever anybody asks about anybody.
+        let mut asked = client.subscribe("$SRV.>").await.unwrap();
         client.flush().await.unwrap();
         let answering = client.clone();
         services.push((name, broker));
@@ -119,27 +121,30 @@ async fn services_are_found_by_the_operator_and_the_gateway_and_by_no_service() 
             }
         });
     }
-    for (asking, expected) in [
-        ("operator", vec!["order", "product", "user"]),
-        ("gateway", vec!["order", "product", "user"]),
-        ("order", vec!["order"]),
-        ("provision", vec![]),
+    for (asking, about, expected) in [
+        ("operator", None, vec!["order", "product", "user"]),
+        ("gateway", Some("order"), vec!["order"]),
+        ("gateway", Some("user"), vec!["user"]),
+        ("gateway", None, vec![]),
+        ("order", None, vec!["order"]),
+        ("order", Some("user"), vec!["order"]),
+        ("provision", None, vec![]),
     ] {
         let broker = server.broker(asking).await;
         eventually(Duration::from_secs(10), || async {
-            let mut found = found(&broker).await;
+            let mut found = found(&broker, &ping(about)).await;
             found.sort();
-            if found == expected { Ok(()) } else { Err(format!("{asking} finds {found:?}")) }
+            if found == expected { Ok(()) } else { Err(format!("{asking} finds {found:?} about {about:?}")) }
         })
         .await;
     }
 }
 
 /// Who answers within a moment.
-async fn found(broker: &Broker) -> Vec<String> {
+async fn found(broker: &Broker, about: &str) -> Vec<String> {
     let inbox = broker.client().new_inbox();
     let answers = broker.client().subscribe(inbox.clone()).await.unwrap();
-    broker.client().publish_with_reply("$SRV.PING", inbox, "".into()).await.unwrap();
+    broker.client().publish_with_reply(about.to_owned(), inbox, "".into()).await.unwrap();
     let within = tokio::time::sleep(Duration::from_millis(300));
     let names = answers.take_until(within).filter(|answer| std::future::ready(answer.status.is_none()));
     names.map(|answer| String::from_utf8(answer.payload.to_vec()).unwrap()).collect().await

@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use envelope::Topology;
 use envelope::dead_letter::DEAD_LETTERS;
 
+use crate::discovery::ping;
+
 /// The account that holds the streams. Its one user may do everything: a person with the nats or the waybill command line.
 const BUS: &str = "BUS";
 
@@ -125,7 +127,9 @@ pub fn accounts(topology: &Topology, key: impl Fn(&str) -> String) -> String {
     }
     line("    ]".into());
     line("    imports: [".into());
-    discovery(&services, &mut line);
+    for service in &services {
+        line(import(service, DISCOVERY));
+    }
     line("    ]".into());
     line("  }".into());
 
@@ -141,20 +145,25 @@ pub fn accounts(topology: &Topology, key: impl Fn(&str) -> String) -> String {
         }
         line("    ]".into());
         if services.contains(member) {
-            let asked_by = format!("accounts: [{BUS}, {}]", account(GATEWAY));
-            line(format!("    exports: [ {{ service: \"{DISCOVERY}\", response_type: stream, {asked_by} }} ]"));
+            line("    exports: [".into());
+            for (subject, asking) in [(DISCOVERY, BUS), (ping(Some(member)).as_str(), account(GATEWAY).as_str())] {
+                line(format!("      {{ service: \"{subject}\", response_type: stream, accounts: [{asking}] }}"));
+            }
+            line("    ]".into());
         }
         line(format!("    limits {LIMITS}"));
         line("  }".into());
     }
 
     line(String::new());
-    line("  # Asks which services are there, for WAYBILL_DISCOVERY=nats, and nothing else.".into());
+    line("  # Asks which services are there, for WAYBILL_DISCOVERY=nats, and nothing else: each account about its own service alone.".into());
     line(format!("  {} {{", account(GATEWAY)));
     line(format!("    users: [ {{ nkey: {} }} ]", key(GATEWAY)));
     line(format!("    mappings: {{ \"{API}>\": \"{API_OF_BUS}>\" }}"));
     line("    imports: [".into());
-    discovery(&services, &mut line);
+    for service in &services {
+        line(import(service, &ping(Some(service))));
+    }
     line("    ]".into());
     line(format!("    limits {LIMITS}"));
     line("  }".into());
@@ -166,10 +175,9 @@ fn account(member: &str) -> String {
     member.to_uppercase()
 }
 
-fn discovery(services: &BTreeSet<&str>, line: &mut impl FnMut(String)) {
-    for service in services {
-        line(format!("      {{ service: {{ account: {}, subject: \"{DISCOVERY}\" }} }}", account(service)));
-    }
+/// What is asked of a service, in its own account.
+fn import(service: &str, subject: &str) -> String {
+    format!("      {{ service: {{ account: {}, subject: \"{subject}\" }} }}", account(service))
 }
 
 /// The variable of nats-server's environment that holds a member's public key.
