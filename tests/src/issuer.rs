@@ -101,12 +101,18 @@ impl Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/jwks", listener.local_addr().expect("an address"));
         let (asked, down) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (issuer, counted, is_down) = (self.clone(), asked.clone(), down.clone());
+        let hangs = Arc::new(AtomicBool::new(false));
+        let (issuer, counted, is_down, is_hanging) = (self.clone(), asked.clone(), down.clone(), hangs.clone());
         let task = tokio::spawn(async move {
+            let mut waiting = Vec::new();
             loop {
                 let Ok((mut stream, _)) = listener.accept().await else { return };
                 counted.fetch_add(1, Ordering::SeqCst);
                 if is_down.load(Ordering::SeqCst) {
+                    continue;
+                }
+                if is_hanging.load(Ordering::SeqCst) {
+                    waiting.push(stream);
                     continue;
                 }
                 let body = issuer.jwks();
@@ -119,7 +125,7 @@ impl Issuer {
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        IssuerServer { url, asked, down, task }
+        IssuerServer { url, asked, down, hangs, task }
     }
 }
 
@@ -135,6 +141,7 @@ pub struct IssuerServer {
     pub url: String,
     asked: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -142,6 +149,11 @@ impl IssuerServer {
     /// How often somebody has come for them.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Lets everybody wait from now on who comes for them.
+    pub fn hang(&self) {
+        self.hangs.store(true, Ordering::SeqCst);
     }
 
     /// Answers nobody any more, or everybody again.

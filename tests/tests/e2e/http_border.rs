@@ -133,7 +133,7 @@ async fn every_answer_says_that_it_is_not_to_be_guessed_at_or_kept() {
 }
 
 /// Sends this, closes the writing side, and reads to the end.
-async fn half_closed(port: u16, request: &str) -> String {
+pub async fn half_closed(port: u16, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();

@@ -205,6 +205,38 @@ async fn keys_are_rotated_withdrawn_and_outlive_the_issuer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_hangs_is_waited_for_once_however_many_keys_are_invented() {
+    let issuer = Arc::new(Issuer::new());
+    let server = issuer.serve().await;
+    let url = server.url.clone();
+    let system = System::builder().believing(&issuer).settings(|settings| {
+        settings.order.parts.identity.auth_jwks = Some(url.parse().unwrap());
+    });
+    let system = system.start().await;
+    let client = system.client(Service::Order);
+    server.hang();
+    // What the issuer was asked before is over for these five seconds.
+    let invented = |number: usize| {
+        let key = Issuer::key(&format!("invented-{number}"), Algorithm::EdDSA);
+        key.sign(&Issuer::claims("mallory", &["operator"])).unwrap()
+    };
+    eventually(Duration::from_secs(15), || async {
+        let answer = client.bearing(invented(0)).get("/orders").await;
+        if answer.status == 503 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    let (asked, begun) = (server.asked(), Instant::now());
+    let waiting = (1..=12).map(|number| {
+        let client = client.bearing(invented(number));
+        async move { client.get("/orders").await.problem(503, "unavailable") }
+    });
+    futures_util::future::join_all(waiting).await;
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(server.asked() - asked <= 3, "{} times", server.asked() - asked);
+    client.bearing(issuer.token("grace", &["operator"])).get("/orders").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_keys_is_not_ready_and_turns_nobody_away_for_good() {
     let issuer = Arc::new(Issuer::new());
     let server = issuer.serve().await;

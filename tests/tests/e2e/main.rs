@@ -64,6 +64,7 @@ mod search_plans;
 mod settings;
 mod shape;
 mod smoke;
+mod stranger;
 mod topology;
 mod unreadable;
 mod up;

@@ -109,6 +109,11 @@ impl Keys {
         known.keys.iter().filter(|key| key.fits(id, algorithm)).cloned().collect()
     }
 
+    /// Whether this is one of them still.
+    pub fn has(&self, key: &Arc<Key>) -> bool {
+        self.known.read().expect("the keys are never poisoned").keys.contains(key)
+    }
+
     /// Whether any are known, and why the last look failed, if it did.
     pub fn state(&self) -> (bool, Option<String>) {
         let known = self.known.read().expect("the keys are never poisoned");
@@ -124,6 +129,8 @@ impl Keys {
         // Before, because who asks may leave meanwhile.
         *looked = Some(Instant::now());
         let found = self.read().await.and_then(|text| parse(&text));
+        // And after, because whoever waited for it shares it: an issuer that hangs is asked once, and not once for each who waits.
+        *looked = Some(Instant::now());
         let mut known = self.known.write().expect("the keys are never poisoned");
         match found {
             Ok(keys) => {

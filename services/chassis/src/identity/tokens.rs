@@ -111,6 +111,11 @@ impl Tokens {
                 Ok(token) => {
                     let claims = Arc::new(self.claims(&token.claims)?);
                     self.checked.insert(digest, claims.clone());
+                    // The issuer may have taken the key back meanwhile, and what was believed by it been forgotten before this.
+                    if !self.keys.has(&key) {
+                        self.checked.remove(&digest);
+                        return Err(Refusal::UnknownKey);
+                    }
                     return Ok(claims);
                 }
                 // Another key may have signed it.
