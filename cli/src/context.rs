@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chassis::settings::{Secret, hidden, nats_url};
 use clap::Subcommand;
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use reqwest::Url;
+use saga_commands::broker_identity::BrokerIdentity;
 use saga_commands::context::{self, Context, check_name};
 use saga_commands::output::{Format, Output, Tabular, table, tell, time, write_out};
 use saga_commands::system::{self, http_url, shown};
@@ -38,6 +40,7 @@ shows to everybody on the machine.
 
 Examples:
   waybill context add prod --gateway https://shop.internal --nats-context prod
+  waybill context add prod --nats-url tls://broker.internal --nats-nkey-seed-file ~/prod.seed --nats-ca ~/ca.pem
   waybill token --role operator | waybill context add here --gateway localhost:8080 --token-stdin
   ORDER_DATABASE_URL=$( cat /run/order-url ) waybill context add prod"
     )]
@@ -96,9 +99,18 @@ pub struct Add {
     /// Where the broker listens.
     #[arg(long, env = "NATS_URL", hide_env_values = true, value_name = "URL", value_parser = hidden(nats_url))]
     nats_url: Option<Secret>,
-    /// The context of the `nats` command line that leads to the broker, in place of its address.
+    /// The context of the `nats` command line that leads to the broker, in place of its address and of who we are there.
     #[arg(long, env = "NATS_CONTEXT", value_name = "NAME")]
     nats_context: Option<String>,
+    /// The file of the seed of the nkey by which the broker knows us. Its name is kept, and it is read each time.
+    #[arg(long, value_name = "FILE", conflicts_with = "nats_creds")]
+    nats_nkey_seed_file: Option<PathBuf>,
+    /// The file of the JWT and the seed by which the broker knows us, kept in the same way.
+    #[arg(long, env = "NATS_CREDS", value_name = "FILE")]
+    nats_creds: Option<PathBuf>,
+    /// The file of the certificate of the authority that signs the broker's, kept in the same way.
+    #[arg(long, env = "NATS_CA", value_name = "FILE")]
+    nats_ca: Option<PathBuf>,
     #[command(flatten)]
     databases: Databases,
     /// Read the token from stdin. (--token-file keeps the name of a file, which is read each time.)
@@ -124,7 +136,15 @@ impl Add {
     fn run(self) -> anyhow::Result<()> {
         let (addresses, nats_context) = system::given();
         let token_file = system::token_file().map(|(file, _)| std::path::absolute(file)).transpose()?;
-        if addresses.is_empty() && nats_context.is_none() && token_file.is_none() && !self.token_stdin {
+        let broker = BrokerIdentity {
+            nats_nkey_seed_file: kept(self.nats_nkey_seed_file)?,
+            nats_creds: kept(self.nats_creds)?,
+            nats_ca: kept(self.nats_ca)?,
+        };
+        // A file that is none is told of now, and not when the broker refuses it.
+        broker.check()?;
+        let nothing = addresses.is_empty() && nats_context.is_none() && broker == BrokerIdentity::default();
+        if nothing && token_file.is_none() && !self.token_stdin {
             return Err(
                 Usage("there is nothing to keep: give an address or a token (`waybill context add --help`)".to_owned()).into()
             );
@@ -136,8 +156,9 @@ impl Add {
             context.nats_context = None;
         } else if nats_context.is_some() {
             context.addresses.remove(system::NATS);
-            context.nats_context = nats_context;
+            (context.nats_context, context.broker) = (nats_context, BrokerIdentity::default());
         }
+        context.broker.change(broker);
         context.addresses.extend(addresses.into_iter().map(|(name, value)| (name.to_owned(), value)));
         if self.token_stdin {
             let mut text = String::new();
@@ -155,6 +176,11 @@ impl Add {
         ));
         Ok(())
     }
+}
+
+/// A file as a context names it, wherever commands run.
+fn kept(file: Option<PathBuf>) -> std::io::Result<Option<PathBuf>> {
+    file.map(std::path::absolute).transpose()
 }
 
 fn list(out: Output) -> anyhow::Result<()> {
@@ -196,6 +222,8 @@ struct Shown {
     addresses: BTreeMap<&'static str, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nats_context: Option<String>,
+    #[serde(flatten)]
+    broker: BrokerIdentity,
     /// What its token says of itself, or why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -212,6 +240,7 @@ impl Shown {
                     in_use,
                     addresses: known.filter_map(|(name, _)| Some((name, shown(context.addresses.get(name)?)))).collect(),
                     nats_context: context.nats_context.clone(),
+                    broker: context.broker.clone(),
                     token: about_token(&context),
                 }
             }
@@ -220,6 +249,7 @@ impl Shown {
                 in_use,
                 addresses: BTreeMap::new(),
                 nats_context: None,
+                broker: BrokerIdentity::default(),
                 token: Some(format!("{why:#}")),
             },
         }
@@ -256,6 +286,7 @@ impl Tabular for Shown {
         pairs.push(("in use".to_owned(), if self.in_use { "yes" } else { "no" }.to_owned()));
         pairs.extend(self.addresses.iter().map(|(name, address)| ((*name).to_owned(), address.clone())));
         pairs.extend(self.nats_context.clone().map(|name| ("nats context".to_owned(), name)));
+        pairs.extend(self.broker.pairs().map(|(name, path)| (name.to_owned(), path)));
         pairs.push(("token".to_owned(), self.token.clone().unwrap_or_else(|| "none".to_owned())));
         pairs
     }

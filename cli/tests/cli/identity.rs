@@ -254,7 +254,8 @@ fn the_broker_can_be_that_of_a_context_of_the_nats_command_line() {
     let home = Home::new("nats");
     let closed = nowhere().replace("http://", "");
     home.file("config/nats/context/prod.json", &format!(r#"{{"url":"nats://{closed}","user":"ann","password":"hunter2"}}"#));
-    home.file("config/nats/context/creds.json", r#"{"url":"nats://h","creds":"/home/ann/hunter2.creds"}"#);
+    home.file("config/nats/context/lost.json", r#"{"url":"nats://h","creds":"/home/ann/lost.creds"}"#);
+    home.file("config/nats/context/cert.json", r#"{"url":"nats://h","cert":"/home/ann/hunter2.pem"}"#);
     home.done(&["context", "add", "shop", "--nats-context", "prod"]);
     let asks = |args: &[&str], variables: &[(&str, &str)]| {
         let (code, _, stderr) =
@@ -276,7 +277,8 @@ fn the_broker_can_be_that_of_a_context_of_the_nats_command_line() {
     assert!(said.contains("nats://127.0.0.1:1"), "{said}");
     assert!(asks(&["--nats-context", "nowhere"], &[]).contains("there is no nats context nowhere"));
     assert!(asks(&["--nats-context", "../x"], &[]).contains("is no name of a nats context"));
-    assert!(asks(&["--nats-context", "creds"], &[]).contains("says `creds`, which is not understood here"));
+    assert!(asks(&["--nats-context", "cert"], &[]).contains("says `cert`, which is not understood here"));
+    assert!(asks(&["--nats-context", "lost"], &[]).contains("/home/ann/lost.creds cannot be read"));
     assert!(asks(&["--nats-context", "prod", "--nats-url", "nats://h"], &[]).contains("one of them is enough"));
 }
 

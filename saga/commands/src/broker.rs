@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, FromArgMatches as _};
 use futures_util::StreamExt as _;
 
-use crate::system::{broker_url, noted_seed, shown};
+use crate::system::{broker_identity, broker_url, noted_seed, shown};
 
 /// Where the broker is.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ impl Target {
         broker.connected().await.map_err(|_| {
             let address = shown(address.expose());
             anyhow::anyhow!("the broker at {address} does not answer, or does not know us; --nats-url or NATS_URL names another, NATS_NKEY_SEED \
-                 says who we are"
+                 or NATS_CREDS says who we are"
             )
         })?;
         Ok(broker)
@@ -53,12 +53,14 @@ impl Target {
     }
 }
 
-/// The broker settings of the environment, with this address; the seed of our key also from what `waybill up` wrote down.
+/// The broker settings of the environment, with this address. What it does not say of who we are is what the context says that the address is
+/// from, and else what `waybill up` wrote down.
 pub fn broker_settings(nats_url: &str) -> anyhow::Result<BrokerSettings> {
     let command = <BrokerSettings as ClapArgs>::augment_args(clap::Command::new("waybill"));
     let mut settings = BrokerSettings::from_arg_matches(&command.try_get_matches_from(["waybill"])?)?;
     settings.nats_url = nats_url.to_owned().into();
-    if settings.nats_nkey_seed.is_none() {
+    broker_identity(nats_url)?.apply(&mut settings)?;
+    if settings.nats_nkey_seed.is_none() && settings.nats_creds.is_none() {
         settings.nats_nkey_seed = noted_seed(nats_url)?;
     }
     Ok(settings)

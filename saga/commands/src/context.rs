@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::broker_identity::BrokerIdentity;
 use crate::output::plain;
 use crate::private;
 
@@ -28,6 +29,9 @@ pub struct Context {
     /// The context of the `nats` command line that leads to its broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats_context: Option<String>,
+    /// Who we are to its broker, where no context of the `nats` command line says so.
+    #[serde(flatten)]
+    pub broker: BrokerIdentity,
     /// A token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,

@@ -10,6 +10,7 @@
 pub mod age;
 pub mod authority;
 pub mod broker;
+pub mod broker_identity;
 pub mod client;
 mod command_line;
 mod commands;

@@ -5,7 +5,10 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SystemRandom, generate};
 
 /// Reads a file, unless others can read it too.
 ///
@@ -42,6 +45,15 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
         let _ = fs::remove_file(&new);
     }
     written.with_context(cannot)
+}
+
+/// A password that nobody guesses: 24 bytes of the system's own generator, as letters, digits, `-` and `_`.
+///
+/// # Errors
+/// Where the system has none.
+pub fn password() -> anyhow::Result<String> {
+    let bytes = generate::<[u8; 24]>(&SystemRandom::new()).map_err(|_| anyhow!("the system gives no random bytes"))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes.expose()))
 }
 
 /// Makes a folder that only its owner can enter, and those it is in; one that is there stays as it is.

@@ -16,6 +16,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use reqwest::Url;
 
+use crate::broker_identity::BrokerIdentity;
 use crate::context::{self, Context, NONE};
 use crate::nats_context;
 use crate::note::{FILE, Note, Writer};
@@ -48,6 +49,19 @@ pub fn broker_url(given: &Option<Secret>, nats_context: Option<&str>) -> anyhow:
     }
     let found = find(given.as_ref().map(Secret::expose), NATS)?.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned());
     nats_url(&found).map_err(|why| anyhow::anyhow!("{NATS} {why}"))
+}
+
+/// Who we are to this broker, by the context that its address is from: one of the `nats` command line, or one of ours.
+pub fn broker_identity(broker: &str) -> anyhow::Result<BrokerIdentity> {
+    let of_nats = |name: &str| nats_context::read(name).ok().filter(|(address, _)| is_same(address.expose(), broker));
+    let said = SAID.get().and_then(|said| said.nats_context.as_deref()).and_then(of_nats);
+    let context = context()?;
+    let kept = context.and_then(|context| context.nats_context.as_deref()).and_then(of_nats);
+    if let Some((_, identity)) = said.or(kept) {
+        return Ok(identity);
+    }
+    let is_kept = |context: &&Context| context.addresses.get(NATS).is_some_and(|kept| is_same(kept, broker));
+    Ok(context.filter(is_kept).map(|context| context.broker.clone()).unwrap_or_default())
 }
 
 /// The seed of the key for this broker, if `waybill up` wrote it down for the same one.

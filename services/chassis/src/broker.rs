@@ -132,9 +132,9 @@ impl Broker {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(WITHIN, standing)
-            .await
-            .map_err(|_| anyhow!("the broker does not answer (NATS_URL says where it is), or does not know us (NATS_NKEY_SEED)"))
+        tokio::time::timeout(WITHIN, standing).await.map_err(|_| {
+            anyhow!("the broker does not answer (NATS_URL says where it is), or does not know us (NATS_NKEY_SEED, NATS_CREDS)")
+        })
     }
 
     /// Waits until the connection is lost, or made again, from this call on.
@@ -248,5 +248,5 @@ impl Broker {
 /// Where an address is none.
 pub fn connecting(settings: &BrokerSettings) -> anyhow::Result<(ConnectOptions, Vec<ServerAddr>)> {
     let seed = settings.nats_nkey_seed.as_ref().map(Secret::expose);
-    credentials::connecting(settings.nats_url.expose(), seed, settings.nats_ca.as_deref())
+    credentials::connecting(settings.nats_url.expose(), seed, settings.nats_creds.as_deref(), settings.nats_ca.as_deref())
 }

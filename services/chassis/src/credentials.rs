@@ -6,14 +6,15 @@ use anyhow::Context as _;
 use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
 
-/// What to connect with, and to whom: addresses separated by commas, the seed of our nkey, and the authority that signs the server's
-/// certificate.
+/// What to connect with, and to whom: addresses separated by commas, the seed of our nkey or a file with a JWT and its seed, and the authority
+/// that signs the server's certificate.
 ///
 /// # Errors
-/// Where an address is none.
+/// Where an address is none, or the file cannot be read.
 pub(crate) fn connecting(
     addresses: &str,
     seed: Option<&str>,
+    creds: Option<&Path>,
     authority: Option<&Path>,
 ) -> anyhow::Result<(ConnectOptions, Vec<ServerAddr>)> {
     const FORM: &str = "the broker's address is not of the form nats://user:password@host:port";
@@ -22,6 +23,10 @@ pub(crate) fn connecting(
     let mut options = credentials(&servers);
     if let Some(seed) = seed {
         options = options.nkey(seed.to_owned());
+    }
+    if let Some(path) = creds {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        options = options.credentials(&text).with_context(|| format!("{} {NO_CREDS}", path.display()))?;
     }
     if let Some(authority) = authority {
         // Whoever names an authority does not mean a line that anybody can read.
@@ -37,8 +42,24 @@ pub(crate) fn user_seed(text: &str) -> Result<String, String> {
     if key.public_key().starts_with('U') { Ok(text.trim().to_owned()) } else { Err(FORM.to_owned()) }
 }
 
+const NO_CREDS: &str = "holds no JWT and seed of a user, as `nsc generate creds` writes them";
+
+/// Reads the path of a file with a user's JWT and its seed; an error shows nothing of it.
+///
+/// # Errors
+/// Where the file cannot be read or holds something else.
+pub fn user_creds(path: &str) -> Result<PathBuf, String> {
+    let path = Path::new(path);
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let read = ConnectOptions::with_credentials(&text);
+    read.map(|_| path.to_owned()).map_err(|_| format!("{} {NO_CREDS}", path.display()))
+}
+
 /// Reads the path of a file with certificates: what is wrong with it is found out at the start, not at each attempt to connect.
-pub(crate) fn certificates(path: &str) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// Where the file cannot be read or holds something else.
+pub fn certificates(path: &str) -> Result<PathBuf, String> {
     let path = Path::new(path);
     let text = std::fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let holds = text.contains("-----BEGIN CERTIFICATE-----");

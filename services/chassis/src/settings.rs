@@ -16,7 +16,8 @@ use clap::error::ErrorKind;
 use crate::address;
 pub use crate::address::with_scheme;
 use crate::client::Networks;
-use crate::credentials::{certificates, user_seed};
+use crate::credentials::user_seed;
+pub use crate::credentials::{certificates, user_creds};
 use crate::origins::{Hosts, Origins};
 pub use callers::CallerSettings;
 
@@ -44,6 +45,10 @@ pub struct BrokerSettings {
     /// others can read a command line.
     #[arg(long, env = "NATS_NKEY_SEED", hide_env_values = true, value_name = "SEED", value_parser = hidden(nkey_seed))]
     pub nats_nkey_seed: Option<Secret>,
+
+    /// A file with the JWT and the seed by which the broker knows this program, where its accounts are those of an operator (`nsc generate creds`).
+    #[arg(long, env = "NATS_CREDS", value_name = "FILE", value_parser = user_creds, conflicts_with = "nats_nkey_seed")]
+    pub nats_creds: Option<PathBuf>,
 
     /// A file with the certificate of the authority that signs the broker's. With it the connection is encrypted whatever the address says;
     /// without, `tls://` believes the authorities of the system.

@@ -57,7 +57,7 @@ fn numbers(command: &Command) -> Vec<String> {
     let flags = flags.filter_map(|argument| argument.get_long()).map(str::to_owned);
     // Whose tokens are believed, and whether any are wanted, is no number either, and has tests of its own; nor is who we are to the broker.
     let text = ["listen", "auth-jwks", "auth-issuer", "auth-audience", "auth-roles-claim", "insecure-no-auth"];
-    let text = [&text[..], &["nats-ca", "nats-nkey-seed"]].concat();
+    let text = [&text[..], &["nats-ca", "nats-creds", "nats-nkey-seed"]].concat();
     flags.filter(|flag| !text.contains(&flag.as_str()) && !flag.ends_with("-url")).collect()
 }
 
