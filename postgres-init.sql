@@ -3,8 +3,10 @@
 
 \set ON_ERROR_STOP on
 \getenv role WAYBILL_DB_ROLE
-\getenv password WAYBILL_DB_PASSWORD
+\set password `cat "$WAYBILL_DB_PASSWORD_FILE"`
 
+-- A password that could not be read ends it here.
+select 1 / length(:'password') as is_known \gset
 create role :"role" login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password :'password';
 create database :"role" owner :"role";
 revoke all on database :"role", postgres, template1 from public;

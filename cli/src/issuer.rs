@@ -20,6 +20,9 @@ const ISSUER: &str = "https://waybill.localhost/dev";
 /// Whom they are for.
 const AUDIENCE: &str = "waybill";
 
+/// The file of the public half.
+const JWKS: &str = "jwks.json";
+
 /// The claim that holds the roles.
 const ROLES: &str = "roles";
 
@@ -87,12 +90,17 @@ impl Issuer {
 
     /// The file of the public half.
     pub fn jwks(&self) -> PathBuf {
-        self.folder.join("jwks.json")
+        self.folder.join(JWKS)
     }
 
     /// The file of the token of whoever runs the system.
     pub fn owners_token(&self) -> PathBuf {
         self.folder.join("token")
+    }
+
+    /// Has whoever sees this folder know the public half.
+    pub fn introduce(&self, folder: &Path) -> anyhow::Result<()> {
+        private::write(&folder.join(JWKS), fs::read(self.jwks())?)
     }
 
     /// A token. `ttl`: how long it is valid.

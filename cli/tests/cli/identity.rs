@@ -336,6 +336,23 @@ fn a_token_says_whose_it_is_what_its_bearer_may_and_for_how_long() {
 }
 
 #[test]
+fn certs_make_a_development_issuer_whom_every_service_can_know() {
+    let home = Home::new("certs");
+    home.done(&["certs", "secrets"]);
+    let key = home.0.join("secrets/issuer/issuer.key");
+    let (made, known) = (fs::read(&key).unwrap(), fs::read(home.0.join("secrets/issuer/jwks.json")).unwrap());
+    assert_eq!(mode(&key), 0o600);
+    for service in ["user", "product", "order", "gateway"] {
+        assert_eq!(fs::read(home.0.join(format!("secrets/{service}/jwks.json"))).unwrap(), known, "{service}");
+        assert!(!home.0.join(format!("secrets/{service}/issuer.key")).exists());
+    }
+    let file = key.to_str().unwrap();
+    home.done(&["token", "--key", file, "--role", "operator", "--subject", "ann"]);
+    home.done(&["certs", "secrets"]);
+    assert_eq!(fs::read(&key).unwrap(), made, "a token outlives a second start");
+}
+
+#[test]
 fn a_setting_with_a_secret_comes_from_the_file_that_a_variable_names() {
     let home = Home::new("files");
     let closed = nowhere().replace("http://", "");

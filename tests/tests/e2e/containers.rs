@@ -1,18 +1,19 @@
 //! `docker-compose.yml`, `Dockerfile`, `nats.conf` and `postgres-init.sql` fit together and fit the binaries. No container runs here: this holds what
-//! would otherwise show only when somebody starts them.
+//! would otherwise show only when somebody starts them. `containers_run.rs` runs what is in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use chassis::environment::may_be_a_file;
 use chassis::settings::BrokerSettings;
 use chassis::topology::TopologySettings;
 use chassis::topology::accounts::{key_variable, members};
-use clap::{Args as _, Command, CommandFactory as _};
+use clap::{Arg, Args as _, Command, CommandFactory as _};
 use events::streams::TOPOLOGY;
 use serde_json::Value;
 use stack::Stack;
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -21,7 +22,7 @@ fn read(path: &str) -> String {
 }
 
 /// The file as Compose sees it: merged, and with the default of every variable.
-fn compose() -> Value {
+pub fn compose() -> Value {
     serde_saphyr::from_str(&with_defaults(&read("docker-compose.yml"))).unwrap()
 }
 
@@ -38,15 +39,15 @@ fn with_defaults(text: &str) -> String {
     result
 }
 
-fn services(compose: &Value) -> BTreeMap<&str, &Value> {
+pub fn services(compose: &Value) -> BTreeMap<&str, &Value> {
     compose["services"].as_object().unwrap().iter().map(|(name, service)| (name.as_str(), service)).collect()
 }
 
-fn words(list: &Value) -> Vec<&str> {
+pub fn words(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().map(|word| word.as_str().unwrap()).collect()
 }
 
-fn pairs(map: &Value) -> BTreeMap<&str, &str> {
+pub fn pairs(map: &Value) -> BTreeMap<&str, &str> {
     let pairs = map.as_object().into_iter().flatten();
     pairs.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_else(|| panic!("{name} is no text")))).collect()
 }
@@ -63,8 +64,8 @@ fn interface(words: &[&str]) -> Command {
         ["waybill-product"] => product::Settings::command(),
         ["waybill-order"] => order::Settings::command(),
         ["waybill-gateway"] => gateway::Settings::command(),
-        // What it is told stands in its command line.
-        ["waybill", "certs", "/secrets"] => Command::new("waybill"),
+        // What it is told stands in its command line; the key is for `waybill token` in its container.
+        ["waybill", "certs", "/secrets"] => Command::new("waybill").arg(Arg::new("key").long("key").env("WAYBILL_ISSUER_KEY")),
         ["waybill", "provision", ..] => TopologySettings::augment_args(BrokerSettings::augment_args(Command::new("waybill"))),
         other => panic!("no binary of ours: {other:?}"),
     }
@@ -134,26 +135,58 @@ fn every_address_leads_to_somebody_who_knows_who_comes() {
     let members = members(&TOPOLOGY);
     for (name, service) in &services {
         for (variable, value) in pairs(&service["environment"]) {
-            let Some((scheme, rest)) = value.split_once("://") else { continue };
-            let (credentials, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+            if variable == "WAYBILL_AUTH_JWKS" {
+                assert_eq!(
+                    (value, secrets(service)),
+                    ("/secrets/jwks.json", Some(("/secrets", *name))),
+                    "{name} knows the issuer"
+                );
+            }
+            // The issuer's name is no address.
+            let Some((scheme, rest)) = value.split_once("://").filter(|_| variable != "WAYBILL_AUTH_ISSUER") else { continue };
             let (host, port) = rest.split_once(':').unwrap();
-            let (user, password) = credentials.split_once(':').unwrap_or_default();
             assert!(services.contains_key(host), "{name}: {variable} leads to {host}");
             match scheme {
                 "tls" => {
-                    assert_eq!((host, port, credentials), ("nats", "4222", ""));
+                    assert_eq!((host, port), ("nats", "4222"));
                     assert!(members.contains(name), "nobody on the broker is {name}");
                     assert_eq!(pairs(&service["environment"])["NATS_NKEY_SEED_FILE"], "/secrets/nkey.seed");
                     assert_eq!(secrets(service), Some(("/secrets", *name)), "each service sees its own secrets alone");
                 }
-                "postgres" => {
-                    let database = pairs(&services[host]["environment"]);
-                    let (role, known) = (database["WAYBILL_DB_ROLE"], database["WAYBILL_DB_PASSWORD"]);
-                    assert_eq!((user, password, port.split_once('/').unwrap()), (role, known, ("5432", role)), "{name}");
-                    assert_eq!(host, format!("{name}-db"), "no service goes to another's database");
-                }
                 _ => assert_eq!(port, listens(services[host]).unwrap(), "{name}: {variable}"),
             }
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_in_the_file_and_each_container_sees_its_own_alone() {
+    let compose = compose();
+    for (name, service) in services(&compose) {
+        for (variable, value) in pairs(&service["environment"]) {
+            let is_secret = ["PASSWORD", "SEED", "DATABASE_URL", "TOKEN"].iter().any(|end| variable.ends_with(end));
+            assert!(!is_secret && !value.contains('@'), "{name}: {variable} comes in a file");
+            let Some(of) = variable.strip_suffix("_FILE") else { continue };
+            assert!(may_be_a_file(of) || service["image"] != "waybill", "{name}: {variable}");
+            // Postgres takes copies of what is in its folder.
+            let place = if service["image"] == "waybill" { "/secrets/" } else { "/run/waybill/" };
+            assert!(value.starts_with(place), "{name}: {value}");
+        }
+        let whole = service["volumes"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .any(|volume| volume.starts_with("secrets:"));
+        assert_eq!(whole, name == "secrets", "{name}");
+        match (name, secrets(service)) {
+            ("secrets", None) => {}
+            ("nats", Some(seen)) => assert_eq!(seen, ("/secrets/nats", "nats")),
+            (_, seen) => assert_eq!(seen, Some(("/secrets", name)), "{name}"),
+        }
+        if let Some(service) = name.strip_suffix("-db") {
+            let file = format!("{}_DATABASE_URL_FILE", service.to_uppercase());
+            assert_eq!(pairs(&services(&compose)[service]["environment"])[file.as_str()], "/secrets/database.url");
         }
     }
 }
@@ -166,7 +199,7 @@ fn secrets(service: &Value) -> Option<(&str, &str)> {
 }
 
 /// The port a service of ours listens on.
-fn listens(service: &Value) -> Option<&str> {
+pub fn listens(service: &Value) -> Option<&str> {
     pairs(&service["environment"])
         .into_iter()
         .find_map(|(name, value)| name.ends_with("_LISTEN").then_some(value)?.split(':').nth(1))
@@ -182,6 +215,7 @@ fn every_port_is_the_one_people_know_and_on_this_machine_only() {
             open.entry(name.to_owned()).or_insert_with(Vec::new).push(outside.parse::<u16>().unwrap());
         }
         if let Some(port) = listens(service) {
+            assert!(pairs(&service["environment"]).contains_key("WAYBILL_AUTH_JWKS"), "{name} asks nobody who it is");
             assert_eq!(words(&service["healthcheck"]["test"]), ["CMD", "waybill", "health", &format!("http://127.0.0.1:{port}")]);
             assert_eq!(open[name], [port.parse::<u16>().unwrap()]);
         }
@@ -229,12 +263,14 @@ fn the_broker_is_told_everything_its_configuration_asks_for() {
 /// As the Postgres image runs it: its superuser, in a database that is new.
 #[tokio::test]
 async fn the_databases_of_the_containers_belong_to_a_role_that_is_no_superuser() {
+    let file = std::env::temp_dir().join(format!("waybill-role-{}", uuid::Uuid::now_v7()));
+    std::fs::write(&file, "").unwrap();
     let stack = Stack::start(stack::Options::for_tests()).await.unwrap();
     // Not the server's own role, which the rest of this test needs, but one like it.
     let psql = async |url: &str, arguments: &[&str]| {
         let mut command = tokio::process::Command::new(stack.postgres.psql());
         command.args(["-X", "-q", "-A", "-t", "-w", "-d", url]).args(arguments);
-        command.env("WAYBILL_DB_ROLE", "waybill_user").env("WAYBILL_DB_PASSWORD", "pass'word");
+        command.env("WAYBILL_DB_ROLE", "waybill_user").env("WAYBILL_DB_PASSWORD_FILE", &file);
         let output = command.output().await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
@@ -244,7 +280,10 @@ async fn the_databases_of_the_containers_belong_to_a_role_that_is_no_superuser()
     let (_, host) = superuser.rsplit_once('@').unwrap();
     let image = format!("postgres://image:known@{host}");
     let script = root().join("postgres-init.sql").display().to_string();
+    assert!(psql(&image, &["-f", &script]).await.is_err(), "a role without a password");
+    std::fs::write(&file, "pass'word\n").unwrap();
     psql(&image, &["-f", &script]).await.unwrap();
+    std::fs::remove_file(&file).unwrap();
     assert!(psql(&image, &["-c", "select 1"]).await.unwrap_err().contains("password"), "the superuser's password is of use");
 
     let service = format!("postgres://waybill_user:pass%27word@{}", host.replace("/postgres", "/waybill_user"));

@@ -11,6 +11,7 @@ mod clients;
 mod conflicts;
 mod consumers;
 mod containers;
+mod containers_run;
 mod contracts;
 mod dead_letters;
 mod discovery;
