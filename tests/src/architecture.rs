@@ -2,6 +2,7 @@
 //! may be.
 
 mod circles;
+mod documents;
 mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
