@@ -3,6 +3,7 @@
 //! [`saga`] is the order saga, `projection` its own columns and what people see of it, `routes` what can be asked. What carries sagas is the crate
 //! `saga_runtime`.
 
+mod pending;
 mod projection;
 mod routes;
 pub mod saga;
@@ -18,6 +19,8 @@ use saga_runtime::{Prepared, Runtime, SagaSettings, operator_routes};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use pending::PendingSettings;
 
 /// The schema of the order service's database.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/order");
@@ -44,6 +47,10 @@ pub struct Settings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub sagas: SagaSettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub pending: PendingSettings,
 
     #[allow(missing_docs)]
     #[command(flatten)]
@@ -87,7 +94,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
     })
     .await?;
     let orders = orders.start(&service, &settings.database_url, &settings.parts)?;
-    service.run(http::Api::new(routes().with_state(orders))).await
+    service.run(http::Api::new(routes(settings.pending).with_state(orders))).await
 }
 
 /// The OpenAPI document of the service.
@@ -97,9 +104,9 @@ pub fn openapi() -> serde_json::Value {
 
 /// What can be asked of the service, and by whom.
 pub fn operations() -> Vec<http::Operation> {
-    routes().operations()
+    routes(PendingSettings::default()).operations()
 }
 
-fn routes() -> http::Routes<Arc<Runtime<saga::Order>>> {
-    routes::routes().merge(operator_routes())
+fn routes(pending: PendingSettings) -> http::Routes<Arc<Runtime<saga::Order>>> {
+    routes::routes(pending).merge(operator_routes())
 }

@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json as Body};
-use chassis::http::{Caller, Checks, Client, Id, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who};
+use chassis::http::{
+    Caller, Checks, Client, Id, IdempotencyKey, Json, Object, Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who,
+};
 use chassis::identity::Role;
 use events::order::{MAX_ITEMS, Status};
 use events::product::Line;
@@ -21,6 +23,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::pending::{self, PendingSettings};
 use crate::projection::View;
 use crate::saga::Order;
 
@@ -29,7 +32,7 @@ const READERS: &[Role] = &[Role::Operator, Role::Service];
 
 type Orders = State<Arc<Runtime<Order>>>;
 
-pub fn routes() -> Routes<Arc<Runtime<Order>>> {
+pub fn routes(pending: PendingSettings) -> Routes<Arc<Runtime<Order>>> {
     let order = || Shape::of::<View>();
     Routes::new()
         .route(
@@ -54,7 +57,7 @@ pub fn routes() -> Routes<Arc<Runtime<Order>>> {
             .link("show_order", "id", "/id")
             .link("order_history", "id", "/id")
             .link("cancel_order", "id", "/id"),
-            submit,
+            move |orders, client, caller, headers, body| submit(orders, pending, client, caller, headers, body),
         )
         .route(
             Operation::get(Who::Own(READERS), "/orders/{id}", "show_order", "An order")
@@ -149,6 +152,7 @@ fn tags<'a>(given: impl Iterator<Item = (&'a String, &'a String)>, checks: &mut 
 
 async fn submit(
     State(orders): Orders,
+    pending: PendingSettings,
     Extension(client): Extension<Client>,
     caller: Caller,
     headers: HeaderMap,
@@ -158,7 +162,13 @@ async fn submit(
         let order = parse(&body)?;
         caller.may_act_for(order.user_id.0).map(|()| order)
     };
-    requests::begin(&orders, client, &caller, &headers, parse).await
+    let mut parsed = None;
+    if let Some(most) = pending.pending_per_subject {
+        let key = IdempotencyKey::of(&caller, &headers)?.map(|key| key.0);
+        let user = parsed.insert(parse()?).user_id;
+        pending::leaves_room(orders.database(), user, most, key.as_deref()).await?;
+    }
+    requests::begin(&orders, client, &caller, &headers, || parsed.map_or_else(parse, Ok)).await
 }
 
 async fn show(State(orders): Orders, caller: Caller, Id(OrderId(id)): Id<OrderId>) -> Result<Body<View>, Problem> {

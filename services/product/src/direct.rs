@@ -32,6 +32,11 @@ pub struct ReservationSettings {
     /// holds nothing for ever. `expires_at` in the answer says when.
     #[arg(long, env = "WAYBILL_RESERVATIONS_EXPIRE_AFTER", default_value = "900", value_parser = seconds)]
     pub reservations_expire_after: Duration,
+
+    /// Reservations without an order that one subject may hold at once; one more is 429 with Retry-After. Not set: no limit, and no look before
+    /// one is made. Nobody is counted where callers do not say who they are. What is reserved at the same moment may all find room.
+    #[arg(long, env = "WAYBILL_RESERVATIONS_PER_SUBJECT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub reservations_per_subject: Option<u32>,
 }
 
 /// Holds stock for a caller without an order, and gives it back.

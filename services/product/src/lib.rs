@@ -98,6 +98,7 @@ async fn start(listener: TcpListener, settings: Settings, shutdown: Cancellation
         creating: service.group_commit(Arc::new(handler::Create)),
         stocking: Arc::new(handler::ChangeStock),
         reserving: direct,
+        reservations_per_subject: settings.reservations.reservations_per_subject,
         giving_back: Arc::new(orphan::GiveBack),
         unit: service.unit_of_work(),
     };

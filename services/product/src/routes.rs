@@ -37,6 +37,7 @@ pub struct AppState {
     pub creating: GroupCommit<Create>,
     pub stocking: Arc<ChangeStock>,
     pub reserving: Arc<Direct>,
+    pub reservations_per_subject: Option<u32>,
     pub giving_back: Arc<GiveBack>,
     pub unit: UnitOfWork,
 }
@@ -279,6 +280,14 @@ async fn reserve(
     let id = ReservationId(Uuid::now_v7());
     let command = Command::Reserve(vec![Line { product_id, quantity }]);
     let subject = caller.subject().map(str::to_owned);
+    if let (Some(most), Some(subject)) = (app.reservations_per_subject, subject.as_deref()) {
+        let key = keyed.as_ref().map(|keyed| keyed.key.as_str());
+        if app.database.read(|mut db| async move { store::holds_enough(&mut db, subject, most, key).await }).await? {
+            let detail =
+                format!("{most} reservations of yours are held, and more may not be; one that is released or expires makes room");
+            return Err(Problem::too_many_requests(detail));
+        }
+    }
     match once(app.unit.run_detached(&app.reserving, DirectCommand { id, command, keyed, subject }).await?)? {
         Ok(Err(reason)) if reason.code == ReasonCode::ProductNotFound => Err(not_found(product_id)),
         Ok(Err(reason)) => Err(Problem::conflict("insufficient-stock", reason.detail)),

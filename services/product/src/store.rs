@@ -219,6 +219,20 @@ pub async fn expired(db: &mut PgConnection, after: Duration, most: i64) -> sqlx:
     Ok(ids.into_iter().map(ReservationId).collect())
 }
 
+/// Whether a subject holds as much without an order as it may, and this is not the repetition of a request that was answered.
+pub async fn holds_enough(db: &mut PgConnection, subject: &str, most: u32, key: Option<&str>) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select (select count(*) from (\
+                select 1 from reservations where direct and subject = $1 and expires_at < 'infinity' limit $2) as held) >= $2 \
+            and not exists (select 1 from keyed_requests where kind = 'reserve' and idempotency_key = $3)",
+    )
+    .bind(subject)
+    .bind(i64::from(most))
+    .bind(key)
+    .fetch_one(db)
+    .await
+}
+
 /// Has what cannot be given back wait a minute.
 pub async fn put_off(db: &mut PgConnection, ids: &[ReservationId]) -> sqlx::Result<()> {
     sqlx::query("update reservations set expires_at = now() + interval '1 minute' where id = any($1) and status = 'reserved'")

@@ -195,7 +195,7 @@ impl Problem {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timed-out", "Took too long", "the request took too long")
     }
 
-    /// 429: the caller asks too often, or for too much. When to come again is for whoever says so.
+    /// 429, with Retry-After: the caller asks too often, or for too much.
     pub fn too_many_requests(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
     }
@@ -224,7 +224,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response
