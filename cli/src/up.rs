@@ -238,6 +238,7 @@ impl Args {
         order.parts.broker.nats_url = nats_url.to_owned().into();
         tasks.spawn(order::serve(listeners.order, order, shutdown.clone()));
 
+        gateway.broker.nats_url = nats_url.to_owned().into();
         gateway.user_url = self.ports.url(self.ports.user_port).parse().map_err(anyhow::Error::msg)?;
         gateway.product_url = self.ports.url(self.ports.product_port).parse().map_err(anyhow::Error::msg)?;
         gateway.order_url = self.ports.url(self.ports.order_port).parse().map_err(anyhow::Error::msg)?;

@@ -1,6 +1,7 @@
 //! The settings of the services that `waybill up` runs.
 
 use anyhow::Context as _;
+use chassis::topology::accounts::GATEWAY;
 use clap::Parser;
 
 use super::access::Access;
@@ -28,8 +29,10 @@ impl Settings {
 
     /// Each service comes to the broker as who it is.
     pub fn identify(&mut self, keys: &Keys) -> anyhow::Result<()> {
-        let parts = [("user", &mut self.user.parts), ("product", &mut self.product.parts), ("order", &mut self.order.parts)];
-        parts.into_iter().try_for_each(|(service, parts)| keys.give(service, &mut parts.broker))
+        let Self { user, product, order, gateway } = self;
+        let parts = [("user", &mut user.parts), ("product", &mut product.parts), ("order", &mut order.parts)];
+        parts.into_iter().try_for_each(|(service, parts)| keys.give(service, &mut parts.broker))?;
+        keys.give(GATEWAY, &mut gateway.broker)
     }
 
     /// Has every service believe whom the system believes.

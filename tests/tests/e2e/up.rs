@@ -199,10 +199,19 @@ async fn what_is_killed_runs_again_and_two_in_one_folder_leave_each_other_alone(
 #[tokio::test(flavor = "multi_thread")]
 async fn with_auth_the_broker_knows_each_service_by_its_key_and_lets_nobody_else_in() {
     let place = Place::new().await;
-    let mut first = place.start("first", place.up(place.ports, &["--auth"])).await;
+    // The gateway finds the services only if the broker lets it ask.
+    let mut up = place.up(place.ports, &["--auth"]);
+    up.env("WAYBILL_DISCOVERY", "nats");
+    let mut first = place.start("first", up).await;
     let url = place.noted("NATS_URL");
     let stranger = async_nats::connect(&url).await.expect_err("somebody without a key gets in");
     assert_eq!(stranger.kind(), async_nats::ConnectErrorKind::AuthorizationViolation);
+
+    eventually(PATIENCE, || {
+        let list = place.waybill(&["product", "list"]);
+        async { Some(said(list).await).filter(|(code, ..)| *code == Some(0)).ok_or("the gateway finds no product service") }
+    })
+    .await;
 
     // The line for the nats command line names a key that opens everything; what it says is heard.
     let said_up = place.read("first.out");
