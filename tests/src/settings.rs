@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chassis::Parts;
 use chassis::identity::IdentitySettings;
+use chassis::settings::BrokerSettings;
 use clap::Parser;
 
 use crate::{Issuer, Service};
@@ -99,7 +100,7 @@ impl Settings {
                     seconds("http-header-timeout", gateway.http.http_header_timeout),
                 ];
                 flags.extend(identity(&gateway.identity));
-                (flags, Vec::new())
+                (flags, broker(&gateway.broker))
             }
         }
     }
@@ -125,10 +126,16 @@ fn of(parts: &Parts, database: &'static str, url: &str) -> (Vec<String>, Vec<(&'
         format!("--dead-letters-per-second={}", parts.batch.dead_letters_per_second),
     ];
     flags.extend(identity(&parts.identity));
-    let mut environment = vec![(database, url.to_owned()), ("NATS_URL", parts.broker.nats_url.expose().to_owned())];
-    environment.extend(parts.broker.nats_nkey_seed.as_ref().map(|seed| ("NATS_NKEY_SEED", seed.expose().to_owned())));
-    environment.extend(parts.broker.nats_ca.as_ref().map(|file| ("NATS_CA", file.display().to_string())));
+    let mut environment = broker(&parts.broker);
+    environment.push((database, url.to_owned()));
     (flags, environment)
+}
+
+fn broker(settings: &BrokerSettings) -> Vec<(&'static str, String)> {
+    let mut environment = vec![("NATS_URL", settings.nats_url.expose().to_owned())];
+    environment.extend(settings.nats_nkey_seed.as_ref().map(|seed| ("NATS_NKEY_SEED", seed.expose().to_owned())));
+    environment.extend(settings.nats_ca.as_ref().map(|file| ("NATS_CA", file.display().to_string())));
+    environment
 }
 
 fn identity(settings: &IdentitySettings) -> Vec<String> {

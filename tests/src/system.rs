@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use chassis::broker::Broker;
 use chassis::settings::{BrokerSettings, Secret};
+use chassis::topology::accounts::GATEWAY;
 use chassis::topology::{self, TopologySettings};
 use events::streams::TOPOLOGY;
 use sqlx::PgPool;
@@ -24,8 +25,8 @@ pub struct Builder {
     settings: Settings,
     stack: stack::Options,
     leave_out: Vec<Service>,
-    /// As whom the harness and the services speak to the broker: operator, user, product, order.
-    identities: Option<Box<[BrokerSettings; 4]>>,
+    /// As whom the harness and the services speak to the broker: operator, user, product, order, gateway.
+    identities: Option<Box<[BrokerSettings; 5]>>,
     linked: bool,
 }
 
@@ -97,7 +98,7 @@ impl Builder {
     /// Uses the broker of a deployment: each service as who it is there, everything else as the operator.
     pub fn deployed(mut self, server: &Deployed) -> Self {
         self.stack.nats.url = Some(server.url());
-        self.identities = Some(Box::new(["operator", "user", "product", "order"].map(|member| server.settings(member))));
+        self.identities = Some(Box::new(["operator", "user", "product", "order", GATEWAY].map(|member| server.settings(member))));
         self
     }
 
@@ -179,8 +180,9 @@ impl System {
         settings.gateway.broker.nats_url = stack.nats.url().to_owned().into();
         let mut operator = settings.order.parts.broker.clone();
         if let Some(identities) = identities {
-            let [theirs, services @ ..] = *identities;
+            let [theirs, services @ .., gateway] = *identities;
             operator = theirs;
+            settings.gateway.broker = gateway;
             settings.parts().into_iter().zip(services).for_each(|(parts, own)| parts.broker = own);
         }
         let broker = Broker::connect(&operator, "waybill-tests").await?;

@@ -201,6 +201,11 @@ pub fn ping(service: Option<&str>) -> String {
     }
 }
 
+/// All that one service is asked: with every other, by its name, and each of its instances.
+pub fn questions(service: &str) -> [String; 3] {
+    ["$SRV.*".to_owned(), format!("$SRV.*.{PREFIX}{service}"), format!("$SRV.*.{PREFIX}{service}.*")]
+}
+
 /// Where one instance is asked how much it has answered.
 pub fn stats(instance: &Instance) -> String {
     format!("$SRV.STATS.{PREFIX}{}.{}", instance.service, instance.discovery_id)

@@ -32,7 +32,7 @@ async fn asked(system: &System, subject: String) -> Value {
 }
 
 /// Waits until these services answer and no others, each instance ready or not as it is said, and returns who answered.
-async fn until_found(system: &System, wanted: &[(&str, bool)]) -> Vec<Instance> {
+pub async fn until_found(system: &System, wanted: &[(&str, bool)]) -> Vec<Instance> {
     eventually(Duration::from_secs(20), || async {
         let instances = found(system).await;
         let mut seen: Vec<(&str, bool)> = instances.iter().map(|found| (found.service.as_str(), found.ready)).collect();

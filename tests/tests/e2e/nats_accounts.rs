@@ -104,28 +104,23 @@ async fn the_provisioner_makes_and_updates_and_neither_reads_nor_says_anything()
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_found_by_the_operator_and_the_gateway_and_by_no_service() {
     let server = Deployed::start().await;
-    let mut services = Vec::new();
+    let mut answering = Vec::new();
     for name in ["user", "product", "order"] {
         let broker = server.broker(name).await;
-        let client = broker.client().clone();
         // Whatever anybody asks about anybody.
-        let mut asked = client.subscribe("$SRV.>").await.unwrap();
-        client.flush().await.unwrap();
-        let answering = client.clone();
-        services.push((name, broker));
-        tokio::spawn(async move {
-            while let Some(request) = asked.next().await {
-                if let Some(reply) = request.reply {
-                    answering.publish(reply, name.into()).await.unwrap();
-                }
-            }
-        });
+        answer(&broker, name, "$SRV.>".to_owned()).await;
+        answering.push(broker);
     }
+    let gateway = server.broker("gateway").await;
+    answer(&gateway, "gateway", ping(None)).await;
+    answer(&gateway, "gateway", ping(Some("gateway"))).await;
+    // Each once: what is asked of the gateway goes no further.
     for (asking, about, expected) in [
-        ("operator", None, vec!["order", "product", "user"]),
+        ("operator", None, vec!["gateway", "order", "product", "user"]),
+        ("operator", Some("gateway"), vec!["gateway", "order", "product", "user"]),
         ("gateway", Some("order"), vec!["order"]),
         ("gateway", Some("user"), vec!["user"]),
-        ("gateway", None, vec![]),
+        ("gateway", None, vec!["gateway"]),
         ("order", None, vec!["order"]),
         ("order", Some("user"), vec!["order"]),
         ("provision", None, vec![]),
@@ -138,6 +133,20 @@ async fn services_are_found_by_the_operator_and_the_gateway_and_by_no_service() 
         })
         .await;
     }
+}
+
+/// Says a name to whoever asks there, for as long as the connection lasts.
+async fn answer(broker: &Broker, name: &'static str, subject: String) {
+    let client = broker.client().clone();
+    let mut asked = client.subscribe(subject).await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(request) = asked.next().await {
+            if let Some(reply) = request.reply {
+                client.publish(reply, name.into()).await.unwrap();
+            }
+        }
+    });
 }
 
 /// Who answers within a moment.

@@ -11,9 +11,12 @@ use chassis::topology::{self, TopologySettings};
 use events::dead_letter::DEAD_LETTERS;
 use events::streams::{CONSUMERS, STREAMS, TOPOLOGY};
 use futures_util::{FutureExt as _, StreamExt as _};
+use gateway::Discovery;
 use testkit::deployed::{Deployed, nats_server, secrets};
-use testkit::{System, eventually};
+use testkit::{Service, System, eventually};
 use tokio::process::Command;
+
+use crate::discovery::until_found;
 
 /// Everybody but the operator.
 pub const MEMBERS: [&str; 5] = ["provision", "user", "product", "order", "gateway"];
@@ -87,7 +90,8 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     );
     assert_eq!(topology::ensure(provisioner.jetstream(), &TOPOLOGY, &settings).await.unwrap().made.len(), STREAMS.len());
 
-    let system = System::builder().deployed(&server).start().await;
+    let system = System::builder().deployed(&server).settings(|settings| settings.gateway.discovery = Discovery::Nats);
+    let system = system.start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(3, 1999).await);
     let confirmed = system.submit(user, &[(product, 2)]).await;
     assert_eq!(system.wait_final(confirmed).await["status"], "confirmed");
@@ -118,6 +122,12 @@ async fn the_system_runs_with_the_rights_it_is_given() {
     })
     .await;
     system.audit().await;
+
+    // The gateway has the services from the broker, and the operator finds every one, the gateway too, and each once.
+    until_found(&system, &["gateway", "order", "product", "user"].map(|name| (name, true))).await;
+    for path in ["/users", "/products", "/orders"] {
+        system.client(Service::Gateway).get(path).await.expect(200);
+    }
 }
 
 /// Whether a service reads or writes the stream, so that it may see how it is made.

@@ -68,7 +68,7 @@ impl Place {
         self.read(".local/waybill.env")
     }
 
-    fn noted(&self, name: &str) -> String {
+    pub fn noted(&self, name: &str) -> String {
         let note = self.note();
         let line = note.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         line.unwrap_or_else(|| panic!("{name} is not in {note}")).to_owned()

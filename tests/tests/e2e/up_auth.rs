@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use rustix::process::Signal;
 use serde_json::Value;
 use stack::Port;
+use testkit::{eventually, program};
 use tokio::process::Command;
 
 use crate::up::{Place, said, signal};
@@ -135,4 +138,61 @@ async fn it_does_not_start_where_others_reach_it_or_where_two_issuers_are_named(
         assert!(code == Some(1) && stdout.is_empty() && stderr.contains(why), "{args:?}: {stdout}{stderr}");
         assert!(!place.folder.join(".local/data").exists(), "{args:?}: nothing was started");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_asks_the_broker_leaves_out_an_instance_that_was_killed_within_five_seconds() {
+    let place = Place::new().await;
+    let mut up = place.up(place.ports, &["--auth"]);
+    up.env("WAYBILL_DISCOVERY", "nats").env("RUST_LOG", "info");
+    let mut first = place.start("first", up).await;
+    // A second order service, as whoever starts it by hand does: with what the note says, and the key of the service.
+    let port = Port::FREE.pick().expect("a free port");
+    let mut second = Command::new(program("waybill-tests-service"));
+    second.arg("order").arg(format!("--listen=127.0.0.1:{port}")).current_dir(&place.folder);
+    for name in ["NATS_URL", "ORDER_DATABASE_URL", "WAYBILL_AUTH_JWKS", "WAYBILL_AUTH_ISSUER", "WAYBILL_AUTH_AUDIENCE"] {
+        second.env(name, place.noted(name));
+    }
+    second.env("NATS_NKEY_SEED_FILE", place.folder.join(".local/data/secrets/order/nkey.seed"));
+    second.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut second = second.spawn().expect("it starts");
+
+    let all = ["gateway", "order", "order", "product", "user"];
+    let services = async |patience: Duration, wanted: &[&str]| {
+        eventually(patience, || async {
+            let (_, stdout, stderr) = said(place.waybill(&["services", "-o", "jsonl"])).await;
+            let lines: Vec<Value> = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            let names: Vec<&str> =
+                lines.iter().filter(|line| line["ready"] == true).filter_map(|line| line["service"].as_str()).collect();
+            if names == wanted { Ok(()) } else { Err(format!("{stdout}{stderr}")) }
+        })
+        .await;
+    };
+    services(Duration::from_secs(60), &all).await;
+    let told = |what: &str| {
+        let said = [place.read("first.out"), place.read("first.err")].concat();
+        said.lines().any(|line| line.contains(what) && line.contains(&format!("127.0.0.1:{port}")))
+    };
+    let until_told = async |patience: Duration, what: &str| {
+        eventually(patience, || {
+            let told = told(what);
+            async move { if told { Ok(()) } else { Err("the gateway does not say so") } }
+        })
+        .await;
+    };
+    until_told(Duration::from_secs(60), "an instance of the service is there").await;
+
+    second.kill().await.expect("it runs");
+    let killed = Instant::now();
+    let patience = Duration::from_secs(5);
+    let asking = async {
+        while killed.elapsed() < patience {
+            let (code, _, stderr) = said(place.waybill(&["order", "list"])).await;
+            assert_eq!(code, Some(0), "whoever asks meanwhile is answered: {stderr}");
+        }
+    };
+    tokio::join!(until_told(patience, "an instance of the service is gone"), asking);
+    services(Duration::from_secs(20), &["gateway", "order", "product", "user"]).await;
+    signal(first.id().expect("it runs"), Signal::TERM);
+    assert!(first.wait().await.expect("a child").success());
 }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use envelope::Topology;
 use envelope::dead_letter::DEAD_LETTERS;
 
-use crate::discovery::ping;
+use crate::discovery::{ping, questions};
 
 /// The account that holds the streams. Its one user may do everything: a person with the nats or the waybill command line.
 const BUS: &str = "BUS";
@@ -21,7 +21,7 @@ pub const OPERATOR: &str = "operator";
 /// Who makes and updates streams and consumers.
 pub const PROVISION: &str = "provision";
 
-/// Who finds services by asking for them, and does nothing else on the broker.
+/// Who finds services by asking for them, is found so itself, and does nothing else on the broker.
 pub const GATEWAY: &str = "gateway";
 
 /// Where services are asked who is there (`nats micro ls`).
@@ -130,6 +130,10 @@ pub fn accounts(topology: &Topology, key: impl Fn(&str) -> String) -> String {
     for service in &services {
         line(import(service, DISCOVERY));
     }
+    // Not all of its name space: what it would pass on to the services, they would be asked twice.
+    for question in questions(GATEWAY) {
+        line(import(GATEWAY, &question));
+    }
     line("    ]".into());
     line("  }".into());
 
@@ -146,9 +150,8 @@ pub fn accounts(topology: &Topology, key: impl Fn(&str) -> String) -> String {
         line("    ]".into());
         if services.contains(member) {
             line("    exports: [".into());
-            for (subject, asking) in [(DISCOVERY, BUS), (ping(Some(member)).as_str(), account(GATEWAY).as_str())] {
-                line(format!("      {{ service: \"{subject}\", response_type: stream, accounts: [{asking}] }}"));
-            }
+            line(export(DISCOVERY, BUS));
+            line(export(&ping(Some(member)), &account(GATEWAY)));
             line("    ]".into());
         }
         line(format!("    limits {LIMITS}"));
@@ -156,13 +159,18 @@ pub fn accounts(topology: &Topology, key: impl Fn(&str) -> String) -> String {
     }
 
     line(String::new());
-    line("  # Asks which services are there, for WAYBILL_DISCOVERY=nats, and nothing else: each account about its own service alone.".into());
+    line("  # Asks which services are there, for WAYBILL_DISCOVERY=nats, and says that it is there: each account about its own service alone.".into());
     line(format!("  {} {{", account(GATEWAY)));
     line(format!("    users: [ {{ nkey: {} }} ]", key(GATEWAY)));
     line(format!("    mappings: {{ \"{API}>\": \"{API_OF_BUS}>\" }}"));
     line("    imports: [".into());
     for service in &services {
         line(import(service, &ping(Some(service))));
+    }
+    line("    ]".into());
+    line("    exports: [".into());
+    for question in questions(GATEWAY) {
+        line(export(&question, BUS));
     }
     line("    ]".into());
     line(format!("    limits {LIMITS}"));
@@ -178,6 +186,11 @@ fn account(member: &str) -> String {
 /// What is asked of a service, in its own account.
 fn import(service: &str, subject: &str) -> String {
     format!("      {{ service: {{ account: {}, subject: \"{subject}\" }} }}", account(service))
+}
+
+/// Whoever is of that account may ask this, and everybody who is asked answers.
+fn export(subject: &str, asking: &str) -> String {
+    format!("      {{ service: \"{subject}\", response_type: stream, accounts: [{asking}] }}")
 }
 
 /// The variable of nats-server's environment that holds a member's public key.
