@@ -60,7 +60,9 @@ impl<S: Saga> Export<S> {
     pub async fn respond(mut self, content_type: &'static str) -> sqlx::Result<Response> {
         let first = self.next().await?;
         let rest = stream::try_unfold(self, |mut export| async move {
-            let piece = export.next().await;
+            // In a task of its own, because its client may leave meanwhile, or its token expire.
+            let look = tokio::spawn(async move { (export.next().await, export) });
+            let (piece, export) = look.await.map_err(|_| sqlx::Error::WorkerCrashed)?;
             if let Err(error) = &piece {
                 tracing::warn!(%error, "the export broke off");
             }

@@ -11,7 +11,6 @@ use chassis::database::Reader;
 use chassis::http::{Caller, Operation, Problem, Shape};
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
-use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
 use crate::runtime::{LOOK_AGAIN, Runtime};
@@ -50,8 +49,6 @@ struct Follower<S: Saga> {
     id: Uuid,
     /// The user whose it must be, if the client is one.
     only: Option<Uuid>,
-    /// When the client's token expires.
-    until: Option<Instant>,
     subscription: Subscription,
     /// The sequence of the last entry sent.
     last: u32,
@@ -93,8 +90,8 @@ pub async fn stream<S: Saga>(
     if found.is_final && last == found.sequence {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let (only, until) = (caller.only(), caller.ends());
-    let follower = Follower { runtime, id, only, until, subscription, last, first: Some(found), more: false, ended: false };
+    let only = caller.only();
+    let follower = Follower { runtime, id, only, subscription, last, first: Some(found), more: false, ended: false };
     let events = stream::unfold((follower, true), |(mut follower, begins)| async move {
         let events = follower.next(begins).await?;
         Some((stream::iter(events.into_iter().map(Ok::<_, Infallible>)), (follower, false)))
@@ -125,10 +122,12 @@ fn unknown_id() -> Problem {
 
 /// What there is of a saga's history after an entry; `None` where there is no such saga.
 async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, only: Option<Uuid>, last: u32) -> sqlx::Result<Option<Found>> {
+    // Here, not in the task: thousands may be woken at once, and what a look needs is some fifteen kilobytes.
+    let turn = runtime.stream_reads.clone().acquire_owned().await;
     let runtime = runtime.clone();
     // In a task of its own, because its client may leave meanwhile.
     let look = tokio::spawn(async move {
-        let _turn = runtime.stream_reads.acquire().await;
+        let _turn = turn;
         let store = runtime.store;
         let read = |mut db: Reader| async move {
             // First the saga, then its history: what made it final is then among the entries.
@@ -142,20 +141,12 @@ async fn look<S: Saga>(runtime: &Arc<Runtime<S>>, id: Uuid, only: Option<Uuid>, 
     look.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
-/// Waits until then, if there is such a time.
-async fn expired(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
-    }
-}
-
 fn event(entry: Served) -> Event {
     Event::default().id(entry.sequence.to_string()).event("entry").data(entry.json.get())
 }
 
 impl<S: Saga> Follower<S> {
-    /// The next events, as soon as there are any; `None` once the saga is final, the token expires or the service stops. A stream begins with the
+    /// The next events, as soon as there are any; `None` once the saga is final or the service stops. A stream begins with the
     /// time after which a client whose connection broke may come again.
     async fn next(&mut self, begins: bool) -> Option<Vec<Event>> {
         while let Some(found) = self.find().await {
@@ -181,10 +172,9 @@ impl<S: Saga> Follower<S> {
             return Some(found);
         }
         let mut failed = false;
-        while !self.ended && self.until.is_none_or(|until| Instant::now() < until) {
+        while !self.ended {
             if !self.more {
                 tokio::select! {
-                    () = expired(self.until) => return None,
                     () = self.subscription.moved() => {}
                     () = tokio::time::sleep(LOOK_AGAIN), if failed => {}
                     () = self.runtime.shutdown.cancelled() => return None,

@@ -53,7 +53,7 @@ pub struct Runtime<S: Saga> {
     beginning: GroupCommit<Coordinator<S>>,
     unit: UnitOfWork,
     /// Streams that read at once. Thousands may wait for one saga: when it moves they leave connections to others.
-    pub(crate) stream_reads: Semaphore,
+    pub(crate) stream_reads: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) stuck_after: Duration,
 }
@@ -138,7 +138,7 @@ impl<S: Saga> Prepared<S> {
             beginning,
             coordinator,
             unit: service.unit_of_work(),
-            stream_reads: Semaphore::new((parts.database.database_connections as usize / 2).max(1)),
+            stream_reads: Arc::new(Semaphore::new((parts.database.database_connections as usize / 2).max(1))),
             shutdown,
             stuck_after,
         }))

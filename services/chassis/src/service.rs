@@ -93,7 +93,7 @@ pub struct Service {
     broker: Broker,
     unit: UnitOfWork,
     health: Health,
-    /// Set once the schema is up to date. Background tasks wait for this.
+    /// Set once the schema is up to date. Background tasks wait for this, and requests are told to come again.
     migrated: Arc<SetOnce<()>>,
     /// Cancelled from outside: stop taking work.
     shutdown: CancellationToken,
@@ -236,6 +236,7 @@ impl Service {
     /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.
     pub async fn run(self, api: http::Api) -> anyhow::Result<()> {
         let (http, shutdown) = (&self.settings.http, self.shutdown.clone());
+        let api = api.once(self.migrated);
         http::serve(self.listener, self.name, api, self.health, http, self.identity, shutdown).await;
         self.stop_writing.cancel();
         self.writers.close();

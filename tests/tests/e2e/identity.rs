@@ -8,7 +8,7 @@ use chassis::identity::Algorithm;
 use chrono::Utc;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Issuer, Service, System, answer, eventually, program};
+use testkit::{Answer, Issuer, Lane, Line, Service, System, answer, eventually, program};
 use tokio::process;
 use uuid::Uuid;
 
@@ -286,6 +286,42 @@ async fn a_live_stream_ends_with_its_token() {
         assert!((2..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         refused(&client.get(&format!("/orders/{order}")).await, "has expired");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_breaks_off_when_its_token_expires_and_does_not_look_whole() {
+    let issuer = Issuer::new();
+    let system = System::builder().believing(&issuer).linked().settings(|settings| {
+        settings.order.parts.identity.auth_clock_skew = 1;
+    });
+    let system = system.start().await;
+    let user = system.create_user(true).await;
+    let product = system.create_product(1_000, 100).await;
+    for order in system.submit_many(600, user, &[(product, 1)]).await {
+        system.wait_final(order).await;
+    }
+    // A database so far away that an export takes seconds.
+    let late = Lane::late(Duration::from_millis(800), Duration::ZERO);
+    system.links(Service::Order).database.set(Line { up: late, down: Lane::default() });
+    let mut claims = Issuer::claims("grace", &["operator"]);
+    let mut export = async |ends_in: i64| {
+        claims["exp"] = json!(Utc::now().timestamp() + ends_in);
+        let client = system.client(Service::Order).bearing(issuer.sign(&claims));
+        let begun = Instant::now();
+        let lines = match client.request(Method::GET, "/sagas/waybills").send().await {
+            Ok(response) => {
+                assert_eq!(response.status(), 200);
+                response.text().await.map(|text| text.lines().count())
+            }
+            Err(error) => Err(error),
+        };
+        (lines, begun.elapsed())
+    };
+    let (short, broke_off) = export(3).await;
+    assert!(short.is_err(), "{short:?} after {broke_off:?}");
+    let (whole, took) = export(3600).await;
+    assert_eq!(whole.expect("all of it"), 600);
+    assert!(took > Duration::from_secs(5) && took > broke_off, "it was no long one: {took:?}");
 }
 
 #[tokio::test]

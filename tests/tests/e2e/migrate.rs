@@ -1,12 +1,13 @@
 //! The databases that builds before this one left, with sagas in flight: the services bring them up to date in place, and the sagas go on.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use events::OrderId;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use testkit::{Service, System, answer, order_body};
+use testkit::{Answer, Lane, Line, Service, System, answer, eventually, order_body};
 
 /// What a build left; see `tests/fixtures/README.md`.
 struct Left {
@@ -120,4 +121,34 @@ async fn sagas_in_flight_go_on_where_the_build_before_every_step_had_its_timer_l
 #[tokio::test(flavor = "multi_thread")]
 async fn sagas_in_flight_go_on_where_the_build_before_the_steady_clock_left_them() {
     goes_on(left!("before_clock"), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobodys_request_reaches_a_database_that_is_not_migrated_yet() {
+    let system = System::builder().linked().without(Service::User).without(Service::Gateway).start().await;
+    // Each step of each migration takes its time.
+    let late = Lane::late(Duration::from_millis(100), Duration::ZERO);
+    system.links(Service::User).database.set(Line { up: late, down: Lane::default() });
+    let (instance, client) = (system.instance(Service::User), system.client(Service::User));
+    instance.launch();
+    eventually(Duration::from_secs(10), || Answer::try_of(client.request(Method::GET, "/livez"))).await;
+    let told_to_come_again = Cell::new(0);
+    eventually(Duration::from_secs(30), || {
+        let create = client.request(Method::POST, "/users").json(&json!({ "email": "ada@example.com", "name": "Ada" }));
+        let again = &told_to_come_again;
+        async move {
+            let created = answer(create).await;
+            if created.status == 201 {
+                return Ok(());
+            }
+            let problem = created.problem(503, "unavailable");
+            assert!(problem["detail"].as_str().unwrap().contains("not up to date yet"), "{problem:#}");
+            assert_eq!(created.header("retry-after"), "1");
+            again.set(again.get() + 1);
+            Err(created.text)
+        }
+    })
+    .await;
+    assert!(told_to_come_again.get() > 3, "it was migrated at once");
+    client.get("/users").await.expect(200);
 }

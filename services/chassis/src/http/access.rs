@@ -6,6 +6,7 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -113,11 +114,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub(super) struct Door {
     identity: Identity,
     rules: Vec<Rule>,
+    /// Set once there is what routes stand on. `None`: they stand on nothing.
+    opens: Option<Arc<SetOnce<()>>>,
 }
 
 impl Door {
-    pub(super) fn new(identity: Identity, rules: Vec<Rule>) -> Self {
-        Self { identity, rules }
+    pub(super) fn new(identity: Identity, rules: Vec<Rule>, opens: Option<Arc<SetOnce<()>>>) -> Self {
+        Self { identity, rules, opens }
     }
 
     /// Who sends a request, if it may. Where there is no such route, or no such method, that is the better answer.
@@ -149,8 +152,13 @@ impl Door {
     }
 
     async fn judge(&self, who: Who, headers: &HeaderMap) -> Result<Caller, Response> {
+        // Health and documents.
         if who == Who::Anyone {
             return Ok(Caller::default());
+        }
+        if self.opens.as_ref().is_some_and(|opens| !opens.initialized()) {
+            let detail = "the service is starting, and its database is not up to date yet; nothing was done, try again shortly";
+            return Err(Problem::unavailable(detail).into_response());
         }
         let Some(claims) = self.identity.of(headers).await.map_err(refused)? else {
             return Ok(Caller::default());

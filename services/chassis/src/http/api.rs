@@ -1,6 +1,9 @@
 //! What a service serves, as it is given to the server.
 
+use std::sync::Arc;
+
 use axum::Router;
+use tokio::sync::SetOnce;
 
 use crate::http::access::{Rule, Who};
 use crate::http::deprecation::Deprecated;
@@ -16,6 +19,7 @@ pub struct Api {
     pub(super) document: Document,
     pub(super) rules: Vec<Rule>,
     pub(super) deprecated: &'static [Deprecated],
+    pub(super) opens: Option<Arc<SetOnce<()>>>,
 }
 
 /// Where the OpenAPI document comes from.
@@ -42,7 +46,7 @@ impl Api {
     pub fn new(routes: Routes) -> Self {
         let (routes, operations) = routes.into_parts();
         let (queries, rules) = (Queries::of(&operations), rules(&operations));
-        Self { routes, queries, document: Document::Operations(operations), rules, deprecated: &[] }
+        Self { routes, queries, document: Document::Operations(operations), rules, deprecated: &[], opens: None }
     }
 
     /// The routes of a proxy: its own, and those it passes on to others, who judge what these are asked. `who` comes so far at all; the document
@@ -52,7 +56,13 @@ impl Api {
         let mut rules = rules(&operations);
         rules.extend(passed.iter().map(|path| Rule { method: None, path, who }));
         let queries = Queries::of(&operations).passing(passed);
-        Self { routes: routes.merge(passing), queries, document: Document::Text(document), rules, deprecated: &[] }
+        Self { routes: routes.merge(passing), queries, document: Document::Text(document), rules, deprecated: &[], opens: None }
+    }
+
+    /// The same, from when this is set on. Until then health alone is answered, and documents; the rest is told to come again.
+    pub(crate) fn once(mut self, opens: Arc<SetOnce<()>>) -> Self {
+        self.opens = Some(opens);
+        self
     }
 
     /// The same, of which these routes are on their way out.

@@ -23,6 +23,7 @@ mod receive;
 mod routes;
 mod server;
 mod standard;
+mod stream;
 mod url;
 mod version;
 mod watched;

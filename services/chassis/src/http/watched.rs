@@ -1,37 +1,33 @@
 //! What every request passes, in one layer, because each costs every request.
 //!
 //! Before the handler: the head means one thing, the host and origin are checked, the caller may use the route, its limits are not
-//! reached, the route takes the query, and the body is there. Around it: an id, a limit to the time until an answer begins (a live stream may then
-//! last), a net under panics, a place for each stream, the headers of every answer, and the metrics.
+//! reached, the route takes the query, and the body is there. Around it: an id, a limit to the time until an answer begins (what then
+//! lasts, ends with its caller's token), a net under panics, a place for each stream, the headers of every answer, and the metrics.
 
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use hyper::body::{Frame, SizeHint};
 
 use crate::client::{Client, Networks};
-use crate::fair_limit::{FairLimit, Permit};
+use crate::fair_limit::FairLimit;
 use crate::health::Health;
 use crate::http::access::Door;
-use crate::http::caller_limits::{CallerLimits, Key, StreamOf};
+use crate::http::caller_limits::{CallerLimits, Key};
 use crate::http::cross_origin::CrossOrigin;
 use crate::http::deprecation::Deprecations;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
-use crate::http::{Api, Caller, Problem};
+use crate::http::{Api, Caller, Problem, stream};
 use crate::identity::Identity;
 use crate::metrics;
 use crate::settings::HttpSettings;
@@ -59,7 +55,7 @@ impl Watch {
             service,
             health,
             queries: api.queries.clone(),
-            door: Door::new(identity, api.rules.clone()),
+            door: Door::new(identity, api.rules.clone(), api.opens.clone()),
             timeout: settings.http_timeout,
             receiver: Receiver::new(settings),
             cross_origin: CrossOrigin::new(settings),
@@ -128,7 +124,7 @@ impl Watch {
     /// An answer whose length nobody knows at its beginning is a stream, and takes a place of its own kind: streams last, and must leave
     /// connections to requests.
     fn seated(&self, response: Response, caller: &Caller, client: Client) -> Response {
-        if response.body().size_hint().exact().is_some() || response.body().is_end_stream() {
+        if !stream::lasts(&response) {
             return response;
         }
         let of_caller = match self.callers.stream(|| Key::of(caller, client)) {
@@ -136,7 +132,7 @@ impl Watch {
             Err(refusal) => return refusal.into_response(),
         };
         match self.streams.acquire(client, 1) {
-            Some(place) => response.map(|body| Body::new(Stream { body, _place: place, _of_caller: of_caller })),
+            Some(place) => stream::seated(response, caller.ends(), (place, of_caller)),
             None => Problem::unavailable("too many live streams are open; try again shortly").into_response(),
         }
     }
@@ -189,28 +185,4 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("a panic without a message");
     Problem::internal(&anyhow!("panicked: {message}")).into_response()
-}
-
-/// A body that holds its place until it ends.
-struct Stream {
-    body: Body,
-    _place: Permit,
-    _of_caller: Option<StreamOf>,
-}
-
-impl HttpBody for Stream {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
