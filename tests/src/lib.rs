@@ -21,6 +21,7 @@
 #[cfg(test)]
 mod architecture;
 mod audit;
+mod browser;
 pub mod contract;
 pub mod deployed;
 mod domain;
@@ -37,6 +38,7 @@ mod system;
 mod trickle;
 
 pub use audit::Audit;
+pub use browser::Browser;
 pub use domain::{id, order_body};
 pub use eventually::eventually;
 pub use http::{Answer, Client, answer};

@@ -368,7 +368,7 @@ fn pool(url: &Secret) -> sqlx::Result<PgPool> {
 }
 
 /// What is done once a process.
-fn prepare() {
+pub(crate) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // reqwest is built without a TLS provider of its own.

@@ -1,6 +1,7 @@
 //! The whole system on its real parts, in one binary.
 
 mod bench;
+mod browser;
 mod cli_broker;
 mod cli_complete;
 mod cli_hostile;
