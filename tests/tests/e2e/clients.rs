@@ -1,4 +1,5 @@
-//! Clients that others wrote, in another language: one generated from the OpenAPI document, one of the broker, and one that asks what nobody thought of.
+//! Programs that others wrote, in other languages: a client generated from the OpenAPI document, one of the broker, one that asks what nobody thought of,
+//! and a parser of the AsyncAPI document.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -26,26 +27,21 @@ async fn run(command: &mut Command, patience: Duration) -> Result<Output, String
     if output.status.success() { Ok(output) } else { Err(said()) }
 }
 
-/// The folder with what `tests/python/requirements.txt` names, installed if need be; `None`, and said so, where that cannot be.
-async fn tools() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let wanted = std::fs::read_to_string(root.join("python/requirements.txt")).expect("the requirements");
-    let folder = root.parent().expect("the workspace").join(".local/python-clients");
-    let noted = folder.join("requirements.txt");
-    if std::fs::read_to_string(&noted).is_ok_and(|noted| noted == wanted) {
+/// A folder of .local in which something is installed, as `wanted` says; `None`, and said so, where that cannot be.
+async fn installed(name: &str, wanted: &str, install: impl AsyncFnOnce(&Path) -> Result<Output, String>) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join(".local").join(name);
+    if std::fs::read_to_string(folder.join("wanted")).is_ok_and(|noted| noted == wanted) {
         return Some(folder);
     }
     // Beside, then moved in whole: other tests may do the same at this moment.
     let staging = folder.with_extension(std::process::id().to_string());
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--target"]).arg(&staging);
-    pip.arg("--requirement").arg(root.join("python/requirements.txt")).stdin(Stdio::null()).kill_on_drop(true);
-    if let Err(why) = run(&mut pip, INSTALLED_WITHIN).await {
-        eprintln!("SKIPPED: the clients in Python cannot be installed: {why}");
+    std::fs::create_dir_all(&staging).expect("a folder");
+    if let Err(why) = install(&staging).await {
+        eprintln!("SKIPPED: the {name} cannot be installed: {why}");
         let _ = std::fs::remove_dir_all(&staging);
         return None;
     }
-    std::fs::write(staging.join("requirements.txt"), wanted).expect("a note");
+    std::fs::write(staging.join("wanted"), wanted).expect("a note");
     let _ = std::fs::remove_dir_all(&folder);
     if std::fs::rename(&staging, &folder).is_err() {
         let _ = std::fs::remove_dir_all(&staging);
@@ -53,9 +49,37 @@ async fn tools() -> Option<PathBuf> {
     Some(folder)
 }
 
+/// What `tests/python/requirements.txt` names.
+async fn python_clients() -> Option<PathBuf> {
+    const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/requirements.txt");
+    installed("python-clients", include_str!("../../python/requirements.txt"), async |folder| {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--requirement", REQUIREMENTS, "--target"]);
+        run(pip.arg(folder).stdin(Stdio::null()).kill_on_drop(true), INSTALLED_WITHIN).await
+    })
+    .await
+}
+
+/// What `tests/node/package.json` names; its lock says which files, by their digests, and none of them is run to install it.
+async fn node_tools() -> Option<PathBuf> {
+    let files = [
+        ("package.json", include_str!("../../node/package.json")),
+        ("package-lock.json", include_str!("../../node/package-lock.json")),
+    ];
+    installed("node-tools", files[1].1, async |folder| {
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).expect("a file");
+        }
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder);
+        run(npm.stdin(Stdio::null()).kill_on_drop(true), INSTALLED_WITHIN).await
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_generated_from_the_document_buys_and_one_of_the_broker_hears_of_it() {
-    let Some(tools) = tools().await else { return };
+    let Some(tools) = python_clients().await else { return };
     let system = System::new().await;
     let folder = std::env::temp_dir().join(format!("waybill-client-{}", system.instance(Service::Gateway).port));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -81,11 +105,30 @@ async fn a_client_generated_from_the_document_buys_and_one_of_the_broker_hears_o
     let _ = std::fs::remove_dir_all(&folder);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parser_of_asyncapi_takes_the_document_of_the_messages() {
+    let Some(tools) = node_tools().await else { return };
+    let parse = async |document: &Path| {
+        let mut node = Command::new("node");
+        node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/node/asyncapi.cjs")).arg(&tools).arg(document);
+        run(node.stdin(Stdio::null()).kill_on_drop(true), Duration::from_secs(120)).await
+    };
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/asyncapi.json");
+    parse(&document).await.unwrap_or_else(|why| panic!("{why}"));
+    // It is no parser that takes everything.
+    let text = std::fs::read_to_string(&document).expect("the document");
+    let broken = tools.join(format!("broken-{}.json", std::process::id()));
+    std::fs::write(&broken, text.replacen("\"#/channels/", "\"#/canals/", 1)).expect("a file");
+    let said = parse(&broken).await.expect_err("a document with a reference to nowhere");
+    assert!(said.contains("invalid-ref"), "{said}");
+    let _ = std::fs::remove_file(&broken);
+}
+
 /// `make schemathesis`. Each service is asked so many seconds (`WAYBILL_SCHEMATHESIS_SECONDS`).
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as it is given: make schemathesis"]
 async fn nothing_that_the_documents_allow_or_forbid_is_answered_otherwise() {
-    let tools = tools().await.expect("schemathesis");
+    let tools = python_clients().await.expect("schemathesis");
     let system = System::new().await;
     let (user, product) = (system.create_user(true).await, system.create_product(1_000, 1999).await);
     let seconds = std::env::var("WAYBILL_SCHEMATHESIS_SECONDS").unwrap_or_else(|_| "60".to_owned());
