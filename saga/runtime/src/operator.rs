@@ -28,6 +28,9 @@ use crate::saga::{Layout as _, Saga, StatusWord, status_named};
 use crate::steps::{step_named, waiting_for};
 use crate::store::{InFlight, Part, SagaFilter, delta, plan_of};
 
+/// The longest time that is asked for: more than a century.
+const OLDEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// The routes.
 pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
     let operations = operations::<S>();
@@ -189,7 +192,8 @@ fn step<S: Saga>(name: &str) -> Result<S::Step, Problem> {
 }
 
 fn older_than(seconds: f64) -> Result<Duration, Problem> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| Problem::malformed("`older_than` is not a number of seconds"))
+    let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= OLDEST);
+    span.ok_or_else(|| Problem::malformed(format!("`older_than` is not a number of seconds, at most {}", OLDEST.as_secs())))
 }
 
 async fn show<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>) -> Result<Body<View<S>>, Problem> {

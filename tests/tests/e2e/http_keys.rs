@@ -44,7 +44,7 @@ async fn a_key_that_is_none_is_malformed() {
     let system = System::new().await;
     let body = order_body(events::UserId(Uuid::now_v7()), &[(events::ProductId(Uuid::now_v7()), 1)]);
     for client in system.clients(Service::Order) {
-        for key in ["", "\"\"", &"x".repeat(201)] {
+        for key in ["", "\"\"", "\" \"", &"\"".repeat(9), &"x".repeat(201), &format!("\"{}\"", "\\\"".repeat(101))] {
             post(&client, "/orders", key, &body).await.problem(400, "malformed");
         }
     }

@@ -8,7 +8,10 @@ use envelope::TraceParent;
 use crate::http::{Caller, FieldError, Problem};
 
 /// The most characters of a key: enough for anything a client derives, and an index entry stays small.
-pub(super) const KEY_MAX: usize = 200;
+const KEY_MAX: usize = 200;
+
+/// The same as it is sent, in quotes.
+pub(super) const KEY_SENT_MAX: usize = KEY_MAX + 2;
 
 /// The longest a client may ask to be kept waiting.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -46,8 +49,12 @@ impl IdempotencyKey {
             Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
             None => text.to_owned(),
         };
-        if !(1..=KEY_MAX).contains(&key.len()) {
-            return Err(Problem::malformed(format!("`Idempotency-Key` must be 1 to {KEY_MAX} characters long")));
+        // Quotes and spaces alone are more often a mistake than a key.
+        let says_something = key.contains(|letter| !matches!(letter, ' ' | '"'));
+        if !says_something || key.len() > KEY_MAX || text.len() > KEY_SENT_MAX {
+            return Err(Problem::malformed(format!(
+                "`Idempotency-Key` must be 1 to {KEY_MAX} characters long, and not of quotes alone"
+            )));
         }
         Ok(Some(Self(key)))
     }

@@ -212,7 +212,7 @@ impl Operation {
         self.header(
             "Idempotency-Key",
             "The same request with the same key has one effect, and is answered alike",
-            json!({ "type": "string", "minLength": 1, "maxLength": super::headers::KEY_MAX, "pattern": "^[ -~]*[!#-~][ -~]*$" }),
+            json!({ "type": "string", "minLength": 1, "maxLength": super::headers::KEY_SENT_MAX, "pattern": "^[ -~]*[!#-~][ -~]*$" }),
         )
         .with_header("Idempotency-Replayed", "`true` where the key was used for the same before")
         .refuses(422, "idempotency-key-reused", "The key was used for another request")
