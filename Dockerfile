@@ -10,6 +10,7 @@ FROM rust:${RUST}-slim-${DEBIAN} AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY cli cli
+COPY console console
 COPY docs/openapi docs/openapi
 COPY events events
 COPY examples examples

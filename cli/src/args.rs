@@ -126,6 +126,9 @@ enum Command {
     /// Any order's story: read it, replay it, put it right.
     #[command(subcommand, visible_alias = "sagas", after_help = examples::<Orders>())]
     Saga(Box<saga_commands::Command<Orders>>),
+    /// Serve the operators' pages: every order's story, what is stuck and why, and the button beside it.
+    #[command(after_help = console::EXAMPLES)]
+    Console(console::Args<Orders>),
     /// What could not be handled, and what to do about it.
     #[command(subcommand, visible_alias = "dead-letters", after_help = dead_letter::EXAMPLES)]
     DeadLetter(dead_letter::Command),
@@ -189,6 +192,11 @@ impl Cli {
             Command::Product(command) => command.run(&global.gateway()?, out).await,
             Command::Order(command) => command.run(&global.gateway()?, out).await,
             Command::Saga(command) => command.run(out).await,
+            Command::Console(args) => {
+                // A gateway that does not look for others on the broker does not answer there either.
+                let gateway = global.gateway_url().ok().map(|url| ("gateway".to_owned(), url));
+                args.run(gateway.into_iter().collect()).await
+            }
             Command::DeadLetter(command) => command.run(out).await,
             Command::Events(command) => command.run(out).await,
             Command::Import(args) => args.run(&global.gateway()?, out).await,

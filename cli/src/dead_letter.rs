@@ -4,7 +4,6 @@ mod act;
 mod complete;
 #[cfg(test)]
 mod fuzz;
-mod letter;
 mod select;
 
 use std::process::ExitCode;
@@ -13,11 +12,11 @@ use chassis::broker::Broker;
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::dead_letter::DEAD_LETTERS;
+use saga_commands::dead_letter::{self, Action, Letter};
 use saga_commands::output::{Format, Output, Tabular as _, table, tell, write_out};
 use saga_commands::usage::number;
 use saga_commands::{broker, confirm};
 
-use self::letter::Letter;
 use self::select::{Filter, Which};
 
 /// Shown under `waybill dead-letter --help`.
@@ -100,14 +99,14 @@ impl Command {
         match self {
             Self::List { filter, limit, target } => list(&target.connect().await?, &filter, limit, out).await,
             Self::Show { sequence, target } => show(&target.connect().await?, sequence, out).await,
-            Self::Redrive(args) => args.run(act::Action::Redrive, out).await,
-            Self::Drop(args) => args.run(act::Action::Drop, out).await,
+            Self::Redrive(args) => args.run(Action::Redrive, out).await,
+            Self::Drop(args) => args.run(Action::Drop, out).await,
         }
     }
 }
 
 impl Act {
-    async fn run(self, action: act::Action, out: Output) -> anyhow::Result<ExitCode> {
+    async fn run(self, action: Action, out: Output) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
         let broker = self.target.connect().await?;
         let stream = broker::stream(&broker, DEAD_LETTERS).await?;
@@ -117,7 +116,11 @@ impl Act {
             return Ok(ExitCode::SUCCESS);
         }
         tell(&chosen.text());
-        if !self.confirm.ask(&format!("{} {} dead letters?", action.word(), chosen.sequences.len()))? {
+        if !self.confirm.ask(&format!(
+            "{} {} dead letters?",
+            if action == Action::Drop { "Delete for good" } else { "Redrive" },
+            chosen.sequences.len()
+        ))? {
             return Ok(ExitCode::FAILURE);
         }
         act::run(&broker, &stream, action, chosen, out).await
@@ -152,7 +155,7 @@ async fn list(broker: &Broker, filter: &Filter, limit: usize, out: Output) -> an
 
 async fn show(broker: &Broker, sequence: u64, out: Output) -> anyhow::Result<ExitCode> {
     let stream = broker::stream(broker, DEAD_LETTERS).await?;
-    let Some(letter) = letter::get(&stream, sequence).await? else {
+    let Some(letter) = dead_letter::get(&stream, sequence).await? else {
         anyhow::bail!("there is no dead letter {sequence}; `waybill dead-letter list` shows those that are there");
     };
     match out.format {

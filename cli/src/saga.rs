@@ -6,7 +6,8 @@ pub mod testing;
 mod tests;
 
 use events::order::{Event, Snapshot};
-use events::{Reason, UserId};
+use events::streams::TOPOLOGY;
+use events::{Reason, Topology, UserId};
 use order::saga::{Order, Output, Step};
 use saga::{Milestone, Progress, State};
 use saga_commands::{Claim, CommandLine, Filter, History, Service, Told};
@@ -55,7 +56,12 @@ impl CommandLine for Orders {
     };
     const FILTERS: &'static [Filter] = &FILTERS;
     const SKIP_HELP: &'static str = "The audit finds stock that is still held, and `product release` gives it back.";
+    const CANCEL_HELP: &'static str = "in the customer's name";
     const NEWEST: Option<&'static str> = Some("/orders");
+
+    fn topology() -> Topology {
+        TOPOLOGY
+    }
 
     fn began() -> String {
         "the order was placed".to_owned()

@@ -1,14 +1,13 @@
 //! `waybill services`: which instances of which services there are, asked of the broker: each instance that is connected to it answers.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::service::Stats;
 use chassis::discovery::{self, Instance};
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
 use saga_commands::broker::Target;
+use saga_commands::instances::{WITHIN, found};
 use saga_commands::output::{Format, Output, Tabular, table, tell, time, write_out};
 use serde::Serialize;
 use serde_json::json;
@@ -20,12 +19,6 @@ pub const EXAMPLES: &str = "Exit status: 0 somebody answered, 1 nobody did.
 Examples:
   waybill services
   waybill services -o jsonl | jq -r .address";
-
-/// Who has not answered after this time is not there.
-const WITHIN: Duration = Duration::from_secs(2);
-
-/// Nobody new for so long: those are all.
-const QUIET: Duration = Duration::from_millis(400);
 
 /// The flags of `waybill services`.
 #[derive(Debug, clap::Args)]
@@ -85,26 +78,6 @@ impl Args {
             Format::Jsonl => shown.iter().try_for_each(|instance| out.document(instance))?,
         }
         Ok(if shown.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-}
-
-/// Whoever answers.
-async fn found(client: &Client) -> anyhow::Result<Vec<Instance>> {
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await?;
-    client.publish_with_reply(discovery::ping(None), inbox, "".into()).await?;
-    let end = tokio::time::Instant::now() + WITHIN;
-    let mut found: Vec<Instance> = Vec::new();
-    loop {
-        let wait = if found.is_empty() { WITHIN } else { QUIET };
-        let until = end.min(tokio::time::Instant::now() + wait);
-        match tokio::time::timeout_at(until, answers.next()).await {
-            Ok(Some(answer)) => found.extend(Instance::read(&answer.payload)),
-            Ok(None) | Err(_) => return Ok(found),
-        }
-        if tokio::time::Instant::now() >= end {
-            return Ok(found);
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod keys;
+mod pages;
 mod ports;
 mod settings;
 
@@ -186,6 +187,7 @@ impl Args {
 
         let line = access.line(&settings.gateway.identity, &self.ports.host);
         let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let mut console = None;
         let (topology, stop) = (self.topology.clone(), shutdown.clone());
         tasks.spawn(async move {
             topology::keep(broker.jetstream(), &TOPOLOGY, &topology, &stop).await;
@@ -193,7 +195,17 @@ impl Args {
         });
         match listeners {
             // The socket costs a third less than the port.
-            Some(listeners) => {
+            Some(mut listeners) => {
+                if let Some(listener) = listeners.console.take() {
+                    console = pages::start(
+                        &mut tasks,
+                        listener,
+                        self.addresses(),
+                        self.pages_broker(&nats_url, keys).await?,
+                        &access,
+                        shutdown,
+                    );
+                }
                 let databases = DATABASES.map(|database| stack.postgres.socket_url(database));
                 self.start_services(&mut tasks, listeners, settings.believing(&access), &nats_url, databases, shutdown)?;
             }
@@ -203,7 +215,7 @@ impl Args {
             }
         }
         let result = tokio::select! {
-            result = self.ready_and_on(stack, keys, &line, note.is_some(), shutdown) => result,
+            result = self.ready_and_on(stack, keys, [&line, console.as_deref().unwrap_or_default()], note.is_some(), shutdown) => result,
             failed = renewed(owners_token.as_ref()) => failed,
             ended = tasks.join_next() => ended.context("there is always a task")?.map_err(anyhow::Error::from).and_then(|ended| ended),
             () = kept(stack) => Ok(()),
@@ -246,12 +258,24 @@ impl Args {
         Ok(())
     }
 
+    /// The services, and where they are.
+    fn addresses(&self) -> Vec<(String, String)> {
+        self.ports.services().map(|(name, port)| (name.to_owned(), self.ports.url(port))).into()
+    }
+
+    /// The broker, as operators come to it.
+    async fn pages_broker(&self, nats_url: &str, keys: Option<&Keys>) -> anyhow::Result<Broker> {
+        let mut operator = broker_settings(nats_url)?;
+        keys.map(|keys| keys.give(OPERATOR, &mut operator)).transpose()?;
+        Broker::connect(&operator, "waybill-console").await
+    }
+
     /// Waits until everything is ready, says so, and then until shutdown.
     async fn ready_and_on(
         &self,
         stack: &Stack,
         keys: Option<&Keys>,
-        access: &str,
+        [access, console]: [&str; 2],
         noted: bool,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<()> {
@@ -264,6 +288,9 @@ impl Args {
             }
             for (name, port) in self.ports.services() {
                 write_line(&format!("{name:<9} {}", self.ports.url(port)))?;
+            }
+            if !console.is_empty() {
+                write_line(&format!("{:<9} {console}", "console"))?;
             }
             let brokers: Vec<String> = stack.nats.url().split(',').map(|url| shown(url.trim())).collect();
             write_line(&format!("{:<9} {}", "nats", brokers.join(",")))?;

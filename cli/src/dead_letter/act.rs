@@ -1,47 +1,22 @@
 //! Sending dead letters back, and deleting them.
 
-use std::borrow::Cow;
 use std::process::ExitCode;
 
-use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream;
-use bytes::Bytes;
-use chassis::Packet;
 use chassis::broker::Broker;
-use events::BATCH_CONTENT_TYPE;
-use events::dead_letter::{DEAD_LETTERS, OUTBOX};
-use events::dead_letter::{DELIVERIES, REDRIVES};
-use events::streams::STREAMS;
+use events::streams::TOPOLOGY;
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use saga_commands::bulk::Outcome;
+use saga_commands::dead_letter::{self, Action};
 use saga_commands::output::{Format, Output, plain, tell, write_out};
 use saga_commands::progress::Progress;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::letter::{self, Letter};
 use super::select::Chosen;
 
 /// Letters at work at once.
 const AT_ONCE: usize = 32;
-
-/// What is done with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Sent back.
-    Redrive,
-    /// Deleted.
-    Drop,
-}
-
-impl Action {
-    /// As a question begins.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Redrive => "Redrive",
-            Self::Drop => "Delete for good",
-        }
-    }
-}
 
 /// What became of them.
 #[derive(Debug, Default, Serialize)]
@@ -60,26 +35,22 @@ struct Refused {
     why: String,
 }
 
-/// What became of one.
-enum Outcome {
-    Done,
-    Gone,
-    Refused(String),
-}
-
 /// Does it with each. What was done before an error stays done; the same command again goes on.
 pub async fn run(broker: &Broker, stream: &Stream, action: Action, chosen: Chosen, out: Output) -> anyhow::Result<ExitCode> {
     let progress = Progress::start("letters", Some(chosen.sequences.len() as u64));
     let mut report = Report::default();
     let mut outcomes = stream::iter(chosen.sequences)
-        .map(|sequence| async move { (sequence, one(broker, stream, action, sequence).await) })
+        .map(|sequence| {
+            let action = action.clone();
+            async move { (sequence, dead_letter::act(broker, stream, &TOPOLOGY, action, sequence).await) }
+        })
         .buffer_unordered(AT_ONCE);
     let mut at = 0;
     while let Some((sequence, outcome)) = outcomes.next().await {
         match outcome? {
             Outcome::Done => report.done += 1,
             Outcome::Gone => report.gone += 1,
-            Outcome::Refused(why) => report.refused.push(Refused { sequence, why }),
+            Outcome::Left(why) => report.refused.push(Refused { sequence, why }),
         }
         at += 1;
         progress.at(at, || format!("{at} letters"));
@@ -100,100 +71,19 @@ pub async fn run(broker: &Broker, stream: &Stream, action: Action, chosen: Chose
     Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn one(broker: &Broker, stream: &Stream, action: Action, sequence: u64) -> anyhow::Result<Outcome> {
-    if action == Action::Redrive {
-        let Some(letter) = letter::get(stream, sequence).await? else { return Ok(Outcome::Gone) };
-        let packet = match packed(&letter) {
-            Ok(packet) => packet,
-            Err(why) => return Ok(Outcome::Refused(why)),
-        };
-        // The same letter sent back twice within the broker's window is one message: a crash before the deletion repeats nothing.
-        let id = format!("redrive-{}-{}", letter.sequence, letter.time.timestamp_micros());
-        broker.publish_as(vec![(id, packet)]).await?;
-    }
-    match delete(broker, sequence).await {
-        Ok(()) => Ok(Outcome::Done),
-        // Deleting what is not there is an error to the broker, not to us; after a redrive the message is stored, and that counts.
-        Err(error) => match letter::get(stream, sequence).await? {
-            None if action == Action::Redrive => Ok(Outcome::Done),
-            None => Ok(Outcome::Gone),
-            Some(_) => Err(error),
-        },
-    }
-}
-
-/// Deletes one letter. Without overwriting it on the broker's disk, which the client's own call does, for a hundred times the time.
-async fn delete(broker: &Broker, sequence: u64) -> anyhow::Result<()> {
-    let subject = format!("STREAM.MSG.DELETE.{DEAD_LETTERS}");
-    let request = serde_json::json!({"seq": sequence, "no_erase": true});
-    match broker.jetstream().request(subject, &request).await? {
-        Response::Ok(Deleted {}) => Ok(()),
-        Response::Err { error } => Err(error.into()),
-    }
-}
-
-/// The broker's answer; its errors are told apart before.
-#[derive(Debug, Deserialize)]
-struct Deleted {}
-
-/// The message as it goes back.
-pub(super) fn packed(letter: &Letter) -> Result<Packet, String> {
-    if letter.truncated.is_some() {
-        return Err("only its beginning was kept".to_owned());
-    }
-    // A letter's headers are a service's word. Sending it to a stream it did not come from would lend that service our rights.
-    let unpublished = letter.stream == OUTBOX;
-    let is_home = |stream: &&events::Stream| {
-        let its_own = if unpublished {
-            !stream.producer.is_empty() && stream.producer == letter.consumer
-        } else {
-            stream.name == letter.stream
-        };
-        its_own && stream.subjects.iter().any(|pattern| matches(pattern, &letter.subject))
-    };
-    if !STREAMS.iter().any(|stream| is_home(&stream)) {
-        let whose =
-            if unpublished { format!("that the {} service publishes to", letter.consumer) } else { letter.stream.clone() };
-        return Err(format!("`{}` is no subject of the stream {whose}", letter.subject.escape_debug()));
-    }
-    if unpublished {
-        // It reached nobody: it goes out as it was.
-        let headers = letter.headers.iter().map(|(name, value)| (name.clone().into(), value.clone())).collect();
-        return Ok(Packet { subject: letter.subject.clone(), headers, payload: letter.payload.clone() });
-    }
-    let headers: Vec<(Cow<'static, str>, String)> = vec![
-        ("Content-Type".into(), BATCH_CONTENT_TYPE.into()),
-        (REDRIVES.into(), (letter.redrives + 1).to_string()),
-        (DELIVERIES.into(), letter.deliveries.to_string()),
-    ];
-    let payload = match letter.index {
-        Some(_) => Bytes::from([b"[", letter.payload.as_ref(), b"]"].concat()),
-        // Several events are an array already, a batch of their own; a message that is bad as a whole goes back as it was.
-        None => letter.payload.clone(),
-    };
-    Ok(Packet { subject: letter.subject.clone(), headers, payload })
-}
-
-/// Whether a subject is under a pattern: `*` is any one word.
-fn matches(pattern: &str, subject: &str) -> bool {
-    let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
-    loop {
-        match (pattern.next(), subject.next()) {
-            (None, None) => return true,
-            (Some(">"), Some(_)) => return true,
-            (Some(wanted), Some(word)) if !word.is_empty() && (wanted == "*" || wanted == word) => {}
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
-    use events::dead_letter::{INDEX, SUBJECT, TRUNCATED};
+    use chassis::Packet;
+    use events::dead_letter::{DELIVERIES, INDEX, REDRIVES, SUBJECT, TRUNCATED};
+    use saga_commands::broker::Stored;
+    use saga_commands::dead_letter::Letter;
 
     use super::*;
-    use saga_commands::broker::Stored;
+
+    fn packed(letter: &Letter) -> Result<Packet, String> {
+        dead_letter::packed(letter, &TOPOLOGY)
+    }
 
     fn letter(headers: &[(&str, &str)]) -> Letter {
         let mut map = HeaderMap::new();
@@ -266,15 +156,6 @@ mod tests {
             ("order", ""),
         ] {
             assert!(unpublished(service, subject).is_err(), "{service} {subject}");
-        }
-    }
-
-    #[test]
-    fn subjects_match_word_by_word() {
-        assert!(matches("commands.product.*", "commands.product.reserve"));
-        assert!(matches("dead.>", "dead.a.b"));
-        for subject in ["commands.product", "commands.product.a.b", "commands.product.", "commands.user.reserve"] {
-            assert!(!matches("commands.product.*", subject), "{subject}");
         }
     }
 }

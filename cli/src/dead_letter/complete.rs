@@ -6,9 +6,8 @@ use clap_complete::CompletionCandidate;
 use events::dead_letter::DEAD_LETTERS;
 use saga_commands::broker::{self, Reader, broker_settings};
 use saga_commands::complete::{OFFERED, asked, candidate};
+use saga_commands::dead_letter::Letter;
 use saga_commands::system::{self, NATS};
-
-use super::letter::Letter;
 
 /// The oldest dead letters.
 pub fn dead_letters() -> Vec<CompletionCandidate> {

@@ -2,11 +2,10 @@
 
 use async_nats::HeaderMap;
 use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use events::streams::TOPOLOGY;
 use saga_commands::broker::Stored;
+use saga_commands::dead_letter::{Letter, packed};
 use saga_commands::output::Tabular as _;
-
-use super::act::packed;
-use super::letter::Letter;
 
 #[test]
 fn letters_with_any_headers() {
@@ -31,7 +30,7 @@ fn letters_with_any_headers() {
             assert!(!shown.contains('\u{1b}'), "it moves the cursor: {shown:?}");
             let _ = (letter.row(), letter.pretty(), letter.whole().to_string());
             // What goes back goes back whole, under a subject that its stream has.
-            if let Ok(packet) = packed(&letter) {
+            if let Ok(packet) = packed(&letter, &TOPOLOGY) {
                 assert!(letter.truncated.is_none() && packet.subject == letter.subject, "{letter:?}");
                 let kept = packet.payload.windows(payload.len().max(1)).any(|part| part == payload);
                 assert!(payload.is_empty() || kept, "{packet:?} is not what was kept: {letter:?}");

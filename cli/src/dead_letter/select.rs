@@ -12,11 +12,11 @@ use events::dead_letter::OUTBOX;
 use events::streams::CONSUMERS;
 use saga_commands::age;
 use saga_commands::broker::Reader;
+use saga_commands::dead_letter::{self, Letter};
 use saga_commands::output::table;
 use saga_commands::usage::number;
 
 use super::complete;
-use super::letter::{self, Letter};
 
 /// A part of all letters.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -116,7 +116,7 @@ impl Which {
         let mut chosen = Chosen::default();
         if !self.all {
             for sequence in &self.sequences {
-                match letter::get(stream, *sequence).await? {
+                match dead_letter::get(stream, *sequence).await? {
                     Some(letter) => chosen.add(&letter),
                     None => chosen.missing.push(*sequence),
                 }

@@ -7,7 +7,7 @@ use chassis::identity::{Identity, IdentitySettings};
 use stack::Stack;
 
 use crate::issuer::{ISSUER_KEY, Issuer, OwnersToken};
-use saga_commands::token::TOKEN_FILE;
+use saga_commands::token::{TOKEN_FILE, Token};
 
 /// Whether the settings say one thing, before anything is started. `address`: where the services listen.
 pub fn check(auth: bool, settings: &IdentitySettings, address: Option<SocketAddr>) -> anyhow::Result<()> {
@@ -56,6 +56,11 @@ impl Access {
     /// The token of whoever runs the system, if it asks for any.
     pub fn owners_token(&self) -> anyhow::Result<Option<OwnersToken<'_>>> {
         self.issuer.as_ref().map(OwnersToken::write).transpose()
+    }
+
+    /// The token of whoever runs the system, as its file has it at the time.
+    pub fn token(&self) -> Option<Token> {
+        self.issuer.as_ref().map(|issuer| Token::File(issuer.owners_token()))
     }
 
     /// One line for people. `settings`: what the environment says of another issuer.

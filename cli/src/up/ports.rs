@@ -1,5 +1,6 @@
 //! The ports of `waybill up`: taken or looked at before anything is started, each with the setting that moves it.
 
+use saga_commands::output::tell;
 use tokio::net::TcpListener;
 
 use crate::bench::listeners;
@@ -8,6 +9,7 @@ const GATEWAY_PORT: &str = "--gateway-port or WAYBILL_GATEWAY_PORT";
 const USER_PORT: &str = "--user-port or WAYBILL_USER_PORT";
 const PRODUCT_PORT: &str = "--product-port or WAYBILL_PRODUCT_PORT";
 const ORDER_PORT: &str = "--order-port or WAYBILL_ORDER_PORT";
+const CONSOLE_PORT: &str = "--console-port or WAYBILL_CONSOLE_PORT";
 /// What moves the broker.
 pub const NATS_PORT: &str = "--nats-port or WAYBILL_NATS_PORT";
 /// What moves its pages.
@@ -38,6 +40,10 @@ pub struct Ports {
     /// The order service's port.
     #[arg(long, env = "WAYBILL_ORDER_PORT", default_value_t = 8083, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub order_port: u16,
+
+    /// The console's port, on 127.0.0.1 alone; 0 for none [default: 8090, or none where that is taken].
+    #[arg(long, env = "WAYBILL_CONSOLE_PORT", value_name = "PORT")]
+    pub console_port: Option<u16>,
 
     /// The broker's port; 0 takes any that is free.
     #[arg(long, env = "WAYBILL_NATS_PORT", default_value_t = 4222, value_name = "PORT")]
@@ -82,23 +88,43 @@ pub struct Listeners {
     pub product: TcpListener,
     /// The order service's.
     pub order: TcpListener,
+    /// The console's.
+    pub console: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Takes all four.
+    /// Takes all of them.
     pub fn open(ports: &Ports) -> anyhow::Result<Self> {
-        let open = |port, setting| {
-            let listener = bind(&ports.listen(port), port, setting)?;
-            listener.set_nonblocking(true)?;
-            Ok::<_, anyhow::Error>(TcpListener::from_std(listener)?)
-        };
+        let open = |port, setting| listen(&ports.listen(port), port, setting);
         Ok(Self {
             gateway: open(ports.gateway_port, GATEWAY_PORT)?,
             user: open(ports.user_port, USER_PORT)?,
             product: open(ports.product_port, PRODUCT_PORT)?,
             order: open(ports.order_port, ORDER_PORT)?,
+            console: console(ports)?,
         })
     }
+}
+
+/// The console's. Nobody who named no port for it is kept from the rest because somebody else has the usual one.
+fn console(ports: &Ports) -> anyhow::Result<Option<TcpListener>> {
+    let port = ports.console_port.unwrap_or(console::PORT);
+    if port == 0 {
+        return Ok(None);
+    }
+    match listen(&format!("127.0.0.1:{port}"), port, CONSOLE_PORT) {
+        Err(why) if ports.console_port.is_none() => {
+            tell(&format!("There is no console: {why}"));
+            Ok(None)
+        }
+        taken => taken.map(Some),
+    }
+}
+
+fn listen(address: &str, port: u16, setting: &str) -> anyhow::Result<TcpListener> {
+    let listener = bind(address, port, setting)?;
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener)?)
 }
 
 /// Whether the ports of the servers that are going to be started are free; else whose they are.

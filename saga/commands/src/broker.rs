@@ -110,6 +110,15 @@ pub struct Reader {
 impl Reader {
     /// Begins to read; with a filter, only what is under that subject.
     pub async fn open(stream: &Stream, filter: &str, from: DeliverPolicy) -> anyhow::Result<Self> {
+        Self::opened(stream, filter, from, false).await
+    }
+
+    /// The same without what the messages say: their subjects and headers alone.
+    pub async fn heads(stream: &Stream, filter: &str, from: DeliverPolicy) -> anyhow::Result<Self> {
+        Self::opened(stream, filter, from, true).await
+    }
+
+    async fn opened(stream: &Stream, filter: &str, from: DeliverPolicy, headers_only: bool) -> anyhow::Result<Self> {
         let until = stream.get_info().await?.state.last_sequence;
         let config = pull::Config {
             filter_subject: filter.to_owned(),
@@ -117,6 +126,7 @@ impl Reader {
             ack_policy: AckPolicy::None,
             inactive_threshold: Duration::from_secs(60),
             memory_storage: true,
+            headers_only,
             description: Some("waybill, reading".to_owned()),
             ..Default::default()
         };

@@ -45,7 +45,14 @@ pub struct Response<T> {
 impl Gateway {
     /// A client of the gateway at this address, who brings the token that was given for it. Does not connect yet.
     pub fn new(base: &Url) -> anyhow::Result<Self> {
-        let token = Token::for_address(base)?;
+        Self::bearing(base, Token::for_address(base)?)
+    }
+
+    /// The same with this token, or none.
+    ///
+    /// # Errors
+    /// Where the token cannot be read.
+    pub fn bearing(base: &Url, token: Option<Token>) -> anyhow::Result<Self> {
         token.as_ref().map(Token::header).transpose()?;
         let http = Client::builder()
             .user_agent(concat!("waybill/", env!("CARGO_PKG_VERSION")))
@@ -55,6 +62,16 @@ impl Gateway {
             .no_proxy()
             .build()?;
         Ok(Self { http, base: base.as_str().trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Where it is, without a password.
+    pub fn address(&self) -> String {
+        shown(&self.base)
+    }
+
+    /// Whether it brings a token.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Who the token says it is that asks.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use clap_complete::CompletionCandidate;
+use envelope::Topology;
 use saga::{Exportable as _, Milestone, State};
 use saga_runtime::steps::step_names;
 use saga_runtime::{PlainEvent, Saga};
@@ -53,8 +54,16 @@ pub trait CommandLine: Clone + Debug + Send + Sync + 'static {
     /// What an operator should know who gives up a compensation.
     const SKIP_HELP: &'static str = "What the step holds is put right by hand.";
 
+    /// What a cancellation does, for whoever is about to press the button.
+    const CANCEL_HELP: &'static str = "in the name of whoever began it";
+
     /// Where the service lists what was begun, the newest first, each with its `id`: for completion. Else those in flight are offered.
     const NEWEST: Option<&'static str> = None;
+
+    /// The streams and consumers that it lives by, and others of its system that its operators care for.
+    fn topology() -> Topology {
+        saga_runtime::steps::topology::<Self::Saga>()
+    }
 
     /// What began a saga, in words.
     fn began() -> String {

@@ -1,6 +1,7 @@
 //! The operators' commands of a saga: read any story, replay it, and put right what does not come through by itself.
 
 mod act;
+mod act_many;
 mod chunks;
 mod export;
 mod filters;
@@ -9,13 +10,15 @@ mod from_nats;
 mod fuzz;
 mod gate;
 mod list;
-mod live;
+pub mod live;
+pub mod many;
 mod offer;
-mod phrases;
+pub mod phrases;
+pub mod preview;
 mod replay;
 mod select;
 mod show;
-mod source;
+pub mod source;
 mod summary;
 mod tail;
 mod target;

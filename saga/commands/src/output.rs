@@ -136,6 +136,11 @@ pub fn write_line(text: &str) -> io::Result<()> {
 
 /// Writes JSON and a line end to stdout. What does not show is written as JSON writes it: `\u202e`.
 pub fn write_json(text: &str) -> io::Result<()> {
+    write_bytes(format!("{}\n", visible_json(text)).as_bytes())
+}
+
+/// JSON in which what does not show is written as JSON writes it.
+pub fn visible_json(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = 0;
     for (at, c) in hidden(text).filter(|(_, c)| *c != '\n') {
@@ -145,7 +150,7 @@ pub fn write_json(text: &str) -> io::Result<()> {
         }
         rest = at + c.len_utf8();
     }
-    write_bytes(format!("{safe}{}\n", &text[rest..]).as_bytes())
+    safe + &text[rest..]
 }
 
 /// Writes a line to stderr. Unlike `eprintln!` it does not panic when nobody reads.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
 use crate::command_line::CommandLine;
 use crate::commands::{Command, examples};
@@ -45,14 +45,24 @@ pub fn definition<C: CommandLine>(name: &'static str) -> clap::Command {
 
 /// Runs the program of this name, with the command line of the process. What goes wrong is told, and is its exit status.
 pub fn main<C: CommandLine>(name: &'static str) -> ExitCode {
+    run(definition::<C>(name), |program: Program<C>| {
+        let Noun::Saga(command) = program.noun;
+        command.run(Output::new(program.global.output))
+    })
+}
+
+/// Runs a program that knows no system but its own: reads the command line of the process, and runs what was typed. What goes wrong is told, and is
+/// its exit status.
+pub fn run<P: FromArgMatches, F: Future<Output = anyhow::Result<ExitCode>>>(
+    definition: clap::Command,
+    run: impl FnOnce(P) -> F,
+) -> ExitCode {
     chassis::environment::clean();
     // reqwest is built without a TLS provider of its own. Err only says that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let matches = definition::<C>(name).try_get_matches().unwrap_or_else(|error| help::wrong(error, &[]));
+    let matches = definition.try_get_matches().unwrap_or_else(|error| help::wrong(error, &[]));
     system::said(&matches, &[(NATS, "nats_url")]);
-    let program = Program::<C>::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error, &[]));
-    let Noun::Saga(command) = program.noun;
-    let ran =
-        chassis::runtime(chassis::cores()).and_then(|runtime| runtime.block_on(command.run(Output::new(program.global.output))));
+    let program = P::from_arg_matches(&matches).unwrap_or_else(|error| help::wrong(error, &[]));
+    let ran = chassis::runtime(chassis::cores()).and_then(|runtime| runtime.block_on(run(program)));
     ran.unwrap_or_else(|error| output::fail(&error))
 }

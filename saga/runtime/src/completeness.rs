@@ -73,7 +73,13 @@ struct Loss {
 impl<S: Saga> Watch<S> {
     /// Watches until shutdown.
     pub async fn run(self, shutdown: CancellationToken) {
-        tokio::join!(self.store.moved_index().ensure(self.database.clone(), shutdown.clone()), self.watch(&shutdown));
+        // One after the other: two that are made beside each other would wait for each other.
+        let indexes = async {
+            for index in [self.store.moved_index(), self.store.actions_index()] {
+                index.ensure(self.database.clone(), shutdown.clone()).await;
+            }
+        };
+        tokio::join!(indexes, self.watch(&shutdown));
     }
 
     async fn watch(&self, shutdown: &CancellationToken) {

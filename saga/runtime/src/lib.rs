@@ -7,6 +7,7 @@
 //! A service says [`Prepared::new`] before it starts, [`Prepared::start`] after, and serves [`operator_routes`] beside its own routes, most of
 //! which are in [`requests`] and [`live`]. [`participant`] is for those who do the steps of sagas.
 
+mod actions;
 mod aside;
 mod batch;
 mod cache;
@@ -59,7 +60,7 @@ pub use envelope::Participant;
 
 /// What operators, and they alone, see and do, for the service's own port only.
 pub fn operator_routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
-    operator::routes().merge(completeness::routes::routes())
+    operator::routes().merge(actions::routes()).merge(completeness::routes::routes())
 }
 
 impl<S: Saga> FromRef<Arc<Runtime<S>>> for completeness::routes::Facts {

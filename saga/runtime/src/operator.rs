@@ -134,7 +134,7 @@ fn cause<S: Saga>((step, direction, attempts): &(S::Step, Direction, u32), saga:
 }
 
 /// A question of an operator that was not answered. There are few connections for them, so that customers keep theirs.
-fn unanswered(error: sqlx::Error) -> Problem {
+pub(crate) fn unanswered(error: sqlx::Error) -> Problem {
     let cancelled = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014");
     match error {
         sqlx::Error::PoolTimedOut => Problem::unavailable(

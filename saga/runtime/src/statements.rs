@@ -47,11 +47,17 @@ pub(crate) struct Statements {
     pub moved_since: &'static str,
     pub moved_late: &'static str,
     pub after: &'static str,
+    pub actions: &'static str,
+    /// The index that finds what operators did: how it is made, how it is removed, and its name.
+    pub actions_index: [&'static str; 3],
     /// The index that finds the entries of a span of time: how it is made, how it is removed, and its name.
     pub moved_index: [&'static str; 3],
     /// The same for the index that finds the sagas of a span of time.
     pub created_index: [&'static str; 3],
 }
+
+/// Whether an entry is an operator's: how its text begins.
+const OPERATORS: &str = "left(entry, 22) = '{\"message\":{\"operator\"'";
 
 /// A handful of texts for each kind of saga, kept for as long as the process.
 fn keep(sql: String) -> &'static str {
@@ -69,7 +75,8 @@ impl Statements {
             format!("{cancellations}_pkey"),
             "moved_meanwhile".to_owned(),
         ];
-        let (moved_index, created_index) = (format!("{history}_at"), format!("{name}_created_at"));
+        let [moved_index, actions_index] = ["at", "actions"].map(|name| format!("{history}_{name}"));
+        let created_index = format!("{name}_created_at");
         Self {
             place: keep(write(table, true, false, false)),
             advance: keep(write(table, false, true, false)),
@@ -147,6 +154,21 @@ impl Statements {
             after: keep(format!(
                 "select count(*) from (select from {name} where ($1::uuid is null or id > $1) limit $2) counted"
             )),
+            // Few entries are an operator's: a page is read from its beginning, and what one batch did bears one time.
+            actions: keep(format!(
+                "select {history_id} as id, sequence, at, entry from {history} \
+                 where {OPERATORS} and ($1::timestamptz is null or at <= $1) \
+                 order by at desc, {history_id} desc, sequence desc offset $2 limit $3"
+            )),
+            actions_index: [
+                format!(
+                    "create index concurrently {actions_index} on {history} (at desc, {history_id} desc, sequence desc) \
+                     where {OPERATORS}"
+                ),
+                format!("drop index concurrently {actions_index}"),
+                actions_index,
+            ]
+            .map(keep),
             moved_index: [
                 format!("create index concurrently {moved_index} on {history} using brin (at) with (autosummarize = on)"),
                 format!("drop index concurrently {moved_index}"),

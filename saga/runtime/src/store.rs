@@ -20,7 +20,7 @@ use crate::statements::Statements;
 
 pub use history::{HistoryPage, NewEntry, Served};
 pub(crate) use lists::{InFlight, Part, SagaFilter};
-pub(crate) use operator::{Exported, InFlightOf, record_plan};
+pub(crate) use operator::{ActionRow, Exported, InFlightOf, record_plan};
 pub(crate) use read::{Keyed, Unreadable, plan_of};
 pub(crate) use write::Written;
 
@@ -48,6 +48,12 @@ impl<S: Saga> Store<S> {
     /// time: it costs writing nothing that shows.
     pub fn moved_index(&self) -> Index {
         let [create, drop, name] = self.sql.moved_index;
+        Index { name, create, drop }
+    }
+
+    /// The index that finds what operators did. An entry that is none of theirs costs it a look at how its text begins.
+    pub fn actions_index(&self) -> Index {
+        let [create, drop, name] = self.sql.actions_index;
         Index { name, create, drop }
     }
 

@@ -10,6 +10,7 @@ mod cli_tail;
 mod cli_terminal;
 mod clients;
 mod conflicts;
+mod console;
 mod consumers;
 mod containers;
 mod containers_run;

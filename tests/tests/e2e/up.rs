@@ -33,6 +33,8 @@ impl Place {
         let own = std::env::current_exe().expect("a test is a file");
         let mut command = Command::new(own.ancestors().nth(2).expect("target/<profile>/deps").join("waybill"));
         command.args(args).current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
+        // Those that run at the same time would all want the usual one.
+        command.env("WAYBILL_CONSOLE_PORT", "0");
         command.env("WAYBILL_NATS_SERVER", &self.nats_server).env("XDG_CONFIG_HOME", self.folder.join("config"));
         command
     }

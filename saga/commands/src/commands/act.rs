@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap_complete::ArgValueCandidates;
-use saga::{Action, Decision, Direction, Exportable as _, Input, Plan, State, Transcript, Verdict, decide};
+use saga::{Action, Exportable as _, Plan, State};
 use uuid::Uuid;
 
+use super::act_many::Stuck;
+use super::preview::{self, Preview};
 use super::select::{id, steps};
 use super::target::Target;
 use super::view::View;
@@ -28,7 +30,8 @@ Exit status: 0 done, 1 refused by the service (it says why) or failed, or not co
 
 Examples:
   {saga} retry ${id} --reason \"it is back\"
-  {saga} retry ${id} --reason \"INC-4711\" --by night-shift --yes";
+  {saga} retry ${id} --reason \"INC-4711\" --by night-shift --yes
+  {saga} retry --stuck --cause \"waiting for the\" --rate 50 --reason \"it is back\"";
 
 /// Shown under `cancel --help`.
 pub const CANCEL: &str =
@@ -57,12 +60,14 @@ Examples:
   {saga} skip ${id} --reason \"released by hand, INC-4711\"
   {saga} skip ${id} --step {step} --reason \"nothing is left to undo\" --yes";
 
-/// On which saga, and why.
+/// On which saga, or which of those that are stuck, and why.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args<C: CommandLine> {
-    #[arg(help = format!("The {}'s id", C::Saga::NAME), value_name = C::ID, value_parser = id, add = ArgValueCandidates::new(offer::in_flight::<C>))]
-    id: Uuid,
+    #[arg(help = format!("The {}'s id", C::Saga::NAME), required_unless_present = "stuck", value_name = C::ID, value_parser = id, add = ArgValueCandidates::new(offer::in_flight::<C>))]
+    id: Option<Uuid>,
+    #[command(flatten)]
+    stuck: Stuck,
     #[command(flatten)]
     signed: confirm::Signed,
     #[command(flatten)]
@@ -82,34 +87,36 @@ pub struct SkipArgs<C: CommandLine> {
 impl<C: CommandLine> SkipArgs<C> {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let Some(id) = self.args.id else {
+            return self.args.stuck.act(&self.args.signed, &self.args.target, "skip", self.step, out).await;
+        };
         let step = self.step.and_then(|name| serde_json::from_value::<Step<C>>(name.into()).ok());
-        self.args.act("skip", step, out, |state| Ok(Action::Skip(step.map_or_else(|| undone::<C>(state), Ok)?))).await
+        let undone = |state: &State<C::Saga>| preview::undone::<C>(state).map_err(|names| several(&names));
+        self.args.act(id, "skip", step, out, |state| Ok(Action::Skip(step.map_or_else(|| undone(state), Ok)?))).await
     }
 }
 
-/// The step being undone, where it is only one.
-fn undone<C: CommandLine>(state: &State<C::Saga>) -> anyhow::Result<Step<C>> {
-    let undoing = state.outstanding().filter(|(_, direction, _)| *direction == Direction::Compensate);
-    let undoing: Vec<Step<C>> = undoing.map(|(step, ..)| step).collect();
-    match undoing.as_slice() {
-        [step] => Ok(*step),
-        [] => bail!("no compensation is under way: there is nothing to give up"),
-        several => {
-            let names: Vec<String> = several.iter().map(phrases::name).collect();
-            Err(Usage(format!("several compensations are under way: name one with --step ({})", names.join(", "))).into())
-        }
+/// No step, or several, of which one is to be named.
+fn several(names: &[String]) -> anyhow::Error {
+    if names.is_empty() {
+        return anyhow::anyhow!("no compensation is under way: there is nothing to give up");
     }
+    Usage(format!("several compensations are under way: name one with --step ({})", names.join(", "))).into()
 }
 
 impl<C: CommandLine> Args<C> {
     /// Runs a command that needs no step.
-    pub async fn run(self, word: &str, action: Action<Step<C>>, out: Output) -> anyhow::Result<ExitCode> {
-        self.act(word, None, out, |_| Ok(action)).await
+    pub async fn run(self, word: &'static str, action: Action<Step<C>>, out: Output) -> anyhow::Result<ExitCode> {
+        match self.id {
+            Some(id) => self.act(id, word, None, out, |_| Ok(action)).await,
+            None => self.stuck.act(&self.signed, &self.target, word, None, out).await,
+        }
     }
 
     async fn act(
         self,
-        word: &str,
+        id: Uuid,
+        word: &'static str,
         step: Option<Step<C>>,
         out: Output,
         action: impl FnOnce(&State<C::Saga>) -> anyhow::Result<Action<Step<C>>>,
@@ -117,44 +124,27 @@ impl<C: CommandLine> Args<C> {
         let service = self.target.service()?;
         let by = self.signed.check(service.subject())?;
         announce(C::SERVICE.name, &[self.target.url()?.as_str()]);
-        let saga: View<C> = service.get(&format!("/sagas/{}", self.id)).await?;
+        let saga: View<C> = service.get(&format!("/sagas/{id}")).await?;
         tell(&pairs(&saga.details()));
         let (name, whom) = (C::Saga::NAME, C::SERVICE.name);
         if !saga.readable {
             bail!("the {whom} cannot act on this {name}: {}", saga.cause.as_deref().unwrap_or("its state cannot be read"));
         }
-        let transcript = source::from_service::<C>(&service, self.id).await?;
+        let transcript = source::from_service::<C>(&service, id).await?;
         if let Some(state) = transcript.state() {
-            tell(&self.preview(&by, &transcript, state, action(state)?));
+            let action = action(state)?;
+            let preview = Preview::<C>::of(&transcript, action, &by, &self.signed.reason);
+            preview.iter().for_each(|preview| tell(&format!("\n{}: {preview}", phrases::action(&action))));
         }
-        if !self.signed.ask(&format!("{} the {name} {}?", capitalised(word), self.id))? {
+        if !self.signed.ask(&format!("{} the {name} {id}?", phrases::capitalised(word)))? {
             return Ok(ExitCode::FAILURE);
         }
         let mut body = self.signed.body(&by);
         if let Some(step) = step {
             body["step"] = phrases::name(step).into();
         }
-        let after: View<C> = service.post(&format!("/sagas/{}/{word}", self.id), &body).await?;
+        let after: View<C> = service.post(&format!("/sagas/{id}/{word}"), &body).await?;
         out.one(&after)?;
         Ok(ExitCode::SUCCESS)
     }
-
-    /// What this build would decide. The service decides for itself, on the state it has then.
-    fn preview(&self, by: &str, transcript: &Transcript<C::Saga>, state: &State<C::Saga>, action: Action<Step<C>>) -> String {
-        let input = Input::Operator { action, by: by.to_owned(), reason: self.signed.reason.clone() };
-        let Decision { verdict, state: after, effects } = decide(&transcript.plan, state, &input);
-        match verdict {
-            Verdict::Moved => {
-                let sent = phrases::sent::<C>(&effects, &after);
-                let sent = if sent.is_empty() { String::new() } else { format!("; {sent}") };
-                format!("\n{}: {}{sent}", phrases::action(&action), phrases::decided::<C>(state, verdict, &after))
-            }
-            Verdict::Ignored(why) => format!("\n{}: would be refused, {}", phrases::action(&action), phrases::ignored(why)),
-        }
-    }
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -24,8 +24,8 @@ const SILENCE: Duration = Duration::from_secs(50);
 const ATTEMPTS: u32 = 20;
 
 /// The live entries of one saga.
-pub struct Live<'a, C> {
-    service: &'a Gateway,
+pub struct Live<C> {
+    service: Gateway,
     id: Uuid,
     last: u32,
     ended: bool,
@@ -33,13 +33,16 @@ pub struct Live<'a, C> {
     line: PhantomData<C>,
 }
 
-impl<'a, C: CommandLine> Live<'a, C> {
+impl<C: CommandLine> Live<C> {
     /// The entries after this sequence.
-    pub fn new(service: &'a Gateway, id: Uuid, last: u32) -> Self {
+    pub fn new(service: Gateway, id: Uuid, last: u32) -> Self {
         Self { service, id, last, ended: false, open: None, line: PhantomData }
     }
 
     /// The next entry, however long it takes; `None` at the end of the saga.
+    ///
+    /// # Errors
+    /// Where the service refuses, is away for too long, or says what this build cannot read.
     pub async fn next(&mut self) -> anyhow::Result<Option<Entry<C::Saga>>> {
         let mut failures = 0;
         while !self.ended {

@@ -68,6 +68,12 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+/// A word as a sentence begins with it.
+pub fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// What was decided, from where the saga stood before and after. Commands are told as what is sent.
 pub fn decided<C: CommandLine>(before: &State<C::Saga>, verdict: Verdict, after: &State<C::Saga>) -> String {
     if let Verdict::Ignored(why) = verdict {

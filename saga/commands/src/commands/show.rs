@@ -75,7 +75,7 @@ async fn follow<C: CommandLine>(
     mut each: impl FnMut(&Entry<C::Saga>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let last = transcript.entries.last().map_or(0, |entry| entry.sequence);
-    let mut live = Live::<C>::new(service, transcript.plan.id(), last);
+    let mut live = Live::<C>::new(service.clone(), transcript.plan.id(), last);
     if transcript.state().is_some_and(|state| super::view::is_final(state.phase())) {
         return Ok(());
     }

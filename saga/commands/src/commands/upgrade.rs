@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use saga::upgrade::{Continuity, check};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -107,11 +106,7 @@ impl<C: CommandLine> Args<C> {
 }
 
 fn look<C: CommandLine>(view: &View<C>) -> Checked {
-    let continuity = match view.fingerprint.as_deref().map(|digits| u64::from_str_radix(digits, 16)) {
-        None => check::<C::Saga>(&view.state, None),
-        Some(Ok(recorded)) => check::<C::Saga>(&view.state, Some(recorded)),
-        Some(Err(_)) => Continuity::Unreadable("its plan's recorded fingerprint is no number".to_owned()),
-    };
+    let continuity = view.continuity();
     let safe = continuity.is_safe();
     Checked {
         id: [(View::<C>::id_field().to_owned(), view.id())].into(),

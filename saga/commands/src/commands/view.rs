@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
+use saga::upgrade::{Continuity, check};
 use saga::{Milestone, Phase, Plan, State};
 use saga_runtime::{Layout, Saga};
 use serde::{Deserialize, Serialize};
@@ -68,13 +69,21 @@ pub struct Outstanding {
 
 impl<C: CommandLine> View<C> {
     /// The field of its id, by the column of its histories: `order_id`.
-    pub(crate) fn id_field() -> &'static str {
+    pub fn id_field() -> &'static str {
         <<C::Saga as Saga>::Layout as Layout<C::Saga>>::TABLE.history_id
     }
 
     /// Its id; the nil UUID where the service does not say.
     pub fn id(&self) -> Uuid {
         self.summary.get(Self::id_field()).and_then(Value::as_str).and_then(|id| id.parse().ok()).unwrap_or_default()
+    }
+
+    /// What it waits for and the last answer, without what tells it from another that waits for the same: since when, how often asked.
+    pub fn cause_in_short(&self) -> Option<String> {
+        let cause = self.cause.as_deref()?;
+        let Some((what, rest)) = cause.split_once(" since ") else { return Some(cause.to_owned()) };
+        let last = rest.split_once("last answer: ").map_or("", |(_, last)| last);
+        Some(format!("{what}, last answer: {last}"))
     }
 
     /// The phase's name.
@@ -90,16 +99,27 @@ impl<C: CommandLine> View<C> {
         }
     }
 
+    /// Whether this build continues it.
+    pub fn continuity(&self) -> Continuity {
+        match self.fingerprint.as_deref().map(|digits| u64::from_str_radix(digits, 16)) {
+            None => check::<C::Saga>(&self.state, None),
+            Some(Ok(recorded)) => check::<C::Saga>(&self.state, Some(recorded)),
+            Some(Err(_)) => Continuity::Unreadable("its plan's recorded fingerprint is no number".to_owned()),
+        }
+    }
+
     /// Whether an operator gave up this step's compensation.
     pub fn gave_up(&self, step: <C::Saga as Plan>::Step) -> bool {
         self.state["steps"][phrases::name(step)].get("given_up").is_some()
     }
 
-    fn waiting_for(&self) -> String {
+    /// What it waits for: `undo reserve_stock`.
+    pub fn waiting_for(&self) -> String {
         self.waiting.iter().map(Outstanding::words).collect::<Vec<_>>().join(", ")
     }
 
-    fn attempts(&self) -> String {
+    /// How often each was sent.
+    pub fn attempts(&self) -> String {
         self.waiting.iter().map(|waiting| waiting.attempts.to_string()).collect::<Vec<_>>().join(", ")
     }
 }

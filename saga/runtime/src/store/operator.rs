@@ -36,7 +36,32 @@ pub(crate) struct InFlightOf {
     pub stuck: i64,
 }
 
+/// An entry that is an operator's action.
+pub(crate) struct ActionRow {
+    pub id: Uuid,
+    pub sequence: u32,
+    pub at: DateTime<Utc>,
+    /// As it is stored.
+    pub entry: String,
+}
+
 impl<S: Saga> Store<S> {
+    /// What operators did, newest first; from a moment on, without so many of that moment.
+    pub async fn actions(
+        &self,
+        db: &mut PgConnection,
+        from: Option<(DateTime<Utc>, i64)>,
+        rows: i64,
+    ) -> sqlx::Result<Vec<ActionRow>> {
+        let (at, skip) = from.unzip();
+        let found = sqlx::query(self.sql.actions).bind(at).bind(skip.unwrap_or_default()).bind(rows).fetch_all(db).await?;
+        let read = |row: &PgRow| {
+            let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
+            Ok(ActionRow { id: row.try_get("id")?, sequence, at: row.try_get("at")?, entry: row.try_get("entry")? })
+        };
+        found.iter().map(read).collect()
+    }
+
     /// One saga to be exported.
     pub async fn exported(&self, db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Exported<S>>> {
         let row = sqlx::query(self.sql.exported).bind(id).fetch_optional(db).await?;

@@ -4,13 +4,15 @@ use anyhow::Context as _;
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
-use events::{OrderId, split_batch};
-use saga_commands::age;
-use saga_commands::broker::Stored;
-use saga_commands::output::{Tabular, plain};
+use envelope::dead_letter::{CONSUMER, DELIVERIES, HEADER, INDEX, REASON, REDRIVES, SEQUENCE, STREAM, SUBJECT, TRUNCATED};
+use envelope::split_batch;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
+
+use crate::age;
+use crate::broker::Stored;
+use crate::output::{Tabular, plain};
 
 /// An event that could not be handled, or a whole message.
 #[derive(Clone, Debug, Serialize)]
@@ -41,8 +43,9 @@ pub struct Letter {
     pub truncated: Option<u64>,
     /// The event's type.
     pub event_type: Option<String>,
-    /// The order it is about.
-    pub order_id: Option<OrderId>,
+    /// The saga it is about.
+    #[serde(rename = "order_id")]
+    pub saga: Option<Uuid>,
     /// The headers a message had that the broker did not take: it goes back with them.
     #[serde(skip)]
     pub headers: Vec<(String, String)>,
@@ -83,11 +86,16 @@ impl From<Stored> for Letter {
             truncated: text(TRUNCATED).and_then(|text| text.parse().ok()),
             // An event for everyone says it in its headers.
             event_type: peek.r#type.or_else(|| text(&format!("{HEADER}ce-type"))),
-            order_id: peek.subject.or_else(|| text(&format!("{HEADER}ce-subject"))).and_then(|subject| subject.parse().ok()),
+            saga: peek.subject.or_else(|| text(&format!("{HEADER}ce-subject"))).and_then(|subject| id(&subject)),
             headers: own_headers(&stored),
             payload: stored.payload,
         }
     }
+}
+
+/// An id as ours are written, and no other way.
+fn id(text: &str) -> Option<Uuid> {
+    text.parse::<Uuid>().ok().filter(|id| id.to_string() == text)
 }
 
 /// The headers the message had.
@@ -133,7 +141,7 @@ impl Tabular for Letter {
             self.consumer.clone(),
             self.deliveries.to_string(),
             self.redrives.to_string(),
-            self.order_id.map(|order| order.to_string()).unwrap_or_default(),
+            self.saga.map(|saga| saga.to_string()).unwrap_or_default(),
             self.reason.clone(),
         ]
     }
@@ -162,12 +170,15 @@ impl Tabular for Letter {
         ];
         pairs.extend(self.truncated.map(|bytes| ("truncated", format!("it had {bytes} bytes: it cannot be sent back"))));
         pairs.extend(self.event_type.clone().map(|kind| ("type", kind)));
-        pairs.extend(self.order_id.map(|order| ("order", order.to_string())));
+        pairs.extend(self.saga.map(|saga| ("order", saga.to_string())));
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
 /// One letter; `None` if it is not there, or no longer.
+///
+/// # Errors
+/// Where the broker cannot be asked.
 pub async fn get(stream: &Stream, sequence: u64) -> anyhow::Result<Option<Letter>> {
     match stream.direct_get(sequence).await {
         Ok(message) => {
@@ -202,7 +213,7 @@ mod tests {
         assert_eq!(letter.row()[4..], ["6", "1", order, "unknown"]);
         assert!(letter.pretty().contains("\n  \"data\": 7"));
         assert_eq!(letter.whole()["payload"]["data"], 7);
-        let text = saga_commands::output::pairs(&letter.details());
+        let text = crate::output::pairs(&letter.details());
         assert!(text.contains("event 4 of its message") && text.contains("waybill.product.lost.v9"), "{text}");
     }
 
@@ -213,14 +224,14 @@ mod tests {
         let letter = Letter::from(stored(&[(INDEX, "1,2,4")], &events));
         assert_eq!((letter.index, letter.indices.as_slice()), (None, [1, 2, 4].as_slice()));
         assert_eq!(letter.event_type.as_deref(), Some("waybill.product.lost.v9"));
-        let text = saga_commands::output::pairs(&letter.details());
+        let text = crate::output::pairs(&letter.details());
         assert!(text.contains("events 2, 3 and 5 of its message") && text.contains(order), "{text}");
     }
 
     #[test]
     fn what_is_no_event_is_shown_without_moving_the_cursor() {
         let letter = Letter::from(stored(&[], "\u{1b}[2Jgarbage"));
-        assert_eq!((letter.index, letter.indices.len(), letter.order_id, letter.deliveries), (None, 0, None, 0));
+        assert_eq!((letter.index, letter.indices.len(), letter.saga, letter.deliveries), (None, 0, None, 0));
         assert_eq!(letter.pretty(), " [2Jgarbage");
     }
 }

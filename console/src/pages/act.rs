@@ -1,0 +1,126 @@
+//! A hand in one saga: first what it would do, then the reason, then the act, by the same route as the command's.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use saga::{Action, Plan, Transcript};
+use saga_commands::preview::{Preview, undone};
+use saga_commands::{CommandLine, View, phrases, source};
+use saga_runtime::steps::step_named;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::one::parse;
+use crate::failed::{Failed, page};
+use crate::forms::Posted;
+use crate::frame::Frame;
+use crate::links::link;
+use crate::setup::Console;
+
+#[derive(Template)]
+#[template(path = "act.html")]
+struct Page {
+    frame: Frame,
+    id: String,
+    path: String,
+    action: String,
+    verb: String,
+    step: String,
+    status: String,
+    what: &'static str,
+    /// Why it would be refused.
+    refused: Option<&'static str>,
+    decided: String,
+    sent: Vec<String>,
+    before: String,
+    after: String,
+}
+
+type Step<C> = <<C as CommandLine>::Saga as Plan>::Step;
+
+/// Which step, where it is about one.
+#[derive(Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    step: String,
+}
+
+/// What an action does, for whoever is about to take it.
+pub fn meaning(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "retry" => {
+            "Sends every unanswered command again now. Participants answer a repeated command as they answered the first, so it does nothing twice."
+        }
+        "cancel" => "Calls it off in the name of whoever began it: what was done is undone.",
+        "compensate" => "Undoes what was done so far, and what may have been.",
+        "skip" => {
+            "Gives up a compensation that can never succeed. The saga ends although its step may still hold something, which is then put right by hand."
+        }
+        _ => return None,
+    })
+}
+
+fn action<C: CommandLine>(verb: &str, step: &str, transcript: &Transcript<C::Saga>) -> Result<Action<Step<C>>, Failed> {
+    Ok(match verb {
+        "retry" => Action::Retry,
+        "cancel" => Action::Cancel,
+        "compensate" => Action::Compensate,
+        "skip" if step.is_empty() => {
+            let state = transcript.state().ok_or_else(|| Failed::wrong("It has no history."))?;
+            Action::Skip(undone::<C>(state).map_err(|steps| match steps.is_empty() {
+                true => Failed::wrong("No compensation is under way: there is nothing to give up."),
+                false => Failed::wrong(format!("Several compensations are under way: {}.", steps.join(", "))),
+            })?)
+        }
+        "skip" => Action::Skip(step_named::<C::Saga>(step).map_err(Failed::wrong)?),
+        other => return Err(Failed::missing(format!("There is no action `{other}`."))),
+    })
+}
+
+/// What it would do, and the form that does it.
+pub async fn confirm<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path((id, verb)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failed> {
+    let id = parse::<C>(&id)?;
+    let what = meaning(&verb).ok_or_else(|| Failed::missing("There is no such page."))?;
+    let view: View<C> = console.service.get(&format!("/sagas/{id}")).await?;
+    let transcript = source::from_service::<C>(&console.service, id).await?;
+    let action = action::<C>(&verb, &asked.step, &transcript)?;
+    let preview = Preview::<C>::of(&transcript, action, &console.by, "").ok_or_else(|| Failed::wrong("It has no history."))?;
+    page(&Page {
+        frame: Frame::of(&console, "/sagas"),
+        id: id.to_string(),
+        path: Console::<C>::path(id),
+        action: phrases::action(&action),
+        verb,
+        step: asked.step,
+        status: view.status,
+        what,
+        refused: preview.refused(),
+        decided: preview.decided(),
+        sent: preview.sent(),
+        before: crate::words::json(&preview.before),
+        after: crate::words::json(&preview.decision.state),
+    })
+}
+
+/// Does it, and goes back to the saga.
+pub async fn act<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path((id, verb)): Path<(String, String)>,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let id = parse::<C>(&id)?;
+    meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
+    let mut body = json!({ "by": console.by, "reason": posted.required("reason")? });
+    if !posted.text("step").is_empty() {
+        body["step"] = posted.text("step").into();
+    }
+    let _: Value = console.service.post(&format!("/sagas/{id}/{verb}"), &body).await?;
+    console.attention.forget().await;
+    Ok(Redirect::to(&link(&Console::<C>::path(id), [("done", verb.as_str())])).into_response())
+}

@@ -1,0 +1,179 @@
+//! A hand in many sagas: those chosen in a list, or all that are stuck for the same reason. First what it would do, then the reason and the pace.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use futures_util::{StreamExt as _, stream};
+use saga::{Action, Plan, Transcript};
+use saga_commands::bulk::rate;
+use saga_commands::many::{Act, Which};
+use saga_commands::output::plain;
+use saga_commands::preview::{Preview, undone};
+use saga_commands::{CommandLine, View, phrases, source};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::act::meaning;
+use crate::attention::groups;
+use crate::failed::{Failed, page};
+use crate::forms::Posted;
+use crate::frame::Frame;
+use crate::jobs::Ask;
+use crate::setup::Console;
+
+/// The pace that is offered: a thousand in less than a minute, and no burden to a service that has just come back.
+const RATE: f64 = 20.0;
+
+#[derive(Template)]
+#[template(path = "bulk.html")]
+struct Page {
+    frame: Frame,
+    verb: String,
+    what: &'static str,
+    count: String,
+    expected: String,
+    causes: Vec<(u64, String)>,
+    /// One of them, and what would be done with it.
+    example: Option<Example>,
+    /// What says which they are, for the form.
+    hidden: Vec<(String, String)>,
+    rate: f64,
+}
+
+struct Example {
+    path: String,
+    id: String,
+    would: String,
+    refused: bool,
+}
+
+/// Which sagas an address or a form means.
+enum Meant {
+    Chosen(Vec<Uuid>),
+    All(Which),
+}
+
+impl Meant {
+    fn read(fields: &[(String, String)]) -> Result<Self, Failed> {
+        let first = |name: &str| fields.iter().find(|(field, value)| field == name && !value.is_empty());
+        let ids: Vec<Uuid> = fields.iter().filter(|(field, _)| field == "id").filter_map(|(_, id)| id.parse().ok()).collect();
+        if !ids.is_empty() {
+            return Ok(Self::Chosen(ids));
+        }
+        if first("stuck").is_none() {
+            return Err(Failed::wrong("Choose at least one. Nothing was done."));
+        }
+        Ok(Self::All(Which::stuck(first("cause").map_or("", |(_, cause)| cause))))
+    }
+
+    fn hidden(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Chosen(ids) => ids.iter().map(|id| ("id".to_owned(), id.to_string())).collect(),
+            Self::All(which) => vec![("stuck".to_owned(), "1".to_owned()), ("cause".to_owned(), which.cause.clone())],
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Chosen(ids) => phrases::count(ids.len() as u64, "chosen saga", "chosen sagas"),
+            Self::All(which) if which.cause.is_empty() => "all that are stuck".to_owned(),
+            Self::All(which) => format!("all that are stuck: {}", which.cause),
+        }
+    }
+}
+
+type Step<C> = <<C as CommandLine>::Saga as Plan>::Step;
+
+fn action<C: CommandLine>(verb: &str, transcript: &Transcript<C::Saga>) -> Option<Action<Step<C>>> {
+    Some(match verb {
+        "retry" => Action::Retry,
+        "cancel" => Action::Cancel,
+        "compensate" => Action::Compensate,
+        _ => Action::Skip(undone::<C>(transcript.state()?).ok()?),
+    })
+}
+
+/// What it would do, and the form that begins it.
+pub async fn confirm<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(verb): Path<String>,
+    Query(fields): Query<Vec<(String, String)>>,
+) -> Result<Response, Failed> {
+    let what = meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
+    let meant = Meant::read(&fields)?;
+    let (count, expected, causes, first) = match &meant {
+        Meant::Chosen(ids) => {
+            let count = ids.len().to_string();
+            (count.clone(), count, Vec::new(), ids.first().copied())
+        }
+        Meant::All(which) => {
+            let found = groups::<C>(&console.service, which.clone()).await?;
+            let expected = if found.more { String::new() } else { found.seen.to_string() };
+            let causes = found.groups.iter().map(|group| (group.count, plain(group.cause.clone()))).collect();
+            (found.count(), expected, causes, found.groups.first().and_then(|group| group.some.first()).map(View::id))
+        }
+    };
+    let example = match first {
+        Some(id) => Some(example::<C>(&console, id, &verb).await?),
+        None => None,
+    };
+    page(&Page {
+        frame: Frame::of(&console, "/attention"),
+        verb,
+        what,
+        count,
+        expected,
+        causes,
+        example,
+        hidden: meant.hidden(),
+        rate: RATE,
+    })
+}
+
+async fn example<C: CommandLine>(console: &Console<C>, id: Uuid, verb: &str) -> Result<Example, Failed> {
+    let transcript = source::from_service::<C>(&console.service, id).await?;
+    let preview = action::<C>(verb, &transcript).and_then(|action| Preview::<C>::of(&transcript, action, &console.by, ""));
+    let (would, refused) = match &preview {
+        Some(preview) => (preview.to_string(), preview.refused().is_some()),
+        None => ("there is nothing it could be done to".to_owned(), true),
+    };
+    Ok(Example { path: Console::<C>::path(id), id: id.to_string(), would, refused })
+}
+
+/// Begins it, and goes to where it can be watched.
+pub async fn begin<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(verb): Path<String>,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
+    let meant = Meant::read(posted.fields())?;
+    let reason = posted.required("reason")?.to_owned();
+    let rate = rate(posted.text("rate")).map_err(Failed::wrong)?;
+    let body = json!({ "by": console.by, "reason": reason });
+    let ask = Ask {
+        what: format!("{} {}", phrases::capitalised(&verb), meant.words()),
+        reason,
+        within: "/sagas",
+        rate,
+        expected: posted.text("expected").parse().ok(),
+    };
+    let job = console.jobs.begin(ask);
+    let (bulk, working) = (job.bulk.clone(), console.clone());
+    let act = Act { service: console.service.clone(), verb, body };
+    let ids = match meant {
+        Meant::Chosen(ids) => stream::iter(ids.into_iter().map(Ok)).boxed(),
+        Meant::All(which) => which.views::<C>(console.service.clone()).map(|view| view.map(|view| view.id())).boxed(),
+    };
+    tokio::spawn(async move {
+        let work = bulk.run(ids, rate, |id| act.clone().on(id));
+        tokio::select! {
+            // How it ended is told where it is watched.
+            _ = work => working.attention.forget().await,
+            () = working.shutdown.cancelled() => {}
+        }
+    });
+    Ok(Redirect::to(&format!("/jobs/{}", job.number)).into_response())
+}

@@ -1,0 +1,202 @@
+//! Dead letters: by what is wrong with them, one by one, and what is done about one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use bytes::Bytes;
+use saga_commands::CommandLine;
+use saga_commands::bulk::Outcome;
+use saga_commands::dead_letter::{self, Action, Letter};
+use saga_commands::output::{Tabular as _, plain, visible_json};
+
+use crate::failed::{Failed, page};
+use crate::forms::Posted;
+use crate::frame::Frame;
+use crate::letters::{Group, Which, groups, kept, some};
+use crate::links::link;
+use crate::setup::Console;
+use crate::words::When;
+
+/// Letters on a page.
+const ROWS: usize = 50;
+
+#[derive(Template)]
+#[template(path = "letters.html")]
+struct List {
+    frame: Frame,
+    count: u64,
+    groups: Vec<Kind>,
+    more: bool,
+    /// Whether only some kind is shown.
+    narrowed: bool,
+    rows: Vec<Row>,
+    next: Option<String>,
+    done: Option<String>,
+}
+
+/// A kind of letters.
+struct Kind {
+    count: u64,
+    stream: String,
+    consumer: String,
+    reason: String,
+    oldest: When,
+    path: String,
+    redrive: String,
+    drop: String,
+}
+
+/// A letter among others.
+struct Row {
+    path: String,
+    sequence: u64,
+    buried: When,
+    kind: String,
+    saga: Option<(String, String)>,
+    deliveries: u64,
+    redrives: u32,
+    reason: String,
+}
+
+#[derive(Template)]
+#[template(path = "letter.html")]
+struct One {
+    frame: Frame,
+    sequence: u64,
+    facts: Vec<(String, String)>,
+    saga: Option<String>,
+    payload: String,
+    /// Why it cannot go back.
+    cannot: Option<String>,
+    /// Whether its content is text that can be put right.
+    text: bool,
+    failed: Option<String>,
+}
+
+/// What an address says of which letters are meant.
+pub fn which(asked: &BTreeMap<String, String>) -> Which {
+    let value = |name: &str| asked.get(name).cloned().unwrap_or_default();
+    Which { stream: value("stream"), consumer: value("consumer"), reason: value("reason") }
+}
+
+impl Kind {
+    fn of(group: Group) -> Self {
+        let Which { stream, consumer, reason } = group.which;
+        let query = [("stream", stream.as_str()), ("consumer", consumer.as_str()), ("reason", reason.as_str())];
+        Self {
+            count: group.count,
+            path: link("/dead-letters", query),
+            redrive: link("/dead-letters/all/redrive", query),
+            drop: link("/dead-letters/all/drop", query),
+            oldest: When::at(group.oldest),
+            reason: plain(reason.clone()),
+            stream: plain(stream.clone()),
+            consumer: plain(consumer.clone()),
+        }
+    }
+}
+
+impl Row {
+    fn of<C>(letter: &Letter) -> Self
+    where
+        C: CommandLine,
+    {
+        Self {
+            path: format!("/dead-letters/{}", letter.sequence),
+            sequence: letter.sequence,
+            buried: When::at(letter.time),
+            kind: plain(letter.event_type.clone().unwrap_or_default()),
+            saga: letter.saga.map(|id| (Console::<C>::path(id), id.to_string())),
+            deliveries: letter.deliveries,
+            redrives: letter.redrives,
+            reason: plain(letter.reason.clone()),
+        }
+    }
+}
+
+/// All of them, or those of a kind.
+pub async fn list<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Result<Response, Failed> {
+    let (_, stream) = kept(console.broker.as_ref()).await?;
+    let which = which(&asked);
+    let from = asked.get("from").and_then(|from| from.parse().ok()).unwrap_or(1);
+    let (groups, more) = groups(&stream).await?;
+    let (letters, next) = some(&stream, &which, from, ROWS).await?;
+    let kept = asked.iter().filter(|(name, _)| *name != "from" && *name != "done");
+    let next = next.map(|next| {
+        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+        link("/dead-letters", kept.chain([("from", next.to_string().as_str())]))
+    });
+    page(&List {
+        frame: Frame::of(&console, "/dead-letters"),
+        count: stream.cached_info().state.messages,
+        groups: groups.into_iter().map(Kind::of).collect(),
+        more,
+        narrowed: which != Which::default(),
+        rows: letters.iter().map(Row::of::<C>).collect(),
+        next,
+        done: asked.get("done").cloned().map(plain),
+    })
+}
+
+/// One.
+pub async fn show<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(sequence): Path<String>,
+) -> Result<Response, Failed> {
+    let letter = find(&console, &sequence).await?;
+    one(&console, &letter, None)
+}
+
+async fn find<C: CommandLine>(console: &Console<C>, sequence: &str) -> Result<Letter, Failed> {
+    let missing = || Failed::missing(format!("There is no dead letter {}.", plain(sequence.to_owned())));
+    let sequence: u64 = sequence.parse().map_err(|_| missing())?;
+    let (_, stream) = kept(console.broker.as_ref()).await?;
+    dead_letter::get(&stream, sequence).await?.ok_or_else(missing)
+}
+
+fn one<C: CommandLine>(console: &Console<C>, letter: &Letter, failed: Option<String>) -> Result<Response, Failed> {
+    page(&One {
+        frame: Frame::of(console, "/dead-letters"),
+        sequence: letter.sequence,
+        facts: letter.details().into_iter().map(|(name, value)| (name, plain(value))).collect(),
+        saga: letter.saga.map(Console::<C>::path),
+        payload: visible_json(&letter.pretty()),
+        cannot: dead_letter::packed(letter, &console.topology).err(),
+        text: serde_json::from_slice::<serde_json::Value>(&letter.payload).is_ok(),
+        failed,
+    })
+}
+
+/// Sends it back, as it was or put right, or deletes it.
+pub async fn act<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path((sequence, verb)): Path<(String, String)>,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let letter = find(&console, &sequence).await?;
+    let action = match verb.as_str() {
+        "redrive" => Action::Redrive,
+        "drop" => Action::Drop,
+        "mend" => match serde_json::from_str::<serde_json::Value>(posted.required_long("payload")?) {
+            Ok(value) => Action::Mend(Bytes::from(value.to_string())),
+            Err(error) => return one(&console, &letter, Some(format!("Nothing was sent: it is no JSON. {error}"))),
+        },
+        other => return Err(Failed::missing(format!("There is no action `{other}`."))),
+    };
+    let (broker, stream) = kept(console.broker.as_ref()).await?;
+    match dead_letter::act(&broker, &stream, &console.topology, action, letter.sequence).await? {
+        Outcome::Done => {
+            let done = if verb == "drop" { "deleted" } else { "sent back" };
+            let done = format!("dead letter {} was {done}", letter.sequence);
+            Ok(Redirect::to(&link("/dead-letters", [("done", done.as_str())])).into_response())
+        }
+        Outcome::Gone => Err(Failed::missing("Somebody else was faster: it is not there any more.")),
+        Outcome::Left(why) => one(&console, &letter, Some(format!("It is left where it is: {why}."))),
+    }
+}

@@ -1,0 +1,107 @@
+//! All dead letters of a kind: sent back at a pace, or deleted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use chassis::causes;
+use futures_util::stream;
+use saga_commands::bulk::{Outcome, rate};
+use saga_commands::dead_letter::{self, Action};
+use saga_commands::output::plain;
+use saga_commands::{CommandLine, phrases};
+
+use super::letters::which;
+use crate::failed::{Failed, page};
+use crate::forms::Posted;
+use crate::frame::Frame;
+use crate::jobs::Ask;
+use crate::letters::{Which, all, kept};
+use crate::setup::Console;
+
+/// The pace that is offered.
+const RATE: f64 = 50.0;
+
+#[derive(Template)]
+#[template(path = "letters_all.html")]
+struct Page {
+    frame: Frame,
+    verb: String,
+    drops: bool,
+    count: usize,
+    words: String,
+    hidden: [(&'static str, String); 3],
+    rate: f64,
+}
+
+fn action(verb: &str) -> Result<Action, Failed> {
+    match verb {
+        "redrive" => Ok(Action::Redrive),
+        "drop" => Ok(Action::Drop),
+        _ => Err(Failed::missing("There is no such page.")),
+    }
+}
+
+fn words(which: &Which) -> String {
+    let Which { stream, consumer, reason } = which;
+    let of = |what: &str, name: &str| if name.is_empty() { String::new() } else { format!(" {what} {name}") };
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    plain(format!("dead letters{}{}{reason}", of("of", stream), of("to", consumer)))
+}
+
+/// How many they are, and the form that begins it.
+pub async fn confirm<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(verb): Path<String>,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Result<Response, Failed> {
+    let (action, which) = (action(&verb)?, which(&asked));
+    let (_, stream) = kept(console.broker.as_ref()).await?;
+    page(&Page {
+        frame: Frame::of(&console, "/dead-letters"),
+        verb,
+        drops: action == Action::Drop,
+        count: all(&stream, &which).await?.len(),
+        words: words(&which),
+        hidden: [("stream", which.stream), ("consumer", which.consumer), ("reason", which.reason)],
+        rate: RATE,
+    })
+}
+
+/// Begins it, and goes to where it can be watched.
+pub async fn begin<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(verb): Path<String>,
+    posted: Posted,
+) -> Result<Response, Failed> {
+    let (action, which) = (action(&verb)?, which(&posted.fields().iter().cloned().collect()));
+    let rate = rate(posted.text("rate")).map_err(Failed::wrong)?;
+    let (broker, stream) = kept(console.broker.as_ref()).await?;
+    let sequences = all(&stream, &which).await?;
+    let job = console.jobs.begin(Ask {
+        what: format!("{} {}", phrases::capitalised(&verb), words(&which)),
+        reason: String::new(),
+        within: "/dead-letters",
+        rate,
+        expected: Some(sequences.len() as u64),
+    });
+    let (bulk, working, stream) = (job.bulk.clone(), console.clone(), Arc::new(stream));
+    tokio::spawn(async move {
+        let act = |sequence: u64| {
+            let (broker, stream, action, topology) = (broker.clone(), stream.clone(), action.clone(), working.topology);
+            async move {
+                let acted = dead_letter::act(&broker, &stream, &topology, action, sequence).await;
+                acted.unwrap_or_else(|error| Outcome::Left(causes(&error)))
+            }
+        };
+        let work = bulk.run(stream::iter(sequences.into_iter().map(Ok)), rate, act);
+        tokio::select! {
+            // How it ended is told where it is watched.
+            _ = work => {}
+            () = working.shutdown.cancelled() => {}
+        }
+    });
+    Ok(Redirect::to(&format!("/jobs/{}", job.number)).into_response())
+}

@@ -1,0 +1,203 @@
+//! One saga: where it stands, its steps in time, every entry, and each entry as this build decides it.
+
+mod bars;
+mod entries;
+mod replayed;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse as _, Response, Sse};
+use chrono::Utc;
+use futures_util::stream;
+use saga::{Action, Direction, Exportable as _, State as SagaState, Transcript};
+use saga_commands::output::{plain, visible_json};
+use saga_commands::preview::Preview;
+use saga_commands::{CommandLine, Live, View, phrases, source};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use self::bars::Chart;
+use self::entries::Entry;
+use self::replayed::Replayed;
+use crate::failed::{Failed, page};
+use crate::frame::Frame;
+use crate::links::link;
+use crate::setup::Console;
+use crate::words::{When, exact, json, length};
+
+#[derive(Template)]
+#[template(path = "saga.html")]
+struct Page {
+    frame: Frame,
+    id: String,
+    path: String,
+    status: String,
+    stuck: bool,
+    /// What was asked for, and what came of it, a line each.
+    head: Vec<String>,
+    outcome: Vec<String>,
+    facts: Vec<(&'static str, String)>,
+    cause: Option<String>,
+    actions: Vec<Button>,
+    /// What was just done.
+    done: Option<String>,
+    /// Why this build cannot read its history; then what follows is empty.
+    unreadable: Option<String>,
+    /// Where this build decides otherwise.
+    divergence: Option<String>,
+    chart: Chart,
+    entries: Vec<Entry>,
+    at: Option<Replayed>,
+    /// Whether more will come.
+    live: bool,
+    last: u32,
+}
+
+/// An action that would be taken.
+struct Button {
+    path: String,
+    word: String,
+    what: &'static str,
+}
+
+/// Which entry is looked at, and what was just done.
+#[derive(Deserialize)]
+pub struct Asked {
+    at: Option<u32>,
+    done: Option<String>,
+}
+
+/// The page.
+pub async fn show<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(id): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Failed> {
+    let id = parse::<C>(&id)?;
+    let view: View<C> = console.service.get(&format!("/sagas/{id}")).await?;
+    let line = source::line_from_service(&console.service, id).await?;
+    let (transcript, unreadable) = match Transcript::<C::Saga>::read(&line) {
+        Ok(transcript) => (Some(transcript), None),
+        Err(why) => (None, Some(plain(why.to_string()))),
+    };
+    let state = transcript.as_ref().and_then(Transcript::state);
+    let settled = state.is_some_and(SagaState::is_settled);
+    let ended = settled.then(|| transcript.as_ref()?.entries.last().map(|entry| entry.time)).flatten();
+    let entries = transcript.as_ref().map(|transcript| entries::of::<C>(transcript, asked.at)).unwrap_or_default();
+    let at = transcript.as_ref().zip(asked.at).map(|(transcript, at)| replayed::of::<C>(transcript, at));
+    let lines = |lines: Vec<String>| lines.into_iter().map(plain).collect::<Vec<_>>();
+    page(&Page {
+        frame: Frame::of(&console, "/sagas"),
+        id: id.to_string(),
+        path: Console::<C>::path(id),
+        status: view.status.clone(),
+        stuck: view.stuck,
+        head: transcript.as_ref().map(|transcript| lines(C::head(&transcript.plan))).unwrap_or_default(),
+        outcome: transcript
+            .as_ref()
+            .zip(state)
+            .map(|(transcript, state)| lines(C::outcome(&transcript.plan, state)))
+            .unwrap_or_default(),
+        facts: facts(&view),
+        cause: view.cause.clone().map(plain),
+        actions: transcript.as_ref().filter(|_| view.readable).map(|transcript| buttons::<C>(id, transcript)).unwrap_or_default(),
+        done: asked.done.map(plain),
+        unreadable,
+        divergence: transcript.as_ref().and_then(Transcript::divergence).map(|divergence| plain(divergence.to_string())),
+        chart: transcript
+            .as_ref()
+            .map(|transcript| Chart::of::<C>(transcript, ended.unwrap_or_else(Utc::now)))
+            .unwrap_or_default(),
+        last: transcript.as_ref().and_then(|transcript| transcript.entries.last()).map_or(0, |entry| entry.sequence),
+        live: transcript.is_some() && !settled,
+        entries,
+        at,
+    })
+}
+
+/// The id in an address.
+pub fn parse<C: CommandLine>(id: &str) -> Result<Uuid, Failed> {
+    id.parse().map_err(|_| Failed::missing(format!("`{id}` is no id of a {}.", C::Saga::NAME)))
+}
+
+fn facts<C: CommandLine>(view: &View<C>) -> Vec<(&'static str, String)> {
+    let since = |at: When| format!("{} ago ({})", at.ago, at.at);
+    let mut facts = vec![
+        ("Phase", view.phase()),
+        ("Plan", view.plan.map_or_else(|| "unreadable".to_owned(), |plan| format!("version {plan}"))),
+        ("Began", since(When::at(view.created_at))),
+        ("Last moved", since(When::at(view.updated_at))),
+        ("Took", length(view.updated_at - view.created_at)),
+    ];
+    if !view.waiting.is_empty() {
+        facts.push(("Waiting for", view.waiting_for()));
+        facts.push(("Attempts", view.attempts()));
+        facts.extend(view.waiting_since.map(|at| ("Waiting since", since(When::at(at)))));
+    }
+    facts.extend(view.due_at.map(|due| ("Asked again at", exact(due))));
+    facts
+}
+
+/// The actions that this build would take, and no others.
+fn buttons<C: CommandLine>(id: Uuid, transcript: &Transcript<C::Saga>) -> Vec<Button> {
+    let Some(state) = transcript.state() else { return Vec::new() };
+    let undoing = state.outstanding().filter(|(_, direction, _)| *direction == Direction::Compensate);
+    let skips = undoing.map(|(step, ..)| (Action::Skip(step), "give up this compensation"));
+    let actions =
+        [(Action::Retry, "ask again now"), (Action::Cancel, C::CANCEL_HELP), (Action::Compensate, "undo what was done")];
+    let actions = actions.into_iter().chain(skips);
+    let taken = actions.filter(|(action, _)| {
+        Preview::<C>::of(transcript, *action, "console", "a look").is_some_and(|preview| preview.refused().is_none())
+    });
+    let button = |(action, what): (Action<_>, &'static str)| {
+        let step = if let Action::Skip(step) = action { phrases::name(step) } else { String::new() };
+        let word = phrases::action(&action);
+        let verb = word.split(' ').next().unwrap_or_default();
+        Button { path: link(&format!("{}/{verb}", Console::<C>::path(id)), [("step", step.as_str())]), word, what }
+    };
+    taken.map(button).collect()
+}
+
+/// The saga as it is exported.
+pub async fn raw<C: CommandLine>(State(console): State<Arc<Console<C>>>, Path(id): Path<String>) -> Result<Response, Failed> {
+    let id = parse::<C>(&id)?;
+    let line = source::line_from_service(&console.service, id).await?;
+    let text = serde_json::from_str::<Value>(&line).map_or_else(|_| visible_json(&line), |value| json(&value));
+    Ok(([(header::CONTENT_TYPE, "application/json; charset=utf-8")], text).into_response())
+}
+
+/// After which entry to begin.
+#[derive(Deserialize)]
+pub struct After {
+    #[serde(default)]
+    after: u32,
+}
+
+/// An event for each entry that comes, with its sequence; `end` when none will.
+pub async fn live<C: CommandLine>(
+    State(console): State<Arc<Console<C>>>,
+    Path(id): Path<String>,
+    Query(After { after }): Query<After>,
+) -> Result<Response, Failed> {
+    let live = Live::<C>::new(console.service.clone(), parse::<C>(&id)?, after);
+    let shutdown = console.shutdown.clone();
+    let events = stream::unfold(Some((live, shutdown)), |following| async move {
+        let (mut live, shutdown) = following?;
+        let next = tokio::select! {
+            next = live.next() => next,
+            () = shutdown.cancelled() => return None,
+        };
+        let (event, rest) = match next {
+            Ok(Some(entry)) => (Event::default().event("entry").data(entry.sequence.to_string()), Some((live, shutdown))),
+            Ok(None) | Err(_) => (Event::default().event("end").data("end"), None),
+        };
+        Some((Ok::<_, Infallible>(event), rest))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}

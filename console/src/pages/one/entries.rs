@@ -1,0 +1,48 @@
+//! The entries of a saga, a row each: what came, what was decided, what was sent, where it stood afterwards.
+
+use saga::{State, Transcript};
+use saga_commands::{CommandLine, phrases};
+
+use crate::words::{exact, json, length};
+
+/// An entry as a row.
+pub struct Entry {
+    pub sequence: u32,
+    pub time: String,
+    /// How long after the one before.
+    pub elapsed: String,
+    pub came: String,
+    pub decided: String,
+    pub sent: Vec<String>,
+    pub phase: &'static str,
+    /// How far each step is.
+    pub steps: Vec<(String, String)>,
+    /// The whole entry.
+    pub json: String,
+    /// Whether it is the one looked at.
+    pub chosen: bool,
+}
+
+/// The entries; `at`: the one looked at.
+pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, at: Option<u32>) -> Vec<Entry> {
+    let (mut before, mut last) = (State::new(), None);
+    let entry = |entry: &saga::Entry<C::Saga>| {
+        let elapsed = last.replace(entry.time).map(|last| format!("+{}", length(entry.time - last)));
+        let decided = phrases::decided::<C>(&before, entry.verdict, &entry.state);
+        before = entry.state.clone();
+        let progress = |(step, progress)| (phrases::name(step), phrases::progress(&serde_json::json!(progress)));
+        Entry {
+            sequence: entry.sequence,
+            time: exact(entry.time),
+            elapsed: elapsed.unwrap_or_default(),
+            came: phrases::came::<C>(&transcript.plan, &entry.input),
+            decided,
+            sent: entry.sent.iter().map(|effect| phrases::effect::<C>(effect, &entry.state)).collect(),
+            phase: phrases::phase(entry.state.phase()),
+            steps: entry.state.steps().map(progress).collect(),
+            json: json(entry),
+            chosen: at == Some(entry.sequence),
+        }
+    };
+    transcript.entries.iter().map(entry).collect()
+}

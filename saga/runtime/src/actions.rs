@@ -1,0 +1,154 @@
+//! What operators did: every action of theirs that moved a saga, the newest first, as the histories have it. On the service's own port only.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use chassis::http::{Operation, Page, PageQuery, Problem, Routes, Shape, Who};
+use chrono::{DateTime, Utc};
+use saga::{Action, Effect, Input, State as SagaState, step_name};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::operator::unanswered;
+use crate::runtime::Runtime;
+use crate::saga::{Layout as _, Saga};
+use crate::steps::step_names;
+use crate::store::ActionRow;
+
+/// The route.
+pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
+    let id = S::Layout::TABLE.history_id;
+    let item = json!({
+        "type": "object",
+        "required": [id, "sequence", "time"],
+        "properties": {
+            (id): { "type": "string", "format": "uuid" },
+            "sequence": { "type": "integer", "minimum": 1, "description": "Of its entry in the history" },
+            "time": { "type": "string", "format": "date-time" },
+            "action": { "type": "string", "enum": ["retry", "cancel", "compensate", "skip"] },
+            "step": { "type": "string", "enum": step_names::<S>(), "description": "Whose compensation was given up" },
+            "by": { "type": "string", "description": "Who" },
+            "reason": { "type": "string", "description": "Why" },
+            "status": { "type": "string", "description": "Where it stood afterwards" },
+            "sent": { "type": "array", "description": "What was sent", "items": {} },
+            "unreadable": { "type": "string", "description": "Why the rest is not here" },
+        },
+    });
+    let page = json!({
+        "type": "object",
+        "required": ["items", "next_cursor"],
+        "properties": { "items": { "type": "array", "items": item }, "next_cursor": { "type": ["string", "null"] } },
+    });
+    let list = Operation::get(
+        Who::OPERATORS,
+        "/sagas/actions",
+        "list_actions",
+        "What operators did: every action that moved a saga, newest first: for operators",
+    );
+    Routes::new().route(list.page_of(Shape::id_cursor(), Shape::Value(page)), list_actions::<S>)
+}
+
+/// An operator's action, and what came of it.
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Taken<S: Saga> {
+    #[serde(skip)]
+    cursor: Uuid,
+    /// The saga's id.
+    #[serde(flatten)]
+    id: Map<String, Value>,
+    sequence: u32,
+    time: DateTime<Utc>,
+    #[serde(flatten)]
+    told: Told<S>,
+}
+
+/// What the entry says, or why it cannot be read.
+#[derive(Serialize)]
+#[serde(bound = "", untagged)]
+enum Told<S: Saga> {
+    Read {
+        action: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        by: String,
+        reason: String,
+        status: &'static str,
+        sent: Vec<Effect<S>>,
+    },
+    Unreadable {
+        unreadable: String,
+    },
+}
+
+/// An entry as it is stored.
+#[derive(Deserialize)]
+#[serde(bound = "")]
+struct Stored<S: Saga> {
+    message: Input<S>,
+    sent: Vec<Effect<S>>,
+    state: SagaState<S>,
+}
+
+impl<S: Saga> Told<S> {
+    fn read(entry: &str) -> Self {
+        let unreadable = |why: String| Self::Unreadable { unreadable: why };
+        let stored = match serde_json::from_str::<Stored<S>>(entry) {
+            Ok(stored) => stored,
+            Err(error) => return unreadable(error.to_string()),
+        };
+        let Input::Operator { action, by, reason } = stored.message else {
+            return unreadable("it is no operator's action".to_owned());
+        };
+        let (action, step) = match action {
+            Action::Retry => ("retry", None),
+            Action::Cancel => ("cancel", None),
+            Action::Compensate => ("compensate", None),
+            Action::Skip(step) => ("skip", Some(step_name::<S>(step))),
+        };
+        Self::Read { action, step, by, reason, status: S::status(&stored.state), sent: stored.sent }
+    }
+}
+
+/// Where a page begins: at a moment, after so many of that moment. A batch has one.
+fn cursor(at: DateTime<Utc>, after: u32) -> Uuid {
+    Uuid::from_u64_pair(at.timestamp_micros().max(0).unsigned_abs(), after.into())
+}
+
+fn read(cursor: Uuid) -> Result<(DateTime<Utc>, i64), Problem> {
+    let (at, after) = cursor.as_u64_pair();
+    let at = i64::try_from(at).ok().and_then(DateTime::from_timestamp_micros);
+    at.zip(i64::try_from(after).ok()).ok_or_else(|| Problem::malformed("`cursor` is not one this service gave"))
+}
+
+async fn list_actions<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
+    let from = page.after.map(read).transpose()?;
+    let (store, rows) = (runtime.store, page.rows());
+    let found = runtime.operators.read(|mut db| async move { store.actions(&mut db, from, rows).await }).await;
+    let mut last = from.map(|(at, after)| (at, after as u32));
+    let taken = |ActionRow { id, sequence, at, entry }| {
+        let after = last.filter(|(last, _)| *last == at).map_or(0, |(_, after)| after) + 1;
+        last = Some((at, after));
+        Taken::<S> {
+            cursor: cursor(at, after),
+            id: Map::from_iter([(S::Layout::TABLE.history_id.to_owned(), Value::String(id.to_string()))]),
+            sequence,
+            time: at,
+            told: Told::read(&entry),
+        }
+    };
+    page.page(found.map_err(unanswered)?.into_iter().map(taken).collect(), |taken| taken.cursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_where_the_one_before_it_ended_also_within_a_batch() {
+        let at = DateTime::from_timestamp_micros(1_767_323_045_123_456).unwrap();
+        assert_eq!(read(cursor(at, 7)).unwrap(), (at, 7));
+        assert!(read(Uuid::max()).is_err());
+    }
+}
