@@ -156,6 +156,51 @@ async fn a_customer_sees_and_cancels_its_own_orders_and_anothers_are_not_there()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_way_of_finding_orders_shows_a_customer_anothers() {
+    let issuer = Issuer::new();
+    let system = System::builder().believing(&issuer).start().await;
+    let (ada, eve) = (system.create_user(true).await, system.create_user(true).await);
+    let product = system.create_product(100, 100).await;
+    let client = system.client(Service::Order);
+    let (hers, his) = (customer(&issuer, &client, ada), customer(&issuer, &client, eve));
+    let mut body = order_body(ada, &[(product, 101)]);
+    (body["reference"], body["tags"]) = (json!("PO-7"), json!({ "channel": "web" }));
+    for _ in 0..2 {
+        let order = OrderId(id(&hers.post("/orders", &body).await.expect(202)));
+        assert_eq!(system.wait_final(order).await["status"], "rejected");
+    }
+    let first = hers.get("/orders?limit=1").await.expect(200);
+    let cursor = first["next_cursor"].as_str().unwrap();
+
+    // Each parameter that the route takes, so that a new one has its line here.
+    let contract: Value = serde_json::from_str(include_str!("../../../docs/openapi/order.json")).unwrap();
+    let parameters = contract["paths"]["/orders"]["get"]["parameters"].as_array().unwrap();
+    let names: Vec<&str> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        let value = match name {
+            "user_id" => ada.to_string(),
+            "status" => "rejected".to_owned(),
+            "created_from" => "2020-01-01T00:00:00Z".to_owned(),
+            "created_to" => "2100-01-01T00:00:00Z".to_owned(),
+            "reference" => "PO-7".to_owned(),
+            "tag" => "channel%3Dweb".to_owned(),
+            "reason" => "insufficient_stock".to_owned(),
+            "product_id" => product.to_string(),
+            "cursor" => cursor.to_owned(),
+            "limit" => "200".to_owned(),
+            other => panic!("say here by which value `{other}` finds an order"),
+        };
+        let found = async |client: &Client| {
+            let page = client.get(&format!("/orders?{name}={value}")).await.expect(200);
+            page["items"].as_array().unwrap().len()
+        };
+        assert!(found(&hers).await > 0, "`{name}` finds none of her own");
+        assert_eq!(found(&his).await, 0, "`{name}` finds another's");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_customer_sees_itself_and_gives_back_only_what_it_reserved() {
     let issuer = Issuer::new();
     let system = System::builder().believing(&issuer).start().await;
