@@ -81,7 +81,7 @@ pub enum Cause<P: Plan> {
 }
 
 /// Which way an outstanding command goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
     /// It does the step.
     Execute,

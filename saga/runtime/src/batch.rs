@@ -84,12 +84,9 @@ impl<S: Saga> Sagas<S> {
         let outcome = open.outcomes.pop_front().unwrap_or(Outcome::Nothing);
         let view = matches!(trigger, Trigger::Cancel(_)).then(|| S::Layout::view(&open.record));
         let (status, sequence) = (Cow::Borrowed(open.record.status()), open.record.sequence);
-        let mut moved = Moved { id, status, sequence, view, outcome, ended: false };
-        if !open.outcomes.is_empty() {
-            return (Some(moved), None);
-        }
-        moved.ended = open.ended;
-        (Some(moved), self.open.remove(&id))
+        let moved = Moved { id, status, sequence, view, outcome };
+        let done = open.outcomes.is_empty();
+        (Some(moved), if done { self.open.remove(&id) } else { None })
     }
 }
 

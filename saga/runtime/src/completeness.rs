@@ -8,6 +8,7 @@ mod rebuild;
 pub(crate) mod routes;
 mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::broker::Broker;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::stream::Stream;
-use crate::metrics;
+use crate::metrics::SagaMetrics;
 use crate::saga::Saga;
 use crate::store::Store;
 use crate::store::completeness::{self as store, Checkpoint};
@@ -58,6 +59,7 @@ pub(crate) struct Watch<S: Saga> {
     pub settings: Completeness,
     pub payload_max: chassis::broker::PayloadMax,
     pub holder: Uuid,
+    pub metrics: Arc<SagaMetrics<S>>,
 }
 
 /// What the broker lost.
@@ -97,7 +99,7 @@ impl<S: Saga> Watch<S> {
 
     async fn look(&self, shutdown: &CancellationToken) -> anyhow::Result<String> {
         if !self.holds_watch().await? {
-            metrics::events_rebuild::<S>(None);
+            self.metrics.events_rebuild(None);
             return Ok("watched by another instance".to_owned());
         }
         anyhow::ensure!(self.broker.is_connected(), "the broker is not connected");
@@ -124,7 +126,7 @@ impl<S: Saga> Watch<S> {
         match open {
             Some(open) => self.carry_on(open, stream.oldest_to_hold(), shutdown).await,
             None => {
-                metrics::events_rebuild::<S>(None);
+                self.metrics.events_rebuild(None);
                 Ok(format!("complete until {}", until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)))
             }
         }

@@ -2,6 +2,7 @@
 //! enqueue, write.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::batch::{Sagas, Triggers};
 use crate::cache::SagaCache;
 use crate::item::{Begun, Item, Moved, NewSaga, Outcome, Trigger};
-use crate::metrics;
+use crate::metrics::{Measured, SagaMetrics};
 use crate::progress::{BatchContext, SagaInProgress};
 use crate::saga::{Layout as _, LoadedSaga, Record, Saga, View};
 use crate::settings::HistoryLimit;
@@ -35,6 +36,7 @@ pub(crate) struct Coordinator<S: Saga> {
     pub waiters: Waiters,
     /// What the log says of what comes.
     pub logged: Logged,
+    pub metrics: Arc<SagaMetrics<S>>,
 }
 
 /// What one message can cause hundreds of times.
@@ -49,6 +51,8 @@ pub(crate) struct Logged {
 pub(crate) struct Output<S: Saga> {
     pub result: ItemResult<S>,
     cached: Option<Box<LoadedSaga<S>>>,
+    /// Of the whole batch, at its first item.
+    measured: Option<Box<Measured<S>>>,
 }
 
 /// What became of one item.
@@ -102,10 +106,15 @@ impl<S: Saga> Coordinator<S> {
         context: BatchContext<'_, S>,
         sagas: &mut Sagas<S>,
         beginning: &Beginning<'_, S>,
+        measured: &mut Measured<S>,
     ) -> anyhow::Result<Statement> {
-        sagas.open.values_mut().filter(|open| open.moved).for_each(|open| open.set_timers(&context));
+        for open in sagas.open.values_mut().filter(|open| open.moved) {
+            measured.saga(&open.before, &open.record, open.ended);
+            open.set_timers(&context);
+        }
         let mut written = Written { placed: Vec::new(), moved: Vec::new(), entries: Vec::new(), cancelled: Vec::new() };
         for (open, key) in &beginning.placed {
+            measured.saga(&open.before, &open.record, open.ended);
             written.placed.push((&open.record, *key));
             written.entries.extend(&open.entries);
         }
@@ -134,7 +143,7 @@ impl<S: Saga> Handler for Coordinator<S> {
     async fn handle(&self, db: &mut ReadConnection, batch: &[&Item<S>]) -> anyhow::Result<Handled<Output<S>>> {
         let (now, steady) = (self.database.now(&mut *db).await?, self.clock.now(&mut *db).await?);
         let (timing, limit, payload_max) = (&self.timing, &self.limit, self.payload_max.get());
-        let outgoing = Outgoing::new(S::SOURCE, now);
+        let (outgoing, mut measured) = (Outgoing::new(S::SOURCE, now), Measured::new(now, steady));
         let mut context = BatchContext { now, steady, timing, limit, payload_max, outgoing };
         // A key that was used before asks for nothing. Looked for here, so that whoever comes second with it finds the first.
         let (mut begun_with, mut cancelled_with) = (Vec::new(), Vec::new());
@@ -166,13 +175,13 @@ impl<S: Saga> Handler for Coordinator<S> {
             Item::Input(..) => None,
         });
         let beginning = self.begin_all(new, begun, &mut context)?;
-        let statement = self.write(context, &mut sagas, &beginning)?;
+        let statement = self.write(context, &mut sagas, &beginning, &mut measured)?;
         let (mut results, mut placed) = (beginning.results.into_iter(), beginning.placed.into_iter());
         let output = |item: &&Item<S>| match item {
             Item::Begin(_) => {
                 let begun = results.next().expect("one for each saga that begins");
                 let placed = if matches!(begun, Begun::Placed(_)) { placed.next() } else { None };
-                Output { result: ItemResult::Begun(begun), cached: placed.and_then(|(open, _)| cached(open)) }
+                Output { result: ItemResult::Begun(begun), cached: placed.and_then(|(open, _)| cached(open)), measured: None }
             }
             Item::Input(id, trigger) => match used(trigger) {
                 // Nobody looks where it stands.
@@ -183,7 +192,11 @@ impl<S: Saga> Handler for Coordinator<S> {
                 }
             },
         };
-        Ok(Handled::new(batch.iter().map(output).collect(), statement))
+        let mut outputs: Vec<Output<S>> = batch.iter().map(output).collect();
+        if let Some(first) = outputs.first_mut() {
+            first.measured = Some(Box::new(measured));
+        }
+        Ok(Handled::new(outputs, statement))
     }
 
     fn rows(&self, item: &Item<S>) -> Vec<Uuid> {
@@ -199,9 +212,10 @@ impl<S: Saga> Handler for Coordinator<S> {
         Ok(rows.into_iter().map(|rows| rows.into_iter().filter(|id| held.contains(id)).collect()).collect())
     }
 
-    /// Caches what will move again, wakes who waits, and counts what ended.
+    /// Caches what will move again, wakes who waits, and counts what happened.
     fn committed(&self, batch: &[&Item<S>], outputs: &mut [Output<S>]) {
         self.cache.keep(outputs.iter_mut().filter_map(|output| output.cached.take()).map(|saga| *saga));
+        outputs.iter_mut().filter_map(|output| output.measured.take()).for_each(|measured| self.metrics.count(&measured));
         let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
         for (item, output) in batch.iter().zip(outputs.iter()) {
             let (Item::Input(id, trigger), ItemResult::Moved(moved)) = (item, &output.result) else { continue };
@@ -213,15 +227,14 @@ impl<S: Saga> Handler for Coordinator<S> {
                 unreadable.push((moved.id, why));
             }
             if let Some(reason) = moved.outcome.ignored_because() {
-                metrics::ignored(reason, 1);
+                self.metrics.ignored(reason, 1);
                 tracing::debug!(saga = S::NAME, id = %moved.id, ?trigger, reason, "changed nothing");
             }
             self.waiters.moved(moved.id, moved.sequence);
-            if moved.ended {
-                metrics::ended::<S>(moved.status.clone().into_owned());
-            }
         }
-        metrics::unknown::<S>(unknown.len() as u64);
+        if !unknown.is_empty() {
+            self.metrics.unknown(unknown.len() as u64);
+        }
         if let (Some(replies), Some(id)) = (self.logged.unknown.happened(unknown.len() as u64), unknown.first()) {
             tracing::warn!(saga = S::NAME, replies, %id, "replies for sagas that nobody knows");
         }
@@ -233,7 +246,7 @@ impl<S: Saga> Handler for Coordinator<S> {
 
 impl<S: Saga> Output<S> {
     fn moved(moved: Option<Moved<S>>, cached: Option<Box<LoadedSaga<S>>>) -> Self {
-        Self { result: ItemResult::Moved(moved), cached }
+        Self { result: ItemResult::Moved(moved), cached, measured: None }
     }
 
     /// Of what came to a saga.

@@ -82,14 +82,12 @@ pub struct Moved<S: Saga> {
     pub view: Option<View<S>>,
     /// What the saga made of it.
     pub outcome: Outcome,
-    /// Whether the batch ended it; said once for each saga.
-    pub(crate) ended: bool,
 }
 
 impl<S: Saga> Moved<S> {
     /// A saga that was left where it stands.
     pub(crate) fn nothing(id: Uuid, status: Cow<'static, str>, outcome: Outcome) -> Self {
-        Self { id, status, sequence: 0, view: None, outcome, ended: false }
+        Self { id, status, sequence: 0, view: None, outcome }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use chassis::Outgoing;
 use chrono::{DateTime, Utc};
-use saga::{Action, Effect, Input, Milestone, Recording, State, Timing, Verdict, apply, decide};
+use saga::{Action, Cause, Effect, Entry, Input, Milestone, Phase, Recording, State, Timing, Verdict, apply, decide};
 use serde_json::value::RawValue;
 
 use crate::item::{Outcome, Trigger};
@@ -39,8 +39,8 @@ pub(crate) struct SagaInProgress<S: Saga> {
     pub outcomes: VecDeque<Outcome>,
     /// Whether something is to be written.
     pub moved: bool,
-    /// Whether its outcome is told now.
-    pub ended: bool,
+    /// Since when its outcome, which is told now, was waited for.
+    pub ended: Option<DateTime<Utc>>,
     /// The key of the cancellation that moved it.
     pub cancelled_with: Option<String>,
 }
@@ -55,7 +55,7 @@ impl<S: Saga> SagaInProgress<S> {
             entries: Vec::new(),
             outcomes: VecDeque::new(),
             moved: false,
-            ended: false,
+            ended: None,
             cancelled_with: None,
         }
     }
@@ -110,8 +110,10 @@ impl<S: Saga> SagaInProgress<S> {
         }
         let ends = is_end(&applied.effects);
         anyhow::ensure!(!ends || history.is_some(), "the history of {} {} was not read", S::NAME, record.id());
-        self.ended |= ends;
         let history = history.as_deref().unwrap_or_default();
+        if ends {
+            self.ended = Some(awaited_since(record, history));
+        }
         enqueue(&mut context.outgoing, record, history, &applied.effects, context.payload_max)?;
         Ok(Outcome::Decided(applied.verdict))
     }
@@ -122,6 +124,18 @@ impl<S: Saga> SagaInProgress<S> {
         let record = &mut self.record;
         record.timers.set(&self.before, &record.state, context.steady, record.began_at, seed, context.timing);
     }
+}
+
+/// Since when the outcome of a saga was waited for: since it began or, where it was completed and then called off, since that.
+fn awaited_since<S: Saga>(record: &Record<S>, history: &[Box<RawValue>]) -> DateTime<Utc> {
+    // Only these can follow on a completed one; nobody else's history is read again for this.
+    if !matches!(record.state.phase(), Phase::Compensated(Cause::Cancelled | Cause::Withdrawn { .. })) {
+        return record.created_at;
+    }
+    let entries = history.iter().filter_map(|entry| serde_json::from_str::<Entry<S>>(entry.get()).ok());
+    let mut since_completed = entries.skip_while(|entry| !matches!(entry.state.phase(), Phase::Completed));
+    let called_off = since_completed.find(|entry| matches!(entry.state.phase(), Phase::Compensating(_)));
+    called_off.map_or(record.created_at, |entry| entry.time)
 }
 
 /// Whether these triggers tell the end of a saga.

@@ -22,6 +22,7 @@ use crate::completeness::Watch;
 use crate::coordinator::{Coordinator, ItemResult, Logged};
 use crate::item::{Begun, Item, Moved, NewSaga, Trigger};
 use crate::messages::FromHistories;
+use crate::metrics::SagaMetrics;
 use crate::plan_registry;
 use crate::saga::{Saga, View};
 use crate::settings::SagaSettings;
@@ -83,6 +84,8 @@ impl<S: Saga> Prepared<S> {
         let (database, shutdown, clock, waiters) =
             (service.database(), service.shutdown(), SteadyClock::default(), Waiters::default());
         let operators = settings.operators.database(database_url, parts, &format!("waybill-{}", S::NAME))?;
+        let operators = operators.measured(&service.metrics(), "operators");
+        let metrics = Arc::new(SagaMetrics::new(service.metrics()));
         service.follow_payload_max(&payload_max);
         service.spawn(clock.clone().run(database.clone(), shutdown.clone()));
         service.spawn(waiters.clone().look(store, database.clone(), shutdown.clone()));
@@ -96,6 +99,7 @@ impl<S: Saga> Prepared<S> {
             cache: SagaCache::default(),
             waiters,
             logged: Logged::default(),
+            metrics: metrics.clone(),
         });
         // What begins and what comes to those under way share the batches of one handler.
         let beginning = service.intake(sources(), coordinator.clone());
@@ -116,6 +120,7 @@ impl<S: Saga> Prepared<S> {
             settings: settings.events,
             payload_max,
             holder: Uuid::now_v7(),
+            metrics: metrics.clone(),
         };
         service.spawn(watch.run(shutdown.clone()));
         // One after the other: two at once on one table wait for each other.
@@ -128,7 +133,7 @@ impl<S: Saga> Prepared<S> {
         service.spawn(keys::expire(database.clone(), settings.keys.keys_expire_after, store.expire_keys(), shutdown.clone()));
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));
-        let count = Count { operators: operators.clone(), clock: clock.clone(), store, aside, stuck_after };
+        let count = Count { operators: operators.clone(), clock: clock.clone(), store, aside, stuck_after, metrics };
         service.spawn(count.run(service.health(), shutdown.clone()));
         Ok(Arc::new(Runtime {
             database,

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::aside::Aside;
 use crate::coordinator::Coordinator;
 use crate::item::{Item, Moved, Trigger};
-use crate::metrics;
+use crate::metrics::SagaMetrics;
 use crate::plan_registry::Tally;
 use crate::saga::Saga;
 use crate::steps::known_plans;
@@ -125,7 +125,7 @@ impl<S: Saga> Sweeper<S> {
                 }
             }
         }
-        metrics::set_aside(self.aside.count(Instant::now()));
+        self.coordinator.metrics.set_aside(self.aside.count(Instant::now()));
         Ok(())
     }
 }
@@ -144,6 +144,7 @@ pub(crate) struct Count<S: Saga> {
     pub store: Store<S>,
     pub aside: Arc<Aside>,
     pub stuck_after: Duration,
+    pub metrics: Arc<SagaMetrics<S>>,
 }
 
 impl<S: Saga> Count<S> {
@@ -152,7 +153,7 @@ impl<S: Saga> Count<S> {
         const COUNT_EVERY: Duration = Duration::from_secs(5);
         while !shutdown.is_cancelled() {
             if let Ok(tally) = self.tally().await {
-                metrics::sagas(tally.in_flight, tally.stuck, tally.unknown_plan(), tally.unreadable);
+                self.metrics.sagas(&tally);
                 health.note("sagas", tally.words(self.aside.count(Instant::now())));
             }
             tokio::select! {

@@ -30,7 +30,7 @@ use crate::causes::causes;
 use crate::dead_letter::Graveyard;
 use crate::delivery::{again, settle};
 use crate::failure::{Busy, Failure};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::seldom::Seldom;
 use crate::settings::BatchSettings;
 
@@ -64,6 +64,7 @@ pub(crate) struct Messages<T> {
     /// After an outage of the database none are taken for a while. They are not lost: they come again.
     rests_until: Option<Instant>,
     acknowledging: TaskTracker,
+    metrics: Metrics,
 }
 
 /// The messages of a batch.
@@ -90,7 +91,8 @@ impl<T: Send + 'static> Messages<T> {
         settings: &BatchSettings,
         busy: Busy,
     ) -> Self {
-        let (graveyard, burying) = Graveyard::open(with.broker.clone(), settings.dead_letters_per_second);
+        let (graveyard, burying) = Graveyard::open(with.broker.clone(), settings.dead_letters_per_second, with.metrics.clone());
+        sources.iter().for_each(|source| with.metrics.count_dead_letters(source.consumer.stream));
         Self {
             handler,
             events_max: settings.batch_max * sources.len(),
@@ -104,6 +106,7 @@ impl<T: Send + 'static> Messages<T> {
             failed: Seldom::default(),
             rests_until: None,
             acknowledging: TaskTracker::new(),
+            metrics: with.metrics.clone(),
         }
     }
 
@@ -207,11 +210,11 @@ impl<T: Send + 'static> Messages<T> {
     fn set_aside(&mut self, held_up: Vec<Aside<T>>) {
         for aside in held_up {
             if !self.aside.put(aside, |tries| self.busy.wait(tries)) {
-                metrics::not_set_aside(self.handler);
+                self.metrics.not_set_aside(self.handler);
             }
         }
         if self.is_open() {
-            metrics::events_set_aside(self.handler, self.aside.len());
+            self.metrics.events_set_aside(self.handler, self.aside.len());
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use metrics::Histogram;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::address::options;
 use crate::health::Health;
 use crate::meaning::Meaning;
+use crate::metrics::Metrics;
 use crate::settings::{DatabaseSettings, Secret};
 
 /// How often the pool is pinged, and how long a ping may take: a dead link shows within 15 s.
@@ -39,6 +41,8 @@ pub type Reader = OwnedMutexGuard<PoolConnection<Postgres>>;
 #[derive(Clone)]
 pub struct Database {
     shared: Arc<Shared>,
+    /// How long reads waited for a connection.
+    waits: Histogram,
 }
 
 struct Shared {
@@ -67,7 +71,13 @@ impl Database {
             ("jit", "off"),
         ]);
         let pools = RwLock::new(Pools::new(&options, settings));
-        Ok(Self { shared: Arc::new(Shared { pools, options, settings: settings.clone(), clock: Mutex::default() }) })
+        let shared = Shared { pools, options, settings: settings.clone(), clock: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), waits: Histogram::noop() })
+    }
+
+    /// Measures how long reads wait for a connection. `pool`: what their connections are called.
+    pub fn measured(self, metrics: &Metrics, pool: &'static str) -> Self {
+        Self { waits: metrics.pool_waits(pool), ..self }
     }
 
     /// Does work that may be done twice: reads, above all. What the database says of it is heeded: statements that a migration made stale
@@ -78,7 +88,7 @@ impl Database {
         F: Future<Output = sqlx::Result<T>>,
     {
         // Lent whole, not by reference: a closure that borrows its argument makes futures that cannot be shown to be `Send`.
-        let lent = Arc::new(tokio::sync::Mutex::new(self.pool().acquire().await?));
+        let lent = Arc::new(tokio::sync::Mutex::new(self.acquire().await?));
         let mut again = READ_AGAIN;
         loop {
             let error = match work(lent.clone().lock_owned().await).await {
@@ -97,6 +107,14 @@ impl Database {
             }
             again -= 1;
         }
+    }
+
+    /// A connection for a read. Measured also where there was none in time.
+    async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        let begun = Instant::now();
+        let acquired = self.pool().acquire().await;
+        self.waits.record(begun.elapsed().as_secs_f64());
+        acquired
     }
 
     /// The connections for reads, and for writes that are no batch.

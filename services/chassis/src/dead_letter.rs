@@ -33,6 +33,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::NoBatch, Self::Unreadable, Self::Failed];
+
     /// As metrics and logs call it.
     pub(crate) fn name(self) -> &'static str {
         match self {

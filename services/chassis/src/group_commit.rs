@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::failure::{Busy, Failure};
 use crate::fair_limit::{FairLimit, Permit};
 use crate::handler::Handler;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::settings::{BatchSettings, HttpSettings};
 
 /// A queue in front of a handler.
@@ -16,6 +16,7 @@ pub struct GroupCommit<H: Handler> {
     queue: mpsc::Sender<Request<H>>,
     places: FairLimit,
     busy: Busy,
+    metrics: Metrics,
 }
 
 /// A request in the queue, or in a batch.
@@ -38,17 +39,18 @@ pub struct Overloaded;
 
 impl<H: Handler> Clone for GroupCommit<H> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), places: self.places.clone(), busy: self.busy }
+        Self { queue: self.queue.clone(), places: self.places.clone(), busy: self.busy, metrics: self.metrics.clone() }
     }
 }
 
 impl<H: Handler> GroupCommit<H> {
     /// The queue, and its other end.
-    pub(crate) fn new(settings: &BatchSettings, http: &HttpSettings, busy: Busy) -> (Self, Requests<H>) {
+    pub(crate) fn new(settings: &BatchSettings, http: &HttpSettings, busy: Busy, metrics: Metrics) -> (Self, Requests<H>) {
         let BatchSettings { batch_max, queue_max, .. } = *settings;
+        metrics.count_handler(H::NAME);
         let (queue, queued) = mpsc::channel(queue_max);
         let requests = Requests { queued, batch: Vec::with_capacity(batch_max), batch_max, is_open: true };
-        (Self { queue, places: FairLimit::new(queue_max, http), busy }, requests)
+        (Self { queue, places: FairLimit::new(queue_max, http), busy, metrics }, requests)
     }
 
     /// Queues a request and waits for its answer. A client that stops waiting changes nothing: the batch goes on without it. A request held
@@ -58,7 +60,7 @@ impl<H: Handler> GroupCommit<H> {
         loop {
             let (answer, answered) = oneshot::channel();
             let overloaded = || {
-                metrics::overloaded(H::NAME);
+                self.metrics.overloaded(H::NAME);
                 Overloaded
             };
             let place = self.places.acquire(client, 1).ok_or_else(overloaded)?;

@@ -30,7 +30,7 @@ mod intake;
 pub mod keys;
 pub mod listed;
 pub mod meaning;
-mod metrics;
+pub mod metrics;
 mod note;
 mod origins;
 mod outbox;

@@ -30,7 +30,7 @@ use self::wire::{in_wire_order, message_id};
 use crate::broker::Broker;
 use crate::database::Database;
 use crate::health::Health;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::note::Note;
 use crate::outgoing::Outgoing;
 use crate::packet::{Packet, subject_id};
@@ -60,7 +60,7 @@ pub const OUTBOX_SQL: &str = include_str!("outbox/outbox.sql");
 pub struct Outbox(Arc<Inner>);
 
 struct Inner {
-    service: &'static str,
+    metrics: Metrics,
     database: Database,
     broker: Broker,
     settings: OutboxSettings,
@@ -89,15 +89,16 @@ pub(crate) struct PublishPermit(#[allow(dead_code)] OwnedSemaphorePermit);
 
 impl Outbox {
     pub(crate) fn new(
-        service: &'static str,
+        metrics: Metrics,
         database: Database,
         broker: Broker,
         broker_settings: &BrokerSettings,
         settings: &OutboxSettings,
         rebuild: Option<Box<dyn RebuildMessages>>,
     ) -> Self {
+        metrics.count_outbox();
         Self(Arc::new(Inner {
-            service,
+            metrics,
             database,
             broker,
             settings: settings.clone(),
@@ -152,11 +153,11 @@ impl Outbox {
         let messages = in_wire_order(packets, None).map(|(index, packet)| (message_id(row, index), packet)).collect();
         match self.0.broker.publish_each(messages).await.first() {
             None => {
-                metrics::published(count);
+                self.0.metrics.published(count);
                 self.is_published(row);
             }
             Some((_, unpublished)) => {
-                metrics::publish_failed();
+                self.0.metrics.publish_failed();
                 tracing::warn!(%row, reason = %unpublished, "publishing failed; the relay will try again");
                 // First the lane, then out of hand: in between nothing may pass.
                 self.leave(row, about());

@@ -27,6 +27,7 @@ use crate::health::Health;
 use crate::http;
 use crate::identity::{Identity, IdentitySettings};
 use crate::intake::Intake;
+use crate::metrics::Metrics;
 use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
@@ -93,6 +94,7 @@ pub struct Service {
     broker: Broker,
     unit: UnitOfWork,
     health: Health,
+    metrics: Metrics,
     /// Set once the schema is up to date. Background tasks wait for this, and requests are told to come again.
     migrated: Arc<SetOnce<()>>,
     /// Cancelled from outside: stop taking work.
@@ -115,22 +117,26 @@ impl Service {
         let Start { name, listener, database_url, migrator, topology, settings, rebuild, shutdown } = with;
         let identity = Identity::new(&settings.identity, listener.local_addr()?)?;
         let application = format!("waybill-{name}");
-        let database = Database::new(database_url, &settings.database, &application)?;
+        let metrics = Metrics::new(name);
+        let database = Database::new(database_url, &settings.database, &application)?.measured(&metrics, "reading");
         let broker = Broker::connect(&settings.broker, &application).await?;
-        let outbox = Outbox::new(name, database.clone(), broker.clone(), &settings.broker, &settings.outbox, rebuild);
+        let outbox = Outbox::new(metrics.clone(), database.clone(), broker.clone(), &settings.broker, &settings.outbox, rebuild);
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);
         }
+        let writers = Writers::new(database.clone(), &settings.database, metrics.pool_waits("writing"));
+        let unit = UnitOfWork::new(writers, outbox.clone(), &settings.batch, metrics.clone());
         let service = Self {
             name,
             listener,
             settings: settings.clone(),
             identity,
-            unit: UnitOfWork::new(Writers::new(database.clone(), &settings.database), outbox.clone(), &settings.batch),
+            unit,
             database,
             broker,
             health,
+            metrics,
             migrated: Arc::default(),
             shutdown,
             stop_writing: CancellationToken::new(),
@@ -152,7 +158,8 @@ impl Service {
         service.tasks.spawn(async move { broker.watch(&health, &stop).await });
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         let backlog = service.settings.batch.backlog_noted;
-        service.tasks.spawn(async move { topology::watch(name, topology, &broker, &health, backlog, &stop).await });
+        let metrics = service.metrics.clone();
+        service.tasks.spawn(async move { topology::watch(&metrics, topology, &broker, &health, backlog, &stop).await });
         let address = service.settings.discovery.address(service.listener.local_addr()?);
         let (broker, health, stop) = (service.broker.clone(), service.health.clone(), service.shutdown.clone());
         service.tasks.spawn(discovery::announce(name, address, broker, health, stop));
@@ -182,6 +189,11 @@ impl Service {
         self.health.clone()
     }
 
+    /// What it measures.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// Runs batches that come neither from a queue nor from the broker: timers, rare writes.
     pub fn unit_of_work(&self) -> UnitOfWork {
         self.unit.clone()
@@ -208,8 +220,13 @@ impl Service {
             self.health.expect(source.consumer.stream);
         }
         let (batch, busy) = (&self.settings.batch, self.unit.busy());
-        let (queue, requests) = GroupCommit::new(batch, &self.settings.http, busy);
-        let binding = Binding { broker: self.broker.clone(), health: self.health.clone(), migrated: self.migrated.clone() };
+        let (queue, requests) = GroupCommit::new(batch, &self.settings.http, busy, self.metrics.clone());
+        let binding = Binding {
+            broker: self.broker.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            migrated: self.migrated.clone(),
+        };
         let messages = Messages::bind(H::NAME, sources, &binding, batch, busy);
         let intake = Intake { handler, unit: self.unit.clone(), requests, messages };
         self.writers.spawn(intake.run(self.shutdown.clone(), self.stop_writing.clone()));
@@ -237,7 +254,7 @@ impl Service {
     pub async fn run(self, api: http::Api) -> anyhow::Result<()> {
         let (http, shutdown) = (&self.settings.http, self.shutdown.clone());
         let api = api.once(self.migrated);
-        http::serve(self.listener, self.name, api, self.health, http, self.identity, shutdown).await;
+        http::serve(self.listener, self.metrics, api, self.health, http, self.identity, shutdown).await;
         self.stop_writing.cancel();
         self.writers.close();
         self.writers.wait().await;

@@ -15,7 +15,7 @@ use crate::handler::{Committed, Handler, Shape as _};
 use crate::health::Health;
 use crate::held::Held;
 use crate::meaning::Meaning;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::settings::BatchSettings;
 use crate::unsure;
@@ -31,12 +31,13 @@ pub struct UnitOfWork {
     outbox: Outbox,
     held: Arc<Held>,
     busy: Busy,
+    metrics: Metrics,
 }
 
 impl UnitOfWork {
-    pub(crate) fn new(writers: Writers, outbox: Outbox, settings: &BatchSettings) -> Self {
+    pub(crate) fn new(writers: Writers, outbox: Outbox, settings: &BatchSettings, metrics: Metrics) -> Self {
         let busy = Busy { retry: settings.busy_retry, timeout: settings.busy_timeout };
-        Self { writers: Arc::new(writers), outbox, held: Arc::new(Held::new(busy.retry)), busy }
+        Self { writers: Arc::new(writers), outbox, held: Arc::new(Held::new(busy.retry)), busy, metrics }
     }
 
     /// Has `/readyz` say which rows somebody else holds.
@@ -147,7 +148,7 @@ impl UnitOfWork {
             }
         };
         drop(permit);
-        metrics::batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
+        self.metrics.batch(H::NAME, items.len(), begun.elapsed(), done.is_ok());
         done.map_err(Failure::of)
     }
 

@@ -29,6 +29,18 @@ pub enum Cause {
     Never,
 }
 
+impl Cause {
+    /// As metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Outage => "outage",
+            Self::Unheard => "unheard",
+            Self::Refused => "refused",
+            Self::Never => "never",
+        }
+    }
+}
+
 impl Unpublished {
     /// The message cannot be sent at all.
     pub fn never(reason: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use metrics::Histogram;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +29,8 @@ pub(crate) struct Writers {
     permits: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     kept: Mutex<Vec<(PoolConnection<Postgres>, Instant)>>,
+    /// How long batches waited for a connection.
+    waits: Histogram,
 }
 
 /// The right to write a batch. Take it before gathering a batch: what arrives while waiting for it shares the transaction.
@@ -47,10 +50,10 @@ impl Writer {
 }
 
 impl Writers {
-    pub(crate) fn new(database: Database, settings: &DatabaseSettings) -> Self {
+    pub(crate) fn new(database: Database, settings: &DatabaseSettings, waits: Histogram) -> Self {
         let places = |count: u32| Arc::new(Semaphore::new(count as usize));
         let (permits, connections) = (places(settings.writers), places(settings.writing_connections()));
-        Self { database, permits, connections, kept: Mutex::default() }
+        Self { database, permits, connections, kept: Mutex::default(), waits }
     }
 
     /// Waits for the right to write. First come, first served.
@@ -60,6 +63,13 @@ impl Writers {
 
     /// A connection that is alive.
     pub(crate) async fn writer(&self) -> sqlx::Result<Writer> {
+        let begun = Instant::now();
+        let writer = self.alive().await;
+        self.waits.record(begun.elapsed().as_secs_f64());
+        writer
+    }
+
+    async fn alive(&self) -> sqlx::Result<Writer> {
         let place = place(&self.connections).await;
         if let Some((mut connection, used)) = self.pop() {
             if used.elapsed() < FRESH || matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(()))) {

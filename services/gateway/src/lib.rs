@@ -22,6 +22,7 @@ use chassis::discovery;
 use chassis::health::Health;
 use chassis::http::{Api, Operation, Routes, Shape, Who};
 use chassis::identity::{Identity, Role};
+use chassis::metrics::Metrics;
 use chassis::{Running, http};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -62,7 +63,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, shutdown: Cancella
     let watching = watching.map(|upstream| watch(upstream, every, health.clone(), shutdown.clone())).map(tokio::spawn);
     let watching: Vec<_> = watching.collect();
     let api = Api::proxy(own(), passing(upstreams), &PASSED, STRANGERS_STAY_OUT, OPENAPI);
-    http::serve(listener, "gateway", api, health, &edge, identity, shutdown).await;
+    http::serve(listener, Metrics::new("gateway"), api, health, &edge, identity, shutdown).await;
     watching.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(service = "gateway", "stopped");
     Ok(())

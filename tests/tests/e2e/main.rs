@@ -46,6 +46,7 @@ mod intake;
 mod load;
 mod locks;
 mod messages;
+mod metrics;
 mod migrate;
 mod nats_accounts;
 mod nats_conf;

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::{EVENTS, Watch};
 use crate::messages::enqueue_again;
-use crate::metrics;
 use crate::saga::{LoadedSaga, Saga};
 use crate::store::completeness::{self, Found, Rebuild};
 
@@ -71,7 +70,7 @@ impl<S: Saga> Watch<S> {
         let after = rebuild.after_order.max(rebuild.first_order);
         let store = self.store;
         let left = self.database.read(move |mut db| async move { store.after(&mut db, after).await }).await?;
-        metrics::events_rebuild::<S>(Some(left));
+        self.metrics.events_rebuild(Some(left));
         self.health.note(EVENTS, being_completed::<S>(&rebuild, left));
         // A pace is kept in short strides, so that this instance does not lose its hold on the watch.
         let at_once = (self.settings.events_rebuild_rate / 2).clamp(1, AT_ONCE) as usize;
@@ -115,7 +114,7 @@ impl<S: Saga> Watch<S> {
                     unreadable,
                     "the stream of events is complete again"
                 );
-                metrics::events_rebuild::<S>(None);
+                self.metrics.events_rebuild(None);
                 return Ok(format!("complete again: {checked} events looked for, {missing} were missing ({reason})"));
             }
         }
@@ -132,7 +131,7 @@ impl<S: Saga> Watch<S> {
         if !self.database.read(advance).await? {
             return Ok(false);
         }
-        metrics::events_rebuilt(counts.checked, if rebuild.dry_run { 0 } else { counts.missing });
+        self.metrics.events_rebuilt(counts.checked, if rebuild.dry_run { 0 } else { counts.missing });
         rebuild.checked += counts.checked;
         rebuild.missing += counts.missing;
         rebuild.unreadable += counts.unreadable.len() as i64;

@@ -15,6 +15,7 @@ use super::received::Received;
 use super::source::Source;
 use crate::broker::Broker;
 use crate::health::Health;
+use crate::metrics::Metrics;
 
 /// Messages fetched ahead. Each may hold a full batch, so this bounds memory: 32 x 512 KiB.
 pub(super) const FETCH_AHEAD: usize = 32;
@@ -32,6 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Binding {
     pub broker: Broker,
     pub health: Health,
+    pub metrics: Metrics,
     /// Set when the schema is up to date: nothing is taken before.
     pub migrated: Arc<SetOnce<()>>,
 }

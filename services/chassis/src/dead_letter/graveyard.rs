@@ -11,7 +11,7 @@ use super::{DeadLetter, Kind, Origin};
 use crate::broker::Broker;
 use crate::causes::causes;
 use crate::delivery::{again, settle};
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::packet::Packet;
 
 /// Letters awaiting the broker at once. Each holds its message, so this bounds memory; further ones come again.
@@ -27,7 +27,7 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 struct Burial {
     delivery: Delivery,
     deliveries: i64,
-    stream: &'static str,
+    kind: (&'static str, Kind),
     id: String,
     packet: Packet,
 }
@@ -41,14 +41,15 @@ pub(crate) struct Graveyard {
     limits: HashMap<(&'static str, Kind), Limit>,
     per_second: f64,
     let_go: LetGo,
+    metrics: Metrics,
 }
 
 impl Graveyard {
     /// The graveyard, and the task that stores what comes to it, until it is dropped and everything is stored.
-    pub(crate) fn open(broker: Broker, per_second: u32) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn open(broker: Broker, per_second: u32, metrics: Metrics) -> (Self, impl Future<Output = ()>) {
         let (queue, mut burials) = mpsc::channel(AT_ONCE);
         let let_go = LetGo::default();
-        let counted = let_go.clone();
+        let (counted, measured) = (let_go.clone(), metrics.clone());
         let work = async move {
             let mut say = tokio::time::interval(SAY_EVERY);
             let mut some = Vec::new();
@@ -56,14 +57,14 @@ impl Graveyard {
                 tokio::select! {
                     count = burials.recv_many(&mut some, AT_ONCE) => match count {
                         0 => break,
-                        _ => store(&broker, std::mem::take(&mut some)).await,
+                        _ => store(&broker, std::mem::take(&mut some), &measured).await,
                     },
                     _ = say.tick() => tell(&counted),
                 }
             }
             tell(&counted);
         };
-        (Self { queue, limits: HashMap::new(), per_second: per_second.into(), let_go }, work)
+        (Self { queue, limits: HashMap::new(), per_second: per_second.into(), let_go, metrics }, work)
     }
 
     /// Has a letter stored, and its message acknowledged after that; or counts it and acknowledges the message at once, where there were too
@@ -74,32 +75,32 @@ impl Graveyard {
         };
         let kind = (origin.stream(), letter.kind);
         if !self.limits.entry(kind).or_insert_with(|| Limit::new(self.per_second)).take(Instant::now()) {
-            metrics::not_buried(kind.0, kind.1.name());
+            self.metrics.not_buried(kind.0, kind.1);
             *self.let_go.lock().expect("the counts are never poisoned").entry(kind).or_default() += 1;
             return settle(&delivery, AckKind::Ack).await;
         }
         tracing::error!(from = %origin, events = letter.events.len(), reason = letter.reason, "to the dead letters");
         let (id, packet) = letter.packed(origin);
-        place.send(Burial { delivery, deliveries: origin.deliveries(), stream: kind.0, id, packet });
+        place.send(Burial { delivery, deliveries: origin.deliveries(), kind, id, packet });
     }
 }
 
 /// Stores letters side by side. The same letter stored again within the window is absorbed by its message id.
-async fn store(broker: &Broker, burials: Vec<Burial>) {
+async fn store(broker: &Broker, burials: Vec<Burial>, metrics: &Metrics) {
     let mut packets = Vec::with_capacity(burials.len());
     let mut messages = Vec::with_capacity(burials.len());
-    for Burial { delivery, deliveries, stream, id, packet } in burials {
+    for Burial { delivery, deliveries, kind, id, packet } in burials {
         packets.push((id, packet));
-        messages.push((delivery, deliveries, stream));
+        messages.push((delivery, deliveries, kind));
     }
     let stored = broker.publish_as(packets).await;
     if let Err(error) = &stored {
         tracing::warn!(error = causes(error), "the dead letters cannot be stored; trying again");
     }
-    for (delivery, deliveries, stream) in messages {
+    for (delivery, deliveries, kind) in messages {
         match &stored {
             Ok(()) => {
-                metrics::buried(stream, 1);
+                metrics.buried(kind.0, kind.1);
                 settle(&delivery, AckKind::Ack).await;
             }
             Err(_) => settle(&delivery, again(deliveries)).await,

@@ -27,7 +27,7 @@ use crate::http::head::{HEAD_READ, HEADERS_READ};
 use crate::http::watched::{Watch, watched};
 use crate::http::{Api, Problem, standard};
 use crate::identity::Identity;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::settings::HttpSettings;
 
 /// How long requests under way may take once the service is asked to stop.
@@ -51,18 +51,17 @@ pub async fn listen(address: &str, setting: &str) -> anyhow::Result<TcpListener>
 /// A handler finds where a request comes from with [`ConnectInfo`]`<SocketAddr>`, and who sends it with [`Caller`](crate::http::Caller).
 pub async fn serve(
     listener: TcpListener,
-    name: &'static str,
+    metrics: Metrics,
     api: Api,
     health: Health,
     settings: &HttpSettings,
     identity: Identity,
     shutdown: CancellationToken,
 ) {
-    metrics::init();
     raise_files();
-    let adding_up = tokio::spawn(metrics::add_up());
+    let adding_up = tokio::spawn(metrics.clone().add_up());
     let knowing = tokio::spawn(identity.clone().watch(health.clone(), shutdown.clone()));
-    let watch = Arc::new(Watch::new(name, health.clone(), &api, settings, identity));
+    let watch = Arc::new(Watch::new(metrics.clone(), health.clone(), &api, settings, identity));
     let Api { routes, document, .. } = api;
     // Outside, so that a page may read refusals too.
     let cors = cors(&settings.cors_origins);
@@ -71,8 +70,8 @@ pub async fn serve(
         if let Some(cors) = cors.clone() { routes.layer(cors) } else { routes }
     };
     let serving = Serving {
-        ordinary: (whole(with_standard(name, routes, document, &health, &shutdown)), http(settings.http_header_timeout)),
-        reserve: (whole(health_alone(name, &health, &shutdown)), http(settings.http_header_timeout.min(RESERVE_TIME))),
+        ordinary: (whole(with_standard(&metrics, routes, document, &health, &shutdown)), http(settings.http_header_timeout)),
+        reserve: (whole(health_alone(&metrics, &health, &shutdown)), http(settings.http_header_timeout.min(RESERVE_TIME))),
         write_timeout: settings.http_write_timeout,
         graceful: GracefulShutdown::new(),
     };
@@ -92,7 +91,7 @@ pub async fn serve(
                 if let Some(place) = admission.admit(peer.ip()) {
                     serving.serve(stream, peer, place);
                 } else {
-                    metrics::connection_refused(name);
+                    metrics.connection_refused();
                 }
             }
             Err(error) => {
@@ -169,9 +168,10 @@ fn raise_files() {
     });
 }
 
-fn with_standard(name: &'static str, api: Router, document: Document, health: &Health, shutdown: &CancellationToken) -> Router {
+fn with_standard(metrics: &Metrics, api: Router, document: Document, health: &Health, shutdown: &CancellationToken) -> Router {
+    let name = metrics.service();
     let (standard, _) =
-        standard::health(name, health, shutdown).merge(standard::document(move || document.json(name))).into_parts();
+        standard::health(metrics, health, shutdown).merge(standard::document(move || document.json(name))).into_parts();
     Router::new()
         .merge(api.clone())
         .nest("/v1", api)
@@ -185,8 +185,8 @@ fn with_standard(name: &'static str, api: Router, document: Document, health: &H
 }
 
 /// What a connection of the reserve is answered.
-fn health_alone(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Router {
-    let (health, _) = standard::health(name, health, shutdown).into_parts();
+fn health_alone(metrics: &Metrics, health: &Health, shutdown: &CancellationToken) -> Router {
+    let (health, _) = standard::health(metrics, health, shutdown).into_parts();
     health
         .fallback(|| async { Problem::unavailable("too many connections are open; try again shortly") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })

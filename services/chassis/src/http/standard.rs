@@ -14,18 +14,26 @@ use crate::http::docs;
 use crate::http::openapi::openapi;
 use crate::http::operation::{Operation, Shape};
 use crate::http::routes::Routes;
-use crate::metrics;
+use crate::metrics::Metrics;
+
+/// The form of `/metrics`. Prometheus takes it by its name.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Health and metrics: all that a connection of the reserve is answered.
-pub(super) fn health(name: &'static str, health: &Health, shutdown: &CancellationToken) -> Routes {
-    let (health, shutdown) = (health.clone(), shutdown.clone());
+pub(super) fn health(metrics: &Metrics, health: &Health, shutdown: &CancellationToken) -> Routes {
+    let (health, shutdown, metrics, name) = (health.clone(), shutdown.clone(), metrics.clone(), metrics.service());
     let alive = move || async move { Json(json!({"status": "ok", "service": name, "version": env!("CARGO_PKG_VERSION")})) };
-    let ready = move || async move {
+    let readiness = move || {
         let mut readiness = health.readiness();
         if shutdown.is_cancelled() {
             readiness.ready = false;
             readiness.checks.insert("draining", "the service is stopping".to_owned());
         }
+        readiness
+    };
+    let measured = readiness.clone();
+    let ready = move || async move {
+        let readiness = readiness();
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, Json(readiness))
     };
@@ -61,7 +69,7 @@ pub(super) fn health(name: &'static str, health: &Health, shutdown: &Cancellatio
                 "text/plain",
                 text(),
             ),
-            || async { metrics::render() },
+            move || async move { ([(header::CONTENT_TYPE, TEXT_FORMAT)], metrics.render(measured().ready)) },
         )
 }
 
@@ -101,7 +109,7 @@ pub(super) fn document(openapi: impl Fn() -> String + Send + Sync + 'static) -> 
 
 /// What every service serves.
 pub(super) fn operations() -> Vec<Operation> {
-    health("", &Health::default(), &CancellationToken::new()).merge(document(String::new)).operations()
+    health(&Metrics::new(""), &Health::default(), &CancellationToken::new()).merge(document(String::new)).operations()
 }
 
 /// The OpenAPI document of a service that serves these operations beside those of every service.

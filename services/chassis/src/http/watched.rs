@@ -29,14 +29,14 @@ use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
 use crate::http::{Api, Caller, Problem, stream};
 use crate::identity::Identity;
-use crate::metrics;
+use crate::metrics::Metrics;
 use crate::settings::HttpSettings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the layer needs.
 pub(super) struct Watch {
-    service: &'static str,
+    metrics: Metrics,
     health: Health,
     queries: Queries,
     door: Door,
@@ -50,9 +50,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(service: &'static str, health: Health, api: &Api, settings: &HttpSettings, identity: Identity) -> Self {
+    pub(super) fn new(metrics: Metrics, health: Health, api: &Api, settings: &HttpSettings, identity: Identity) -> Self {
         Self {
-            service,
+            metrics,
             health,
             queries: api.queries.clone(),
             door: Door::new(identity, api.rules.clone(), api.opens.clone()),
@@ -155,7 +155,7 @@ pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Reques
     if !is_health(route) {
         watch.health.count(response.status().is_server_error());
     }
-    metrics::request(watch.service, method, route, response.status(), begun.elapsed());
+    watch.metrics.request(&method, route, response.status(), begun.elapsed());
     response
 }
 

@@ -21,7 +21,6 @@ use super::wire::{in_wire_order, message_id};
 use crate::causes::causes;
 use crate::database::Reader;
 use crate::meaning::Meaning;
-use crate::metrics;
 use crate::note::Note;
 use crate::packet::{Packet, subject_id};
 use crate::unpublished::{Cause, Unpublished};
@@ -253,7 +252,7 @@ impl Outbox {
             }
         }
         if published > 0 {
-            metrics::relayed(published);
+            self.0.metrics.relayed(published);
             tracing::info!(rows = published, "published what was left behind");
         }
         progress

@@ -9,7 +9,6 @@ use super::letter::Unpublishable;
 use super::rows::{self, Claimed, SetAside};
 use super::seen;
 use crate::causes::causes;
-use crate::metrics;
 use crate::packet::{Packet, subject_id};
 use crate::unpublished::{Cause, Unpublished};
 
@@ -47,7 +46,7 @@ impl Outbox {
         let mut buried = false;
         for (index, failure) in given_up {
             let dead = Unpublishable {
-                service: self.0.service,
+                service: self.0.metrics.service(),
                 row: row.id,
                 index,
                 packet: &packets[index],
@@ -57,7 +56,7 @@ impl Outbox {
             match self.0.broker.publish_as(vec![dead.packed(self.0.broker.client().max_payload())]).await {
                 Ok(()) => {
                     buried = true;
-                    metrics::unpublishable(self.0.service);
+                    self.0.metrics.unpublishable(failure.cause);
                     let subject = packets[index].subject.escape_debug();
                     tracing::error!(row = %row.id, index, %subject, reason = failure.reason, "publishing failed for good: to the dead letters");
                 }

@@ -9,7 +9,6 @@ use super::Outbox;
 use super::rows::{self, COUNT_MAX, Standing};
 use crate::database::Reader;
 use crate::health::Health;
-use crate::metrics;
 
 /// How often is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
@@ -28,7 +27,7 @@ impl Outbox {
                 async move { rows::standing(&mut **db, &behind).await }
             };
             if let Ok(standing) = self.0.database.read(count).await {
-                metrics::outbox(self.0.service, standing.rows, standing.refused, standing.age);
+                self.0.metrics.outbox(standing.rows, standing.refused, standing.age);
                 health.note(OUTBOX, note(&standing));
                 match stale(&standing, before, self.0.settings.outbox_stale_after) {
                     Some(why) => health.set(OUTBOX, Err(why)),

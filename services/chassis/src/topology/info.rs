@@ -21,6 +21,10 @@ pub(super) struct Found {
     pub config: Value,
     /// For a consumer: messages it has still to bring.
     pub pending: u64,
+    /// For a consumer: messages it brought that are not acknowledged.
+    pub unacknowledged: u64,
+    /// For a consumer: of these, messages it brought more than once.
+    pub redelivered: u64,
     /// For a consumer: until when it brings nothing, because somebody paused it.
     pub paused_until: Option<String>,
 }
@@ -30,7 +34,14 @@ impl Found {
         // The broker keeps a time that has passed.
         let paused = info["paused"] == true;
         let until = info["config"][PAUSED].as_str().filter(|_| paused).map(str::to_owned);
-        Self { pending: info["num_pending"].as_u64().unwrap_or_default(), paused_until: until, config: info["config"].take() }
+        let count = |what: &str| info[what].as_u64().unwrap_or_default();
+        Self {
+            pending: count("num_pending"),
+            unacknowledged: count("num_ack_pending"),
+            redelivered: count("num_redelivered"),
+            paused_until: until,
+            config: info["config"].take(),
+        }
     }
 
     /// What is to be said of a consumer that is paused.

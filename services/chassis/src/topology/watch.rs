@@ -14,7 +14,7 @@ use super::drift::{Difference, Drift, differences, list, of_consumer};
 use super::info::{Found, Info, info};
 use crate::broker::Broker;
 use crate::health::Health;
-use crate::metrics;
+use crate::metrics::Metrics;
 
 /// How often a service looks. What differs twice in a row is said: a provisioner puts back what it can within a second.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ const NEEDED_OF_CONSUMER: [&str; 11] = [
 
 /// Compares what the service depends on with how it would be made, until shutdown.
 pub(crate) async fn watch(
-    service: &'static str,
+    metrics: &Metrics,
     topology: &Topology,
     broker: &Broker,
     health: &Health,
@@ -85,9 +85,8 @@ pub(crate) async fn watch(
             continue;
         }
         let mut now = BTreeSet::new();
-        for (name, Seen { drift, pending }) in look(service, topology, broker, &mut forbidden).await {
+        for (name, Seen { drift, pending }) in look(metrics, topology, broker, &mut forbidden).await {
             if let Some(pending) = pending {
-                metrics::consumer_pending(name, service, pending);
                 health.behind(name, (pending > backlog_noted).then_some(pending));
             }
             let Some(drift) = drift else {
@@ -112,12 +111,12 @@ struct Seen {
 
 /// Each stream that could be looked at, and what is wrong with it or its consumer.
 async fn look(
-    service: &'static str,
+    metrics: &Metrics,
     topology: &Topology,
     broker: &Broker,
     forbidden: &mut BTreeMap<&'static str, Instant>,
 ) -> BTreeMap<&'static str, Seen> {
-    let mut seen = BTreeMap::new();
+    let (mut seen, service) = (BTreeMap::new(), metrics.service());
     for stream in topology.streams {
         let consumer = topology.consumers.iter().find(|consumer| consumer.stream == stream.name && consumer.name == service);
         let concerned = consumer.is_some() || stream.producer == service || stream.name == DEAD_LETTERS;
@@ -141,6 +140,7 @@ async fn look(
             if let Ok(Info::Found(found)) =
                 info(broker.jetstream(), &format!("CONSUMER.INFO.{}.{}", consumer.stream, consumer.name)).await
             {
+                metrics.consumer(stream.name, found.pending, found.unacknowledged, found.redelivered);
                 pending = Some(found.pending);
                 drift = of_this_consumer(consumer, &found).or(drift);
             }
