@@ -251,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_of_the_runbook_parse() {
+        let runbook = include_str!("../../docs/operations.md");
+        let code = runbook.split("```").skip(1).step_by(2).flat_map(str::lines);
+        let lines: Vec<&str> = code.filter(|line| line.starts_with("waybill ")).collect();
+        assert!(lines.len() > 15, "{lines:?}");
+        for line in lines {
+            if let Err(error) = Cli::try_parse_from(words(line)) {
+                panic!("`{line}` does not parse: {error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
     }

@@ -77,7 +77,20 @@ fn whoever_is_waited_for_exists_and_can_become_healthy() {
     let services = services(&compose);
     assert_eq!(
         services.keys().copied().collect::<Vec<_>>(),
-        ["gateway", "nats", "order", "order-db", "product", "product-db", "provision", "secrets", "user", "user-db"]
+        [
+            "gateway",
+            "grafana",
+            "nats",
+            "order",
+            "order-db",
+            "product",
+            "product-db",
+            "prometheus",
+            "provision",
+            "secrets",
+            "user",
+            "user-db"
+        ]
     );
     let mut started = BTreeSet::new();
     while started.len() < services.len() {
@@ -180,7 +193,8 @@ fn no_secret_is_in_the_file_and_each_container_sees_its_own_alone() {
             .any(|volume| volume.starts_with("secrets:"));
         assert_eq!(whole, name == "secrets", "{name}");
         match (name, secrets(service)) {
-            ("secrets", None) => {}
+            // Those that watch know none.
+            ("secrets" | "prometheus" | "grafana", None) => {}
             ("nats", Some(seen)) => assert_eq!(seen, ("/secrets/nats", "nats")),
             (_, seen) => assert_eq!(seen, Some(("/secrets", name)), "{name}"),
         }
@@ -220,9 +234,39 @@ fn every_port_is_the_one_people_know_and_on_this_machine_only() {
             assert_eq!(open[name], [port.parse::<u16>().unwrap()]);
         }
     }
-    let known =
-        [("gateway", vec![8080]), ("nats", vec![4222]), ("order", vec![8083]), ("product", vec![8082]), ("user", vec![8081])];
+    let known = [
+        ("gateway", vec![8080]),
+        ("grafana", vec![3000]),
+        ("nats", vec![4222]),
+        ("order", vec![8083]),
+        ("product", vec![8082]),
+        ("prometheus", vec![9090]),
+        ("user", vec![8081]),
+    ];
     assert_eq!(open, known.map(|(name, ports)| (name.to_owned(), ports)).into());
+}
+
+#[test]
+fn what_watches_is_there_only_when_asked_for_pinned_and_asks_every_service() {
+    let compose = compose();
+    let services = services(&compose);
+    for watcher in ["prometheus", "grafana"] {
+        let (_, version) = services[watcher]["image"].as_str().unwrap().split_once(':').expect("a version");
+        assert!(words(&services[watcher]["profiles"]) == ["observe"] && version.split('.').count() == 3, "{watcher} {version}");
+    }
+    let prometheus: Value = serde_saphyr::from_str(&read("deploy/prometheus.yml")).unwrap();
+    let mut asked = BTreeMap::new();
+    for job in prometheus["scrape_configs"].as_array().unwrap() {
+        let target = job["static_configs"][0]["targets"][0].as_str().unwrap();
+        asked.insert(job["job_name"].as_str().unwrap().to_owned(), target.to_owned());
+    }
+    let serving = services.iter().filter_map(|(name, service)| Some((name, listens(service)?)));
+    assert_eq!(asked, serving.map(|(name, port)| (format!("waybill-{name}"), format!("{name}:{port}"))).collect());
+    let source: Value = serde_saphyr::from_str(&read("deploy/grafana/provisioning/datasources/prometheus.yml")).unwrap();
+    assert_eq!(source["datasources"][0]["url"], "http://prometheus:9090");
+    let files: Value = serde_saphyr::from_str(&read("deploy/grafana/provisioning/dashboards/waybill.yml")).unwrap();
+    let path = files["providers"][0]["options"]["path"].as_str().unwrap();
+    assert!(words(&services["grafana"]["volumes"]).contains(&&*format!("./deploy/grafana/dashboards:{path}:ro")), "{path}");
 }
 
 #[test]
@@ -232,7 +276,7 @@ fn volumes_are_declared_and_files_exist() {
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let source = volume["source"].as_str().or_else(|| volume.as_str()?.split(':').next()).unwrap();
             let there =
-                if source.starts_with('.') { root().join(source).is_file() } else { compose["volumes"].get(source).is_some() };
+                if source.starts_with('.') { root().join(source).exists() } else { compose["volumes"].get(source).is_some() };
             assert!(there, "{name}: {source}");
         }
     }

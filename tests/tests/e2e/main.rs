@@ -74,3 +74,4 @@ mod topology;
 mod unreadable;
 mod up;
 mod up_auth;
+mod watched;
