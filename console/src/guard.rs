@@ -38,7 +38,8 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
     says(headers, header::CONTENT_SECURITY_POLICY, POLICY);
     says(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     says(headers, header::X_FRAME_OPTIONS, "DENY");
-    says(headers, header::REFERRER_POLICY, "no-referrer");
+    // Not `no-referrer`: a browser then says of its own forms that they come from `null`, and no button works.
+    says(headers, header::REFERRER_POLICY, "same-origin");
     says(headers, header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     says(headers, header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     says(headers, header::CACHE_CONTROL, "no-store");

@@ -1,9 +1,11 @@
 //! A real browser, driven as the WebDriver protocol has it (W3C): Chromium, where the machine has it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 use stack::Port;
@@ -88,6 +90,30 @@ impl Browser {
     pub async fn console(&self) -> Vec<Value> {
         let said = self.ask(Method::POST, "/se/log", json!({ "type": "browser" })).await;
         said.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Makes the window so large, in pixels of a page.
+    pub async fn size(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// As for somebody who wants pages dark, or light.
+    pub async fn dark(&self, dark: bool) {
+        let scheme = json!({ "name": "prefers-color-scheme", "value": if dark { "dark" } else { "light" } });
+        self.devtools("Emulation.setEmulatedMedia", json!({ "features": [scheme] })).await;
+    }
+
+    /// Keeps what is seen as a PNG.
+    pub async fn screenshot(&self, path: &Path) {
+        let seen = self.http.get(format!("{}/screenshot", self.session)).send().await.expect("an answer");
+        let seen: Value = seen.json().await.expect("JSON");
+        let png = BASE64_STANDARD.decode(seen["value"].as_str().expect("a picture")).expect("base64");
+        std::fs::write(path, png).expect("a file");
+    }
+
+    async fn devtools(&self, command: &str, parameters: Value) {
+        self.ask(Method::POST, "/goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await;
     }
 
     async fn ask(&self, method: Method, command: &str, body: Value) -> Value {

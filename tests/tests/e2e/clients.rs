@@ -61,7 +61,7 @@ async fn python_clients() -> Option<PathBuf> {
 }
 
 /// What `tests/node/package.json` names; its lock says which files, by their digests, and none of them is run to install it.
-async fn node_tools() -> Option<PathBuf> {
+pub async fn node_tools() -> Option<PathBuf> {
     let files = [
         ("package.json", include_str!("../../node/package.json")),
         ("package-lock.json", include_str!("../../node/package-lock.json")),

@@ -11,6 +11,7 @@ mod cli_terminal;
 mod clients;
 mod conflicts;
 mod console;
+mod console_browser;
 mod consumers;
 mod containers;
 mod containers_run;
