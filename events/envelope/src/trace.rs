@@ -35,6 +35,17 @@ impl TraceParent {
         Self(format!("00-{trace:032x}-{parent:016x}-00"))
     }
 
+    /// The id of the trace.
+    pub fn trace_id(&self) -> u128 {
+        u128::from_str_radix(&self.0[3..35], 16).unwrap_or_default()
+    }
+
+    /// The id of the caller's span; nothing where the trace began with [`Self::from_random`], and there is no such span.
+    pub fn caller(&self) -> Option<u64> {
+        let parent = u64::from_str_radix(&self.0[36..52], 16).ok()?;
+        (parent != (self.trace_id() >> 64) as u64 | 1).then_some(parent)
+    }
+
     /// The header's value.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -79,7 +90,10 @@ mod tests {
     fn a_new_one_is_valid() {
         for random in [0, 1, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
             let trace = TraceParent::from_random(random);
+            assert_eq!(trace.caller(), None, "nobody's span");
             assert_eq!(TraceParent::parse(trace.as_str()), Some(trace));
         }
+        let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert_eq!((trace.trace_id(), trace.caller()), (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, Some(0x00f0_67aa_0ba9_02b7)));
     }
 }

@@ -21,6 +21,7 @@ use crate::progress::{BatchContext, SagaInProgress};
 use crate::saga::{Layout as _, LoadedSaga, Record, Saga, View};
 use crate::settings::HistoryLimit;
 use crate::store::{Keyed, Store, Written};
+use crate::traces::Chosen;
 use crate::waiters::Waiters;
 
 /// The handler of every batch.
@@ -37,6 +38,8 @@ pub(crate) struct Coordinator<S: Saga> {
     /// What the log says of what comes.
     pub logged: Logged,
     pub metrics: Arc<SagaMetrics<S>>,
+    /// Chooses the sagas whose traces are told, if there is somebody to tell.
+    pub traces: Option<Chosen>,
 }
 
 /// What one message can cause hundreds of times.
@@ -53,6 +56,8 @@ pub(crate) struct Output<S: Saga> {
     cached: Option<Box<LoadedSaga<S>>>,
     /// Of the whole batch, at its first item.
     measured: Option<Box<Measured<S>>>,
+    /// The saga, where it came to its end and its trace is to be told.
+    traced: Option<Uuid>,
 }
 
 /// What became of one item.
@@ -99,6 +104,12 @@ impl<S: Saga> Coordinator<S> {
             beginning.placed.push((open, new.key.as_deref()));
         }
         Ok(beginning)
+    }
+
+    /// The saga, if this ends it and its trace is to be told.
+    fn traced(&self, open: &SagaInProgress<S>) -> Option<Uuid> {
+        let chosen = self.traces.as_ref()?;
+        (open.ended.is_some() && chosen.chooses(&open.record)).then(|| open.record.id())
     }
 
     fn write(
@@ -181,14 +192,20 @@ impl<S: Saga> Handler for Coordinator<S> {
             Item::Begin(_) => {
                 let begun = results.next().expect("one for each saga that begins");
                 let placed = if matches!(begun, Begun::Placed(_)) { placed.next() } else { None };
-                Output { result: ItemResult::Begun(begun), cached: placed.and_then(|(open, _)| cached(open)), measured: None }
+                Output {
+                    result: ItemResult::Begun(begun),
+                    cached: placed.and_then(|(open, _)| cached(open)),
+                    measured: None,
+                    traced: None,
+                }
             }
             Item::Input(id, trigger) => match used(trigger) {
                 // Nobody looks where it stands.
                 Some(saga) => Output::moved(Some(Moved::nothing(*id, "".into(), Outcome::KeyUsed(saga))), None),
                 None => {
                     let (moved, done) = sagas.moved(*id, trigger);
-                    Output::moved(moved, done.and_then(cached))
+                    let traced = done.as_ref().and_then(|open| self.traced(open));
+                    Output { traced, ..Output::moved(moved, done.and_then(cached)) }
                 }
             },
         };
@@ -216,6 +233,9 @@ impl<S: Saga> Handler for Coordinator<S> {
     fn committed(&self, batch: &[&Item<S>], outputs: &mut [Output<S>]) {
         self.cache.keep(outputs.iter_mut().filter_map(|output| output.cached.take()).map(|saga| *saga));
         outputs.iter_mut().filter_map(|output| output.measured.take()).for_each(|measured| self.metrics.count(&measured));
+        if let Some(chosen) = &self.traces {
+            chosen.tell(outputs.iter().filter_map(|output| output.traced));
+        }
         let (mut unknown, mut unreadable) = (Vec::new(), Vec::new());
         for (item, output) in batch.iter().zip(outputs.iter()) {
             let (Item::Input(id, trigger), ItemResult::Moved(moved)) = (item, &output.result) else { continue };
@@ -246,7 +266,7 @@ impl<S: Saga> Handler for Coordinator<S> {
 
 impl<S: Saga> Output<S> {
     fn moved(moved: Option<Moved<S>>, cached: Option<Box<LoadedSaga<S>>>) -> Self {
-        Self { result: ItemResult::Moved(moved), cached, measured: None }
+        Self { result: ItemResult::Moved(moved), cached, measured: None, traced: None }
     }
 
     /// Of what came to a saga.

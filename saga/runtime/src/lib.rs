@@ -31,11 +31,13 @@ mod runtime;
 mod saga;
 pub mod search;
 mod settings;
+mod spans;
 mod statements;
 pub mod steps;
 mod store;
 mod sweeper;
 mod table;
+mod traces;
 mod verify;
 mod waiters;
 

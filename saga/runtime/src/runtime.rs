@@ -7,6 +7,7 @@ use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::http::Problem;
+use chassis::otlp::Traces;
 use chassis::settings::Secret;
 use chassis::{Client, Failure, GroupCommit, Parts, RebuildMessages, Service, Source, UnitOfWork, keys};
 use envelope::Topology;
@@ -29,6 +30,7 @@ use crate::settings::SagaSettings;
 use crate::steps::reply_readers;
 use crate::store::Store;
 use crate::sweeper::{Count, Sweeper};
+use crate::traces::Tracer;
 use crate::verify::verify;
 use crate::waiters::{Subscription, Waiters};
 
@@ -89,7 +91,19 @@ impl<S: Saga> Prepared<S> {
         service.follow_payload_max(&payload_max);
         service.spawn(clock.clone().run(database.clone(), shutdown.clone()));
         service.spawn(waiters.clone().look(store, database.clone(), shutdown.clone()));
+        let stuck_after = settings.timing.stuck_after;
+        let traces = match Traces::new(service.metrics(), &settings.traces)? {
+            Some((traces, teller)) => {
+                let from = (operators.clone(), clock.clone());
+                let (chosen, tracer) = Tracer::new(&settings.traces, (traces, service.metrics()), store, from, stuck_after);
+                service.spawn(teller.run(shutdown.clone()));
+                service.spawn(tracer.run(shutdown.clone()));
+                Some(chosen)
+            }
+            None => None,
+        };
         let coordinator = Arc::new(Coordinator {
+            traces,
             database: database.clone(),
             store,
             clock: clock.clone(),
@@ -103,7 +117,7 @@ impl<S: Saga> Prepared<S> {
         });
         // What begins and what comes to those under way share the batches of one handler.
         let beginning = service.intake(sources(), coordinator.clone());
-        let (aside, stuck_after) = (Arc::new(Aside::default()), settings.timing.stuck_after);
+        let aside = Arc::new(Aside::default());
         let sweeper = Sweeper {
             database: database.clone(),
             unit: service.unit_of_work(),

@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use chassis::Parts;
 use chassis::database::Database;
 use chassis::keys::KeySettings;
+use chassis::otlp::TraceSettings;
 use chassis::settings::{DatabaseSettings, Secret, seconds};
 use clap::Args;
 use saga::{RetryOverride, Timing, step_name};
@@ -38,6 +39,10 @@ pub struct SagaSettings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub keys: KeySettings,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// How long a saga waits, and for what.

@@ -42,7 +42,7 @@ pub fn clean() {
 /// a command runs, which reads its file again.
 pub fn may_be_a_file(name: &str) -> bool {
     let ours = name.starts_with("WAYBILL_") || name.starts_with("NATS_") || name.ends_with("_DATABASE_URL");
-    ours && ["_URL", "_PASSWORD", "_SEED"].iter().any(|end| name.ends_with(end))
+    name == "OTEL_EXPORTER_OTLP_ENDPOINT" || ours && ["_URL", "_PASSWORD", "_SEED"].iter().any(|end| name.ends_with(end))
 }
 
 /// Begins again with these variables; returns why that cannot be.

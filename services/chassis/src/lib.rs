@@ -33,6 +33,7 @@ pub mod meaning;
 pub mod metrics;
 mod note;
 mod origins;
+pub mod otlp;
 mod outbox;
 mod outgoing;
 mod packet;

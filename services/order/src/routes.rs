@@ -99,7 +99,7 @@ struct OrderBody {
     /// What you call it: it is found by this.
     #[schemars(with = "Option<Reference>")]
     reference: Option<String>,
-    #[serde(default)]
+    /// What it is found by too.
     #[schemars(with = "Option<Tags>")]
     tags: Option<BTreeMap<String, String>>,
 }

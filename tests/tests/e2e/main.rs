@@ -72,6 +72,7 @@ mod shape;
 mod smoke;
 mod stranger;
 mod topology;
+mod traces;
 mod unreadable;
 mod up;
 mod up_auth;

@@ -29,6 +29,11 @@ async fn a_trip_is_booked_to_its_end_or_leaves_nothing_behind() {
     // The operators' commands, from the service, from a file, and from the broker alone.
     let shown = parts.trip(&["saga", "show", &trip]).await.expect("shown");
     assert!(shown.contains("book_hotel") && shown.contains("completed"), "{shown}");
+    // Found by time, whatever became of them.
+    let listed = parts.trip(&["saga", "list", "--created-from", "1h"]).await.expect("listed");
+    assert!(listed.contains(&trip) && listed.contains("compensated"), "{listed}");
+    let earlier = parts.trip(&["saga", "list", "--created-to", "1h"]).await.expect("listed");
+    assert!(!earlier.contains(&trip), "{earlier}");
     parts.replays_alike().await;
     let replayed = parts.trip(&["saga", "replay", &trip, "--from", "nats"]).await.expect("replayed");
     assert!(replayed.contains("issue_ticket") && replayed.contains("no divergence"), "{replayed}");

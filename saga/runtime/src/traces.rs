@@ -1,0 +1,157 @@
+//! The trace of a saga after the fact: once it has come to its end, or is stuck, its spans are made of its history, with the times that are recorded
+//! there, and told whole. Nothing is done for it while the saga is under way, and whether its caller's trace was sampled does not matter.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chassis::clock::SteadyClock;
+use chassis::database::{Database, Reader};
+use chassis::metrics::Metrics;
+use chassis::otlp::{TraceSettings, Traces};
+use chrono::Utc;
+use envelope::TraceParent;
+use metrics::counter;
+use saga::Phase;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::filter::Filter;
+use crate::saga::{Record, Saga};
+use crate::spans::{End, spans};
+use crate::store::{SagaFilter, Store};
+
+/// Sagas whose histories wait to be read.
+const QUEUE: usize = 4_096;
+
+/// Histories read at once.
+const AT_ONCE: usize = 64;
+
+/// How often it is looked which sagas are stuck, how many at a time, and how many of them are remembered as told.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_MAX: i64 = 200;
+const REMEMBERED: usize = 10_000;
+
+/// Chooses the sagas whose traces are told.
+#[derive(Clone)]
+pub(crate) struct Chosen {
+    metrics: Metrics,
+    settings: TraceSettings,
+    queue: mpsc::Sender<Uuid>,
+}
+
+impl Chosen {
+    /// A saga that has come to its end, if its trace is one to be told.
+    pub fn chooses<S: Saga>(&self, record: &Record<S>) -> bool {
+        let slow = (record.updated_at - record.created_at).to_std().is_ok_and(|took| took >= self.settings.traces_slow);
+        slow || !matches!(record.state.phase(), Phase::Completed) || in_share(&record.trace, self.settings.traces_share)
+    }
+
+    /// Has the traces of these told; those that there is no room for are dropped.
+    pub fn tell(&self, sagas: impl Iterator<Item = Uuid>) {
+        let dropped = sagas.filter(|id| self.queue.try_send(*id).is_err()).count() as u64;
+        if dropped > 0 {
+            self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(dropped));
+        }
+    }
+}
+
+/// Whether a trace is in the share that is told whatever became of it: by its id, so that all who go by it tell the same ones.
+fn in_share(trace: &TraceParent, percent: f64) -> bool {
+    const BITS: u32 = 56;
+    let random = trace.trace_id() & ((1 << BITS) - 1);
+    (random as f64) < percent / 100.0 * (1u64 << BITS) as f64
+}
+
+/// Reads the histories of the sagas that are chosen, and tells their traces.
+pub(crate) struct Tracer<S: Saga> {
+    metrics: Metrics,
+    store: Store<S>,
+    database: Database,
+    clock: SteadyClock,
+    stuck_after: Duration,
+    traces: Traces,
+    queue: mpsc::Receiver<Uuid>,
+}
+
+impl<S: Saga> Tracer<S> {
+    /// It, and what chooses.
+    pub fn new(
+        settings: &TraceSettings,
+        (traces, metrics): (Traces, Metrics),
+        store: Store<S>,
+        (database, clock): (Database, SteadyClock),
+        stuck_after: Duration,
+    ) -> (Chosen, Self) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        metrics.describe(
+            "waybill_traces_dropped_total",
+            "Sagas whose traces were not told, because too many waited or their histories could not be read.",
+        );
+        (
+            Chosen { metrics: metrics.clone(), settings: settings.clone(), queue: sender },
+            Self { metrics, store, database, clock, stuck_after, traces, queue },
+        )
+    }
+
+    /// Tells traces until shutdown.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let (mut ended, mut told, mut after) = (Vec::new(), HashSet::<Uuid>::new(), None);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = self.queue.recv_many(&mut ended, AT_ONCE) => {
+                    let sagas = std::mem::take(&mut ended);
+                    self.tell(&sagas, End::Final).await;
+                }
+                _ = look.tick() => {
+                    let stuck = self.stuck(&mut after).await;
+                    let new: Vec<Uuid> = stuck.into_iter().filter(|id| !told.contains(id)).collect();
+                    if told.len() + new.len() > REMEMBERED {
+                        told.clear();
+                    }
+                    told.extend(&new);
+                    self.tell(&new, End::Stuck(Utc::now())).await;
+                }
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    /// Some of the sagas that are stuck, each time the next.
+    async fn stuck(&self, after: &mut Option<Uuid>) -> Vec<Uuid> {
+        let mut filter = Filter::all::<S>();
+        filter.in_flight = true;
+        let wanted = &SagaFilter::<S> { filter, id: None, step: None, stuck_only: true, stuck_after: self.stuck_after };
+        let (clock, store, from) = (&self.clock, self.store, *after);
+        let read = |mut db: Reader| async move {
+            let steady = clock.now(&mut **db).await?;
+            store.sagas(&mut db, steady, wanted, from, LOOK_MAX).await
+        };
+        match self.database.read(read).await {
+            Ok(found) => {
+                let full = found.items.len() as i64 == LOOK_MAX;
+                *after = found.items.last().filter(|_| full).map(|saga| saga.id).or(found.next);
+                found.items.into_iter().map(|saga| saga.id).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "stuck sagas cannot be looked for; their traces are told later");
+                Vec::new()
+            }
+        }
+    }
+
+    async fn tell(&self, sagas: &[Uuid], end: End) {
+        for ids in sagas.chunks(AT_ONCE) {
+            let store = self.store;
+            match self.database.read(|mut db| async move { store.loaded(&mut db, ids).await }).await {
+                Ok(loaded) => loaded.iter().for_each(|saga| self.traces.tell(spans(saga, end))),
+                Err(error) => {
+                    self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(ids.len() as u64));
+                    tracing::debug!(%error, "histories cannot be read; their traces are not told");
+                }
+            }
+        }
+    }
+}
