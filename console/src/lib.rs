@@ -3,7 +3,7 @@
 //!
 //! Pages are made on the server (`templates/`, checked when this is built) and can be read without JavaScript; the script only renews what it
 //! shows. Everything is asked of the same operators' routes as by the commands, in the name of whoever started the console. So it listens on
-//! this machine alone, and takes no word of another site's page ([`guard`]).
+//! this machine alone, and takes no word of another site's page (`guard`).
 
 mod args;
 mod assets;
