@@ -102,16 +102,19 @@ fn figures(samples: &[Sample]) -> Vec<Figure> {
     let by_status: Vec<String> = by_status.iter().map(|(status, each)| format!("{status} {}", rate(*each))).collect();
     let quick = |at| quantile(samples, at, 0.5);
     let slow = |at| quantile(samples, at, 0.99);
-    let in_flight = |at: usize| samples.get(at)?.in_flight;
-    let stuck = |at: usize| samples.get(at)?.stuck;
-    let letters = |at: usize| samples.get(at)?.letters;
     let curve = |name, value: &dyn Fn(usize) -> Option<f64>| (name, Curve::through(&each(value), KEPT));
-    let is_some = |value: Option<f64>| value.is_some_and(|value| value > 0.0);
     let figure =
         |name, path, value: String, beside: String, bad, curves: Vec<(&'static str, Curve)>, show: &dyn Fn(f64) -> String| {
             let most = curves.iter().map(|(_, curve)| curve.most).fold(0.0, f64::max);
             Figure { name, value, beside, path, bad, curves, most: show(most) }
         };
+    // `alarms`: any is too many.
+    let counted = |name, path, alarms, of: &dyn Fn(&Sample) -> Option<f64>| {
+        let value = |at: usize| of(samples.get(at)?);
+        let now = value(last);
+        let bad = alarms && now.is_some_and(|now| now > 0.0);
+        figure(name, path, shown(now, count), String::new(), bad, vec![curve("all", &value)], &count)
+    };
     vec![
         figure(
             "Final a second",
@@ -131,33 +134,9 @@ fn figures(samples: &[Sample]) -> Vec<Figure> {
             vec![curve("p99", &slow), curve("p50", &quick)],
             &seconds,
         ),
-        figure(
-            "In flight",
-            "/sagas",
-            shown(in_flight(last), count),
-            String::new(),
-            false,
-            vec![curve("all", &in_flight)],
-            &count,
-        ),
-        figure(
-            "Stuck",
-            "/attention",
-            shown(stuck(last), count),
-            String::new(),
-            is_some(stuck(last)),
-            vec![curve("all", &stuck)],
-            &count,
-        ),
-        figure(
-            "Dead letters",
-            "/dead-letters",
-            shown(letters(last), count),
-            String::new(),
-            is_some(letters(last)),
-            vec![curve("all", &letters)],
-            &count,
-        ),
+        counted("In flight", "/sagas", false, &|sample| sample.in_flight),
+        counted("Stuck", "/attention", true, &|sample| sample.stuck),
+        counted("Dead letters", "/dead-letters", true, &|sample| sample.letters),
     ]
 }
 

@@ -156,15 +156,19 @@ async fn roles_come_from_the_claim_that_the_settings_name() {
     client.bearing(issuer.sign(&claims)).get("/orders").await.expect(200);
 }
 
+/// A system whose order service asks the issuer for its keys.
+async fn believing_by_address(issuer: &Arc<Issuer>, url: &str) -> System {
+    let system = System::builder().believing(issuer).settings(|settings| {
+        settings.order.parts.identity.auth_jwks = Some(url.parse().unwrap());
+    });
+    system.start().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_withdrawn_and_outlive_the_issuer() {
     let issuer = Arc::new(Issuer::new());
     let server = issuer.serve().await;
-    let url = server.url.clone();
-    let system = System::builder().believing(&issuer).settings(|settings| {
-        settings.order.parts.identity.auth_jwks = Some(url.parse().unwrap());
-    });
-    let system = system.start().await;
+    let system = believing_by_address(&issuer, &server.url).await;
     let client = system.client(Service::Order);
     let old = issuer.token("grace", &["operator"]);
     client.bearing(&old).get("/orders").await.expect(200);
@@ -208,11 +212,7 @@ async fn keys_are_rotated_withdrawn_and_outlive_the_issuer() {
 async fn an_issuer_that_hangs_is_waited_for_once_however_many_keys_are_invented() {
     let issuer = Arc::new(Issuer::new());
     let server = issuer.serve().await;
-    let url = server.url.clone();
-    let system = System::builder().believing(&issuer).settings(|settings| {
-        settings.order.parts.identity.auth_jwks = Some(url.parse().unwrap());
-    });
-    let system = system.start().await;
+    let system = believing_by_address(&issuer, &server.url).await;
     let client = system.client(Service::Order);
     server.hang();
     // What the issuer was asked before is over for these five seconds.
