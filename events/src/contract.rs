@@ -216,6 +216,7 @@ fn attributes(prefix: &str, kind: &str) -> (Map<String, Value>, Vec<String>) {
         (named("time"), json!({ "type": "string", "format": "date-time", "description": "When, by the speaker's clock" })),
         (named("subject"), text("What it is about: the id of the order, the user or the product")),
         (named("traceparent"), text("The W3C trace context of the request that began it")),
+        (named("tracestate"), text("The `tracestate` that came with it, where one did")),
     ]);
     (attributes, ["specversion", "id", "source", "type", "time", "subject"].map(named).to_vec())
 }
@@ -227,6 +228,7 @@ fn message(kind: &str, data: Value, about: &str, way: Way) -> Value {
         headers.insert("Content-Type".to_owned(), json!({ "type": "string", "const": "application/json" }));
         headers.insert("Nats-Msg-Id".to_owned(), text("De-duplicates within the stream's window"));
         headers.insert("traceparent".to_owned(), text("As `ce-traceparent`"));
+        headers.insert("tracestate".to_owned(), text("As `ce-tracestate`, which is percent-encoded"));
         headers.insert("ce-republished".to_owned(), text("`true` where the stream had lost it; it comes later than it did"));
         required.push("Content-Type".to_owned());
         message["contentType"] = "application/json".into();

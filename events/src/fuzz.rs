@@ -2,7 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use crate::{CloudEvent, DecodeError, Message, OrderId, ProductId, TraceParent, UserId, order, product, split_batch, user};
+use crate::{
+    CloudEvent, DecodeError, Message, OrderId, ProductId, TraceParent, TraceState, UserId, order, product, split_batch, user,
+};
 
 /// Reads an event; what could be read must survive another way through the wire.
 fn round_trip<M: Message + Clone + PartialEq + std::fmt::Debug>(json: &RawValue) {
@@ -40,6 +42,10 @@ fn headers_and_words() {
         let text = String::from_utf8_lossy(input);
         if let Some(trace) = TraceParent::parse(&text) {
             assert_eq!(TraceParent::parse(trace.as_str()).as_ref(), Some(&trace));
+        }
+        if let Some(state) = TraceState::parse(&text) {
+            assert_eq!(TraceState::parse(state.as_str()).as_ref(), Some(&state));
+            assert!(state.as_str().len() <= 512, "{state:?}");
         }
         if let Ok(status) = text.parse::<order::Status>() {
             assert_eq!(status.as_str(), text);

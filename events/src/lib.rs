@@ -23,7 +23,7 @@ pub mod user;
 
 pub use envelope::{
     BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Consumer, Data, DecodeError, Message, Participant, Stream,
-    Topology, TraceParent, dead_letter, event_subject, hidden, split_batch, vocabularies, vocabulary,
+    Topology, TraceContext, TraceParent, TraceState, dead_letter, event_subject, hidden, split_batch, vocabularies, vocabulary,
 };
 pub use ids::{NotAnId, OrderId, ProductId, ReservationId, UserId};
 pub use iso_currency::Currency;

@@ -34,7 +34,7 @@ def handle(database, command):
     row = database.execute("select reply from trips where trip = ?", [trip]).fetchone()
     kind, data = reply = reply_to(command, json.loads(row[0]) if row else None)
     event = {"id": command["id"], "subject": command["subject"], "time": datetime.now(timezone.utc).isoformat(), "type": kind}
-    event |= {"traceparent": command["traceparent"]} if "traceparent" in command else {}
+    event |= {name: command[name] for name in ("traceparent", "tracestate") if name in command}
     database.execute("insert or replace into trips values (?, ?)", [trip, json.dumps(reply)])
     return event | {"specversion": "1.0", "source": "/trip/hotel", "data": data}
 

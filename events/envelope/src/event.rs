@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Data, DecodeError, Message, TraceParent};
+use crate::{Data, DecodeError, Message, TraceContext, TraceState};
 
 /// The content type of a batch (CloudEvents JSON format, section 4).
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -31,7 +31,7 @@ pub struct CloudEvent<T> {
     /// What it is about: the order's id, or the user's or product's.
     pub subject: String,
     /// The trace of the request that began it.
-    pub traceparent: Option<TraceParent>,
+    pub trace: Option<TraceContext>,
     /// For commands: which attempt this is, from 1.
     pub attempt: Option<u32>,
     /// What is said.
@@ -51,6 +51,8 @@ struct Written<'a, T> {
     subject: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     data: Data<'a, T>,
@@ -72,6 +74,8 @@ struct Read<'a> {
     subject: Cow<'a, str>,
     #[serde(borrow, default)]
     traceparent: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    tracestate: Option<Cow<'a, str>>,
     #[serde(default)]
     attempt: Option<u32>,
     #[serde(borrow)]
@@ -93,14 +97,16 @@ impl<T: Message> CloudEvent<T> {
                 kind: self.message.kind(),
                 time: self.time,
                 subject: &self.subject,
-                traceparent: self.traceparent.as_ref().map(TraceParent::as_str),
+                traceparent: self.trace.as_ref().map(|trace| trace.parent.as_str()),
+                tracestate: self.trace.as_ref().and_then(|trace| trace.state.as_ref()).map(TraceState::as_str),
                 attempt: self.attempt,
                 data: Data(&self.message),
             },
         )
     }
 
-    /// Reads an event in the JSON format. An invalid `traceparent` is dropped, as its specification says.
+    /// Reads an event in the JSON format. An invalid `traceparent` is dropped with its `tracestate`, an invalid `tracestate` alone, as their
+    /// specification says.
     pub fn decode(json: &RawValue) -> Result<Self, DecodeError> {
         let wire: Read = serde_json::from_str(json.get())?;
         Ok(Self {
@@ -109,7 +115,7 @@ impl<T: Message> CloudEvent<T> {
             source: wire.source.into_owned().into(),
             time: wire.time,
             subject: wire.subject.into_owned(),
-            traceparent: wire.traceparent.and_then(|text| TraceParent::parse(&text)),
+            trace: wire.traceparent.and_then(|parent| TraceContext::parse(&parent, wire.tracestate.as_deref())),
             attempt: wire.attempt,
         })
     }
@@ -143,7 +149,7 @@ mod tests {
             source: "/waybill/order".into(),
             time: "2026-01-02T03:04:05Z".parse().unwrap(),
             subject: "7".to_owned(),
-            traceparent: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            trace: TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some("congo=\"t61\"")),
             attempt: Some(1),
             message: Validate { order_id: "7".to_owned() }.into(),
         }
@@ -163,6 +169,16 @@ mod tests {
     fn an_event_survives_the_wire() {
         let event = event();
         assert_eq!(CloudEvent::<Command>::decode(&raw(&json(&event))).unwrap(), event);
+    }
+
+    #[test]
+    fn a_trace_state_that_is_none_is_dropped_alone_and_goes_with_a_trace_that_is_none() {
+        let bad = json(&event()).replace("congo=", "Congo=");
+        assert_eq!(CloudEvent::<Command>::decode(&raw(&bad)).unwrap().trace.map(|trace| trace.state), Some(None));
+        let bad = json(&event()).replace("00-4bf9", "99-4bf9");
+        assert_eq!(CloudEvent::<Command>::decode(&raw(&bad)).unwrap().trace, None);
+        let none = CloudEvent { trace: None, ..event() };
+        assert!(!json(&none).contains("trace"), "nothing is written where there is nothing");
     }
 
     #[test]

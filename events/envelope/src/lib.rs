@@ -10,6 +10,7 @@ mod schema;
 mod text;
 mod topology;
 mod trace;
+mod trace_state;
 mod vocabulary;
 
 pub use decode_error::DecodeError;
@@ -17,5 +18,6 @@ pub use event::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEven
 pub use schema::words;
 pub use text::{LINE_MAX, Line, TextError, checked, hidden, is_hidden, line};
 pub use topology::{Consumer, Participant, Stream, Topology, event_subject};
-pub use trace::TraceParent;
+pub use trace::{TraceContext, TraceParent};
+pub use trace_state::TraceState;
 pub use vocabulary::{Data, Message, Typed};

@@ -2,6 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::TraceState;
+
+/// The trace something belongs to, and what the systems that it came through keep in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// `traceparent`
+    pub parent: TraceParent,
+    /// `tracestate`, where there is one.
+    pub state: Option<TraceState>,
+}
+
+impl TraceContext {
+    /// Both as they came; `None` without a valid `traceparent`, whatever the other is. An invalid `tracestate` is dropped.
+    pub fn parse(parent: &str, state: Option<&str>) -> Option<Self> {
+        Some(Self { parent: TraceParent::parse(parent)?, state: state.and_then(TraceState::parse) })
+    }
+}
+
+impl From<TraceParent> for TraceContext {
+    fn from(parent: TraceParent) -> Self {
+        Self { parent, state: None }
+    }
+}
+
 /// A valid `traceparent` (W3C Trace Context, version 00).
 ///
 /// Waybill passes it on as it came: a system that records spans joins them to the caller's trace, one that does not still sees one
@@ -44,6 +68,11 @@ impl TraceParent {
     pub fn caller(&self) -> Option<u64> {
         let parent = u64::from_str_radix(&self.0[36..52], 16).ok()?;
         (parent != (self.trace_id() >> 64) as u64 | 1).then_some(parent)
+    }
+
+    /// Whether the caller records its part of the trace.
+    pub fn is_sampled(&self) -> bool {
+        u8::from_str_radix(&self.0[53..], 16).is_ok_and(|flags| flags & 1 == 1)
     }
 
     /// The header's value.
@@ -94,6 +123,8 @@ mod tests {
             assert_eq!(TraceParent::parse(trace.as_str()), Some(trace));
         }
         let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert!(trace.is_sampled());
+        assert!(!TraceParent::from_random(7).is_sampled());
         assert_eq!((trace.trace_id(), trace.caller()), (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, Some(0x00f0_67aa_0ba9_02b7)));
     }
 }

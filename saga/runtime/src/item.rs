@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use envelope::TraceParent;
+use envelope::TraceContext;
 use saga::{Action, Verdict};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ pub struct NewSaga<S: Saga> {
     /// The Idempotency-Key it came with.
     pub key: Option<String>,
     /// The trace of the request.
-    pub trace: TraceParent,
+    pub trace: TraceContext,
 }
 
 /// What comes to a saga under way.

@@ -50,7 +50,7 @@ pub use crate::channel::{Channel, StatusWord};
 pub use crate::completeness::Completeness;
 pub use crate::filter::Given;
 pub use crate::item::{Begun, Moved, NewSaga, Outcome, Trigger};
-pub use crate::plain::{Plain, PlainEvent, PlainView, RACES_SQL, SAGAS_SQL};
+pub use crate::plain::{Plain, PlainEvent, PlainView, RACES_SQL, SAGAS_SQL, TRACESTATE_SQL};
 pub use crate::runtime::{Prepared, Runtime};
 pub use crate::saga::{History, Layout, LoadedSaga, Projection, Record, Saga, View, status_named};
 pub use crate::settings::{HistoryLimit, OperatorSettings, SagaSettings, TimingSettings};

@@ -26,6 +26,13 @@ pub const SAGAS_SQL: &str = include_str!("sagas.sql");
 /// ```
 pub const RACES_SQL: &str = include_str!("races.sql");
 
+/// Where the `tracestate` of a saga's request is kept: the text of another migration of such a service.
+///
+/// ```sql
+#[doc = include_str!("tracestate.sql")]
+/// ```
+pub const TRACESTATE_SQL: &str = include_str!("tracestate.sql");
+
 /// What was asked for is kept as JSON, and shown as it is.
 #[derive(Debug)]
 pub enum Plain {}

@@ -26,6 +26,7 @@ pub fn begin_operation(operation: Operation, view: Shape) -> Operation {
     operation
         .header("Prefer", "`wait=N`: answer when it is final, or after N seconds, at most 30", json!({ "type": "string" }))
         .header("traceparent", "The trace to go on with (W3C)", json!({ "type": "string" }))
+        .header("tracestate", "What comes with that trace (W3C), passed on with it", json!({ "type": "string" }))
         .answers(201, "It is final", view.clone())
         .with_header("Location", "Where it is")
         .with_header("Preference-Applied", "How long was waited, at most")

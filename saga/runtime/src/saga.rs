@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
-use envelope::{Message, Stream, TraceParent};
+use envelope::{Message, Stream, TraceContext};
 use saga::{Exportable, Milestone, Phase, State, Timers};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -168,7 +168,7 @@ pub struct Record<S: Saga> {
     /// The bytes of its history, the first entry apart.
     pub history_bytes: u64,
     /// The trace of the request that began it.
-    pub trace: TraceParent,
+    pub trace: TraceContext,
     /// When it began.
     pub created_at: DateTime<Utc>,
     /// When it last moved.
@@ -181,14 +181,14 @@ pub struct Record<S: Saga> {
 
 impl<S: Saga> Record<S> {
     /// A saga that is about to begin. `steady`: what the steady clock says.
-    pub fn new(request: S, trace: TraceParent, now: DateTime<Utc>, steady: DateTime<Utc>) -> Self {
+    pub fn new(request: S, trace: impl Into<TraceContext>, now: DateTime<Utc>, steady: DateTime<Utc>) -> Self {
         Self {
             request,
             state: State::new(),
             projection: Projection::<S>::default(),
             sequence: 0,
             history_bytes: 0,
-            trace,
+            trace: trace.into(),
             created_at: now,
             updated_at: now,
             began_at: steady,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chassis::otlp::{Attribute, Span, Status, attribute, span, status};
 use chrono::{DateTime, Utc};
+use envelope::TraceState;
 use saga::{Action, Effect, Entry, Input, Outcome, Phase, step_name};
 
 use crate::saga::{LoadedSaga, Record, Saga};
@@ -36,10 +37,11 @@ struct Tree<'a, S: Saga> {
 impl<'a, S: Saga> Tree<'a, S> {
     fn new(record: &'a Record<S>) -> Self {
         let root = Span {
-            trace_id: record.trace.trace_id().to_be_bytes().to_vec(),
+            trace_id: record.trace.parent.trace_id().to_be_bytes().to_vec(),
             span_id: span_id(record, 0),
             // A caller's span is there; that of a trace which began here is this one.
-            parent_span_id: record.trace.caller().map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
+            parent_span_id: record.trace.parent.caller().map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
+            trace_state: record.trace.state.as_ref().map(TraceState::as_str).unwrap_or_default().to_owned(),
             name: S::NAME.to_owned(),
             kind: span::SpanKind::Server.into(),
             flags: 1,
@@ -111,6 +113,7 @@ impl<'a, S: Saga> Tree<'a, S> {
             trace_id: self.root.trace_id.clone(),
             span_id: span_id(self.record, number as u64),
             parent_span_id: self.root.span_id.clone(),
+            trace_state: self.root.trace_state.clone(),
             name: if undo { format!("undo {name}") } else { name.clone() },
             kind: span::SpanKind::Client.into(),
             flags: 1,

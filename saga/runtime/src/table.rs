@@ -108,7 +108,7 @@ impl Table {
 
     /// The columns a saga is read from for a decision.
     pub(crate) fn record_columns(&self) -> String {
-        let runtime = "id, status, state, sequence, history_bytes, traceparent, created_at, updated_at, waiting_since, due_at, timers, \
+        let runtime = "id, status, state, sequence, history_bytes, traceparent, tracestate, created_at, updated_at, waiting_since, due_at, timers, \
                        coalesce(began_at, created_at) as began_at";
         [runtime].into_iter().chain(self.own()).collect::<Vec<_>>().join(", ")
     }

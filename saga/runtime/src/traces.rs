@@ -44,7 +44,7 @@ impl Chosen {
     /// A saga that has come to its end, if its trace is one to be told.
     pub fn chooses<S: Saga>(&self, record: &Record<S>) -> bool {
         let slow = (record.updated_at - record.created_at).to_std().is_ok_and(|took| took >= self.settings.traces_slow);
-        slow || !matches!(record.state.phase(), Phase::Completed) || in_share(&record.trace, self.settings.traces_share)
+        slow || !matches!(record.state.phase(), Phase::Completed) || in_share(&record.trace.parent, self.settings.traces_share)
     }
 
     /// Has the traces of these told; those that there is no room for are dropped.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
-use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceParent};
+use envelope::{BATCH_CONTENT_TYPE, BATCH_MAX_BYTES, BATCH_MAX_EVENTS, CloudEvent, Data, Message, TraceContext};
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -19,7 +19,7 @@ pub struct NewEvent<M> {
     /// What it is about.
     pub subject: String,
     /// The trace it belongs to.
-    pub trace: Option<TraceParent>,
+    pub trace: Option<TraceContext>,
     /// For commands.
     pub attempt: Option<u32>,
     /// What it says.
@@ -32,7 +32,7 @@ impl<M> NewEvent<M> {
         Self {
             id: command.id.clone(),
             subject: command.subject.clone(),
-            trace: command.traceparent.clone(),
+            trace: command.trace.clone(),
             attempt: None,
             message: message.into(),
         }
@@ -107,9 +107,13 @@ impl Outgoing {
             ("ce-time".into(), event.time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
             ("ce-subject".into(), percent_encoded(&event.subject)),
         ];
-        if let Some(trace) = event.traceparent {
-            headers.push(("ce-traceparent".into(), trace.as_str().to_owned()));
-            headers.push(("traceparent".into(), trace.into()));
+        if let Some(TraceContext { parent, state }) = event.trace {
+            headers.push(("ce-traceparent".into(), parent.as_str().to_owned()));
+            headers.push(("traceparent".into(), parent.into()));
+            if let Some(state) = state {
+                headers.push(("ce-tracestate".into(), percent_encoded(state.as_str())));
+                headers.push(("tracestate".into(), state.as_str().to_owned()));
+            }
         }
         let payload = serde_json::to_vec(&Data(&event.message))?.into();
         self.packets.push(Packet { subject, headers, payload });
@@ -177,7 +181,7 @@ impl Outgoing {
             source: self.source.into(),
             time: self.now,
             subject: new.subject,
-            traceparent: new.trace,
+            trace: new.trace,
             attempt: new.attempt,
             message: new.message,
         }

@@ -9,6 +9,7 @@ use testkit::{Said, Service, System, answer, id, order_body};
 
 use crate::shape::{fields, recent, v7};
 
+const STATE: &str = "congo=t61rcWkgMzE,rojo=a \"b\"";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 const ENVELOPE: [&str; 8] = ["specversion", "id", "source", "type", "time", "subject", "traceparent", "data"];
@@ -125,6 +126,54 @@ async fn order_events_are_for_everyone_and_the_final_one_carries_the_waybill() {
     }
     assert_eq!(said[1].json()["total"], json!({ "amount": 3998, "currency": "USD" }));
     assert_eq!(said[3].json()["reason"]["code"], "cancelled_by_customer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_keep_in_the_trace_comes_with_every_message_of_its_order_and_of_no_other() {
+    let system = System::new().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(10, 100).await);
+    let place = async |states: &[&str]| {
+        let mut request = system.client(Service::Gateway).request(Method::POST, "/orders").header("traceparent", TRACE);
+        for state in states {
+            request = request.header("tracestate", *state);
+        }
+        OrderId(id(&answer(request.json(&order_body(user, &[(product, 1)]))).await.expect(202)))
+    };
+    let with = [place(&["congo=t61rcWkgMzE", " rojo=a \"b\" ,"]).await, place(&[STATE]).await];
+    let without = [place(&[]).await, place(&["congo=1", "no list"]).await];
+    // From memory and, after a restart, from the table: a compensation is commanded by another instance than the one that took the order.
+    for order in with.iter().chain(&without) {
+        assert_eq!(system.wait_final(*order).await["status"], "confirmed");
+    }
+    system.stop(Service::Order).await;
+    system.start(Service::Order).await;
+    for order in with.iter().chain(&without) {
+        system.cancel(*order).await.expect(202);
+        system.wait_status(*order, "cancelled").await;
+    }
+    system.audit().await;
+    let mut seen = 0;
+    let mut check = |order: &str, parent: &str, state: Option<&str>| {
+        assert_eq!(parent, TRACE);
+        let expected = with.iter().any(|with| with.to_string() == order).then_some(STATE);
+        assert_eq!(state, expected, "of {order}");
+        seen += 1;
+    };
+    for stream in ["USER_COMMANDS", "USER_REPLIES", "PRODUCT_COMMANDS", "PRODUCT_REPLIES"] {
+        for event in system.events(stream).await {
+            let text = |name: &str| event[name].as_str();
+            check(text("subject").unwrap(), text("traceparent").unwrap(), text("tracestate"));
+        }
+    }
+    for said in system.said("ORDER_EVENTS").await {
+        let header = |name: &str| Some(said.header(name)).filter(|value| !value.is_empty());
+        check(said.header("ce-subject"), said.header("traceparent"), header("tracestate"));
+        assert_eq!(
+            header("ce-tracestate").map(|state| state.replace("%20", " ").replace("%22", "\"")).as_deref(),
+            header("tracestate")
+        );
+    }
+    assert!(seen >= 4 * (6 + 4), "six messages and four events of each order: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

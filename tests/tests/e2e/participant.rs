@@ -133,7 +133,7 @@ fn event(message: impl Into<Command>) -> CloudEvent<Command> {
         source: "/test/trips".into(),
         time: chrono::Utc::now(),
         subject: "a trip".to_owned(),
-        traceparent: None,
+        trace: None,
         attempt: Some(1),
         message: message.into(),
     }

@@ -109,7 +109,7 @@ fn every_type_has_a_sample() {
 /// The JSON form of an event that was told in binary mode.
 fn structured(said: &Said) -> Value {
     let mut event = json!({ "data": said.json() });
-    for name in ["specversion", "id", "source", "type", "time", "subject", "traceparent"] {
+    for name in ["specversion", "id", "source", "type", "time", "subject", "traceparent", "tracestate"] {
         let value = said.header(&format!("ce-{name}"));
         if !value.is_empty() {
             event[name] = json!(value);

@@ -11,6 +11,7 @@ const PLACED: &[(&str, &str)] = &[
     ("due_at", "timestamptz[]"),
     ("timers", "text[]"),
     ("traceparent", "text[]"),
+    ("tracestate", "text[]"),
     ("idempotency_key", "text[]"),
 ];
 
@@ -71,8 +72,8 @@ pub(super) fn write(table: &Table, places: bool, moves: bool, keyed: bool) -> St
         let (own, bound) = (list(table.placed, |column| column.name.to_owned()), list(table.placed, Column::bound_as));
         sql += &format!(
             ", placed as (insert into {name} (id, state, status, sequence, began_at, waiting_since, due_at, timers, traceparent, \
-             idempotency_key, created_at, updated_at{own}) \
-             select id, state::json, status, 1, began_at, began_at, due_at, timers::json, traceparent, idempotency_key, {now}, {now}{bound} \
+             tracestate, idempotency_key, created_at, updated_at{own}) \
+             select id, state::json, status, 1, began_at, began_at, due_at, timers::json, traceparent, tracestate, idempotency_key, {now}, {now}{bound} \
              from unnest({}) as new ({names}))",
             arrays.join(", ")
         );

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use envelope::TraceParent;
+use envelope::TraceContext;
 use saga::{State, Timer, Timers};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -130,13 +130,13 @@ impl<S: Saga> Keyed<S> {
 /// A row, for a decision.
 fn record<S: Saga>(row: &PgRow) -> sqlx::Result<Record<S>> {
     let Json(state): Json<State<S>> = row.try_get("state")?;
-    let trace: &str = row.try_get("traceparent")?;
+    let (trace, trace_state): (&str, Option<&str>) = (row.try_get("traceparent")?, row.try_get("tracestate")?);
     Ok(Record {
         request: S::Layout::request(row)?,
         projection: S::Layout::projection(row)?,
         sequence: row.try_get::<i32, _>("sequence")?.unsigned_abs(),
         history_bytes: row.try_get::<i64, _>("history_bytes")?.unsigned_abs(),
-        trace: TraceParent::parse(trace).ok_or_else(|| corrupt(format!("no traceparent: {trace}")))?,
+        trace: TraceContext::parse(trace, trace_state).ok_or_else(|| corrupt(format!("no traceparent: {trace}")))?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
         began_at: row.try_get("began_at")?,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use chassis::{Outgoing, Statement};
 use chrono::{DateTime, Utc};
+use envelope::TraceState;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -49,7 +50,8 @@ impl<S: Saga> Store<S> {
                 .bind(records.iter().map(|record| record.began_at).collect::<Vec<_>>())
                 .bind(records.iter().map(|record| record.timers.due_at()).collect::<Vec<_>>())
                 .bind(timers(&records)?)
-                .bind(records.iter().map(|record| record.trace.as_str()).collect::<Vec<_>>())
+                .bind(records.iter().map(|record| record.trace.parent.as_str()).collect::<Vec<_>>())
+                .bind(records.iter().map(|record| record.trace.state.as_ref().map(TraceState::as_str)).collect::<Vec<_>>())
                 .bind(placed.iter().map(|(_, key)| *key).collect::<Vec<_>>());
             for values in S::Layout::placed(&records)? {
                 statement = values.bind(statement);

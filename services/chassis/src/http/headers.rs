@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, StatusCode};
-use envelope::TraceParent;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use envelope::{TraceContext, TraceParent};
 
 use crate::http::{Caller, FieldError, Problem};
 
@@ -97,12 +97,14 @@ pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The request's trace, or a new one.
-pub fn trace(headers: &HeaderMap) -> TraceParent {
-    headers
-        .get("traceparent")
-        .and_then(|value| TraceParent::parse(value.to_str().ok()?))
-        // Not a UUIDv7: its leading bits are the time, and a trace id should be random throughout.
-        .unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()))
+pub fn trace(headers: &HeaderMap) -> TraceContext {
+    let given = headers.get("traceparent").and_then(|parent| {
+        let states = headers.get_all("tracestate").iter();
+        let states: Result<Vec<&str>, _> = states.map(HeaderValue::to_str).collect();
+        TraceContext::parse(parent.to_str().ok()?, states.ok().map(|states| states.join(",")).as_deref())
+    });
+    // Not a UUIDv7: its leading bits are the time, and a trace id should be random throughout.
+    given.unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()).into())
 }
 
 #[cfg(test)]
@@ -121,6 +123,24 @@ mod tests {
         assert_eq!(key("").unwrap_err().status, 400);
         assert_eq!(key(&"x".repeat(201)).unwrap_err().status, 400);
         assert_eq!(IdempotencyKey::from_headers(&HeaderMap::new()), Ok(None));
+    }
+
+    #[test]
+    fn a_trace_is_taken_with_its_state_or_begun_anew() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let asked = |parent: &str, states: &[&str]| {
+            let mut headers = headers("traceparent", parent);
+            for state in states {
+                headers.append("tracestate", state.parse().unwrap());
+            }
+            let TraceContext { parent, state } = trace(&headers);
+            (parent.as_str().to_owned(), state.map(|state| state.as_str().to_owned()))
+        };
+        assert_eq!(asked(PARENT, &[]), (PARENT.to_owned(), None));
+        assert_eq!(asked(PARENT, &["a=1, b=2", "c=3"]), (PARENT.to_owned(), Some("a=1,b=2,c=3".to_owned())));
+        assert_eq!(asked(PARENT, &["a=1", "A=2"]), (PARENT.to_owned(), None), "what is no list is dropped as a whole");
+        let (begun, state) = asked("nonsense", &["a=1"]);
+        assert_eq!((TraceParent::parse(&begun).is_some(), state), (true, None), "it belongs to a trace that nobody knows");
     }
 
     #[test]

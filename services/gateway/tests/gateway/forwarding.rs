@@ -27,6 +27,7 @@ async fn forwards_everything_a_request_says_under_both_prefixes() {
                     .header("content-type", "application/json")
                     .header("idempotency-key", "k")
                     .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+                    .header("tracestate", "congo=t61rcWkgMzE")
                     .header("x-forwarded-for", "10.1.1.1")
                     .body(Body::from(body))
                     .unwrap();
@@ -40,6 +41,7 @@ async fn forwards_everything_a_request_says_under_both_prefixes() {
                 assert_eq!(seen["body"], body);
                 assert_eq!(seen["headers"]["idempotency-key"], "k");
                 assert_eq!(seen["headers"]["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+                assert_eq!(seen["headers"]["tracestate"], "congo=t61rcWkgMzE");
                 assert_eq!(seen["headers"]["x-forwarded-for"], "10.1.1.1, 127.0.0.1");
                 assert_eq!(seen["headers"]["x-forwarded-host"], gateway.address.to_string());
                 assert_eq!(seen["headers"]["forwarded"], "for=127.0.0.1;proto=http");
