@@ -49,15 +49,24 @@ async fn installed(name: &str, wanted: &str, install: impl AsyncFnOnce(&Path) ->
     Some(folder)
 }
 
+/// Installs the wheels that a file names.
+async fn pip(requirements: &str, folder: &Path) -> Result<Output, String> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--requirement", requirements, "--target"]);
+    run(pip.arg(folder).stdin(Stdio::null()).kill_on_drop(true), INSTALLED_WITHIN).await
+}
+
 /// What `tests/python/requirements.txt` names.
 async fn python_clients() -> Option<PathBuf> {
     const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/requirements.txt");
-    installed("python-clients", include_str!("../../python/requirements.txt"), async |folder| {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--only-binary=:all:", "--requirement", REQUIREMENTS, "--target"]);
-        run(pip.arg(folder).stdin(Stdio::null()).kill_on_drop(true), INSTALLED_WITHIN).await
-    })
-    .await
+    installed("python-clients", include_str!("../../python/requirements.txt"), async |folder| pip(REQUIREMENTS, folder).await)
+        .await
+}
+
+/// What `tests/python/collector.txt` names. Apart from the others: its wheel is for fewer systems.
+pub async fn collector() -> Option<PathBuf> {
+    const COLLECTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/collector.txt");
+    installed("collector", include_str!("../../python/collector.txt"), async |folder| pip(COLLECTOR, folder).await).await
 }
 
 /// What `tests/node/package.json` names; its lock says which files, by their digests, and none of them is run to install it.
