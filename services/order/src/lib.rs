@@ -1,8 +1,9 @@
 //! The order service: takes orders and carries each through its saga.
 //!
-//! [`saga`] is the order saga, `projection` its own columns and what people see of it, `routes` what can be asked. What carries sagas is the crate
-//! `saga_runtime`.
+//! `order` is what was asked for and how it ended, [`saga`] the order saga, `projection` its own columns and what people see of it, `routes`
+//! what can be asked. What carries sagas is the crate `saga_runtime`.
 
+mod order;
 mod pending;
 mod projection;
 mod routes;

@@ -15,7 +15,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use crate::saga::{Order, Output, Step};
+use crate::order::Order;
 use crate::search::SEARCHES;
 
 /// How orders are kept.
@@ -148,8 +148,8 @@ impl Layout<Order> for Orders {
     };
 
     fn project(prices: &mut Prices, state: &State<Order>) {
-        if let Some(Output::Prices(reserved)) = state.output(Step::ReserveStock) {
-            *prices = Some(reserved.clone());
+        if let Some(reserved) = Order::reserved(state) {
+            *prices = Some(reserved.to_vec());
         }
     }
 

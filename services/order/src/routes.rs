@@ -23,9 +23,9 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::order::Order;
 use crate::pending::{self, PendingSettings};
 use crate::projection::View;
-use crate::saga::Order;
 
 /// Operators look at everything, and have routes of their own to take a hand.
 const READERS: &[Role] = &[Role::Operator, Role::Service];

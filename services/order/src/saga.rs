@@ -7,32 +7,14 @@ use std::time::Duration;
 use events::order::{Cancelled, Compensating, Confirmed, Event, Item, Placed, Rejected, Snapshot, Status, Waybill, WaybillRef};
 use events::product::Line;
 use events::streams::{ORDERS, PRODUCT, RELEASE, RESERVE, USER, VALIDATE};
-use events::{Message, Money, MoneyError, OrderId, Reason, ReasonCode, Reference, Stream, Tags, UserId, product, user};
-use saga::{
-    Cause, Exportable, Milestone, Outcome, Phase, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable,
-};
+use events::{Message, Money, OrderId, Reason, Stream, product, user};
+use saga::{Exportable, Milestone, Outcome, Plan, RetryPolicy, Stages, State, Transcript, Unreadable, check, compensatable};
 use saga_runtime::{Channel, History, Record, Saga, StatusWord};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::order::Order;
 use crate::projection::{Orders, snapshot};
-
-/// What was asked for. It never changes; what the steps bring forth is in the saga's state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    /// The order's id.
-    pub id: OrderId,
-    /// Who ordered.
-    pub user_id: UserId,
-    /// What, each product at most once.
-    pub items: Vec<Line>,
-    /// What its customer calls it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<Reference>,
-    /// What it is found by.
-    #[serde(default, skip_serializing_if = "Tags::is_empty")]
-    pub tags: Tags,
-}
 
 /// The steps, by their persisted names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -243,49 +225,14 @@ impl Order {
     }
 }
 
-/// The outcome, in the customer's words.
+/// The prices.
 impl Order {
-    /// Where the order stands.
-    pub fn status(state: &State<Self>) -> Status {
-        match state.phase() {
-            Phase::New | Phase::Running => Status::Pending,
-            Phase::Compensating(Cause::Cancelled) => Status::Cancelling,
-            // Rejected only once nothing is held any more.
-            Phase::Compensating(_) => Status::Pending,
-            Phase::Completed => Status::Confirmed,
-            Phase::Compensated(Cause::Cancelled) => Status::Cancelled,
-            Phase::Compensated(_) => Status::Rejected,
+    /// What the stock was reserved at, once it is.
+    pub fn reserved(state: &State<Self>) -> Option<&[Money]> {
+        match state.output(Step::ReserveStock)? {
+            Output::Prices(prices) => Some(prices),
+            Output::Nothing => None,
         }
-    }
-
-    /// Why the order was, or is being, given up.
-    pub fn reason(state: &State<Self>) -> Option<Reason> {
-        let (Phase::Compensating(cause) | Phase::Compensated(cause)) = state.phase() else {
-            return None;
-        };
-        Some(match cause {
-            Cause::Refused { refusal, .. } => refusal.clone(),
-            Cause::TimedOut { step } => {
-                let late = |step| format!("the {} service did not answer in time", Self::channel(step).participant.name);
-                let detail = step.map_or_else(|| "the order took too long".to_owned(), late);
-                Reason::new(ReasonCode::TimedOut, detail)
-            }
-            Cause::Cancelled => Reason::new(ReasonCode::CancelledByCustomer, "the customer cancelled the order"),
-            Cause::Withdrawn { reason, .. } => Reason::new(ReasonCode::WithdrawnByOperator, reason),
-        })
-    }
-
-    /// The lines with these unit prices; without prices where there are none.
-    pub fn priced(&self, prices: Option<&[Money]>) -> Vec<Item> {
-        let mut prices = prices.unwrap_or_default().iter();
-        let item =
-            |line: &Line| Item { product_id: line.product_id, quantity: line.quantity, unit_price: prices.next().copied() };
-        self.items.iter().map(item).collect()
-    }
-
-    /// The sum of price times quantity.
-    pub fn total(&self, prices: &[Money]) -> Result<Option<Money>, MoneyError> {
-        Money::total(prices.iter().copied().zip(self.items.iter().map(|line| line.quantity)))
     }
 
     /// The prices in the order of the items. A reply that leaves a line without a price, or whose prices cannot be summed, is none:
