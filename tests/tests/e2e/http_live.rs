@@ -151,3 +151,19 @@ async fn every_service_counts_for_prometheus() {
         assert!(metrics.text.lines().any(|line| line.starts_with("# TYPE waybill_")), "{}", metrics.text);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_for_very_many_streams_takes_its_memory_in_small_pages() {
+    let huge_pages = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find_map(|line| line.strip_prefix("THP_enabled:").map(|said| said.trim() == "1"))
+    };
+    let many = |settings: &mut testkit::Settings| {
+        settings.order.parts.http.http_connections = 48_000;
+        settings.order.parts.http.http_streams = 12_000;
+    };
+    let before = huge_pages();
+    let _system = System::builder().settings(many).start().await;
+    // A kernel that does not tell has none to take.
+    assert_eq!(huge_pages(), before.map(|_| false));
+}

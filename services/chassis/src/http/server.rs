@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -35,6 +36,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// What hyper may keep of what comes and goes on one connection, in bytes.
 const BUFFER: usize = 128 * 1024;
+
+/// The live streams that huge pages may cost as much memory as the allocator likes: some 20 MiB at most.
+const STREAMS_WITH_HUGE_PAGES: usize = 4096;
 
 /// How long a connection of the reserve may take over its one request.
 const RESERVE_TIME: Duration = Duration::from_secs(2);
@@ -59,6 +63,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     raise_files();
+    spare_memory(settings.http_streams);
     let adding_up = tokio::spawn(metrics.clone().add_up());
     let knowing = tokio::spawn(identity.clone().watch(health.clone(), shutdown.clone()));
     let watch = Arc::new(Watch::new(metrics.clone(), health.clone(), &api, settings, identity));
@@ -166,6 +171,16 @@ fn raise_files() {
             tracing::warn!(%error, "the limit of open files stays as it is");
         }
     });
+}
+
+/// Memory comes in small pages where very many streams may be open: of the buffers that hyper makes for each most pages are never touched,
+/// and a huge page comes whole. For others huge pages are worth some percent of CPU. The flag is the whole process's.
+fn spare_memory(streams: usize) {
+    if streams > STREAMS_WITH_HUGE_PAGES
+        && let Err(error) = disable_transparent_huge_pages(true)
+    {
+        tracing::warn!(%error, "memory comes in huge pages, and streams take more of it");
+    }
 }
 
 fn with_standard(metrics: &Metrics, api: Router, document: Document, health: &Health, shutdown: &CancellationToken) -> Router {
