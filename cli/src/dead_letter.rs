@@ -8,16 +8,19 @@ mod select;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use chassis::broker::Broker;
 use clap::Subcommand;
 use clap_complete::ArgValueCandidates;
 use events::dead_letter::DEAD_LETTERS;
 use saga_commands::dead_letter::{self, Action, Letter};
 use saga_commands::output::{Format, Output, Tabular as _, table, tell, write_out};
+use saga_commands::record::{Deed, Recorded};
 use saga_commands::usage::number;
 use saga_commands::{broker, confirm};
 
 use self::select::{Filter, Which};
+use crate::saga;
 
 /// Shown under `waybill dead-letter --help`.
 pub const EXAMPLES: &str = "A message that no service could handle is kept as it was, with why, where and how often it was tried.
@@ -59,12 +62,13 @@ pub enum Command {
     #[command(
         after_help = "Redriving cannot double an effect: one reservation row per order decides every reserve and release, and a saga ignores an answer
 it has had. A letter is deleted only after the broker has stored its message again. A message that fails again comes back as a
-dead letter, with its deliveries added up and the number of its redrives.
+dead letter, with its deliveries added up and the number of its redrives. Who did it, when, why and what came of it is kept at the order
+service (`saga actions`); where that cannot be written down nothing is done.
 
 Exit status: 0 all were sent back, 1 some were not (each is named) or not confirmed; 2 wrong usage, or nobody to ask.
 
 Examples:
-  waybill dead-letter redrive 17 18
+  waybill dead-letter redrive 17 18 --why \"the product service knows them now\"
   waybill dead-letter redrive --all --stream PRODUCT_REPLIES --reason \"not known here\"
   waybill dead-letter redrive --all --older-than 1h --limit 100 --yes"
     )]
@@ -87,10 +91,17 @@ Examples:
 pub struct Act {
     #[command(flatten)]
     which: Which,
+    /// Why; kept with what is done.
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+    #[command(flatten)]
+    by: confirm::By,
     #[command(flatten)]
     confirm: confirm::Args,
     #[command(flatten)]
     target: broker::Target,
+    #[command(flatten)]
+    service: saga::Target,
 }
 
 impl Command {
@@ -108,6 +119,8 @@ impl Command {
 impl Act {
     async fn run(self, action: Action, out: Output) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
+        let service = self.service.service()?;
+        let by = self.by.name(service.subject())?;
         let broker = self.target.connect().await?;
         let stream = broker::stream(&broker, DEAD_LETTERS).await?;
         let chosen = self.which.choose(&stream).await?;
@@ -123,7 +136,18 @@ impl Act {
         ))? {
             return Ok(ExitCode::FAILURE);
         }
-        act::run(&broker, &stream, action, chosen, out).await
+        let word = if action == Action::Drop { "drop" } else { "redrive" };
+        let deed = Deed { by, action: word, about: chosen.words(), saga: chosen.saga, reason: self.why };
+        let recorded = Recorded::begin(&service, deed).await;
+        let recorded = recorded.context("nothing was done: it cannot be written down who does it, and why")?;
+        let (report, failed) = act::run(&broker, &stream, &action, chosen).await;
+        if let Err(failure) = recorded.end(&report.words(&action, failed.as_ref())).await {
+            tell(&format!("What came of it is not written down: {failure}"));
+        }
+        match failed {
+            None => report.tell(&action, out),
+            Some(error) => Err(error),
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 
 mod args;
 mod assets;
-mod attention;
 mod chart;
 mod failed;
 mod forms;

@@ -88,7 +88,7 @@ impl Samples {
         let (mut places, mut asked) = (Vec::new(), None::<Instant>);
         loop {
             if asked.is_none_or(|asked| asked.elapsed() >= WHO_EVERY) {
-                places = who(&known, broker.as_ref()).await;
+                places = with_gone(who(&known, broker.as_ref()).await, places);
                 asked = Some(Instant::now());
             }
             let looks = join_all(places.iter().map(|place| look(&http, place))).await;
@@ -205,6 +205,14 @@ async fn who(known: &[(String, Url)], broker: Option<&Broker>) -> Vec<Place> {
     places
 }
 
+/// Those that are there, and those that were, of services of which nobody is there any more: what is gone is what somebody looks for.
+fn with_gone(mut found: Vec<Place>, before: Vec<Place>) -> Vec<Place> {
+    let gone: Vec<Place> = before.into_iter().filter(|place| found.iter().all(|other| other.service != place.service)).collect();
+    found.extend(gone);
+    found.sort_by(|one, other| (&one.service, &one.address).cmp(&(&other.service, &other.address)));
+    found
+}
+
 /// A service with what it says, and its metrics; empty where it does not answer.
 async fn look(http: &Client, place: &Place) -> (Place, String) {
     let (readiness, metrics) = tokio::join!(ask(http, place, "/readyz"), ask(http, place, "/metrics"));
@@ -235,4 +243,25 @@ async fn ask(http: &Client, place: &Place, path: &str) -> Option<String> {
 async fn letters(broker: &Broker) -> Option<f64> {
     let asked = tokio::time::timeout(PATIENCE, broker::stream(broker, envelope::dead_letter::DEAD_LETTERS)).await;
     Some(asked.ok()?.ok()?.cached_info().state.messages as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_of_which_nobody_is_left_is_shown_and_an_instance_that_was_replaced_is_not() {
+        let place = |service: &str, address: &str| Place {
+            service: service.to_owned(),
+            address: address.to_owned(),
+            version: String::new(),
+            ready: None,
+            says: Vec::new(),
+            outbox: None,
+        };
+        let before = vec![place("order", "a:1"), place("product", "a:2"), place("user", "a:3")];
+        let now = with_gone(vec![place("user", "b:3"), place("order", "a:1")], before);
+        let names: Vec<(&str, &str)> = now.iter().map(|place| (place.service.as_str(), place.address.as_str())).collect();
+        assert_eq!(names, [("order", "a:1"), ("product", "a:2"), ("user", "b:3")]);
+    }
 }

@@ -29,7 +29,9 @@ pub async fn serve<C: CommandLine>(listener: TcpListener, setup: Setup, shutdown
     let guarding = Arc::new(Guard { key: setup.key.clone() });
     let (places, broker) = (setup.places.clone(), setup.broker.clone());
     let console = Arc::new(Console::<C>::new(setup, shutdown.clone()));
-    let looking = console.samples.clone().keep(C::Saga::NAME, places, broker);
+    let looking = console.samples.clone().keep(C::Saga::NAME, places, broker.clone());
+    let counting = console.letters.clone().keep(broker.clone());
+    let looking = async { tokio::join!(looking, counting) };
     let routes = routes(console).layer(from_fn_with_state(guarding, guard));
     let stop = shutdown.clone();
     let serving = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await });
@@ -40,7 +42,7 @@ pub async fn serve<C: CommandLine>(listener: TcpListener, setup: Setup, shutdown
     tokio::select! {
         served = serving => served?,
         () = drained => {}
-        () = looking => {}
+        _ = looking => {}
     }
     Ok(())
 }

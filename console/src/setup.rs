@@ -1,5 +1,6 @@
 //! What a console speaks to, and in whose name.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use chassis::broker::Broker;
@@ -7,11 +8,13 @@ use envelope::Topology;
 use reqwest::Url;
 use saga_commands::CommandLine;
 use saga_commands::client::Gateway;
+use saga_commands::problem::Failure;
+use saga_commands::record::{Deed, Recorded};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attention::Attention;
 use crate::jobs::Jobs;
+use crate::letters::Letters;
 use crate::samples::Samples;
 use crate::secret::secret;
 
@@ -63,10 +66,11 @@ pub struct Console<C> {
     pub topology: Topology,
     /// What the services say of themselves.
     pub samples: Arc<Samples>,
-    /// What is stuck.
-    pub attention: Attention<C>,
+    /// What is wrong with the dead letters.
+    pub letters: Arc<Letters>,
     /// What is done to many.
     pub jobs: Jobs,
+    saga: PhantomData<C>,
 }
 
 impl<C: CommandLine> Console<C> {
@@ -81,8 +85,28 @@ impl<C: CommandLine> Console<C> {
             broker,
             topology: C::topology(),
             samples: Arc::default(),
-            attention: Attention::default(),
+            letters: Arc::default(),
+            saga: PhantomData,
             jobs: Jobs::default(),
+        }
+    }
+
+    /// Writes down what is about to be done outside of a saga. Where it cannot be, it is not done.
+    pub async fn record(
+        &self,
+        action: &'static str,
+        about: String,
+        saga: Option<Uuid>,
+        reason: &str,
+    ) -> Result<Recorded, Failure> {
+        let deed = Deed { by: self.by.clone(), action, about, saga, reason: Some(reason.to_owned()) };
+        Recorded::begin(&self.service, deed).await
+    }
+
+    /// Writes down what came of it. Where it cannot be, the log says that it was begun.
+    pub async fn recorded(recorded: Recorded, outcome: String) {
+        if let Err(error) = recorded.end(&outcome).await {
+            tracing::warn!(error = error.to_string(), outcome, "what came of an action is not written down");
         }
     }
 

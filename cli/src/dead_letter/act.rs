@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use async_nats::jetstream::stream::Stream;
 use chassis::broker::Broker;
+use chassis::causes;
 use events::streams::TOPOLOGY;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -20,7 +21,7 @@ const AT_ONCE: usize = 32;
 
 /// What became of them.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub struct Report {
     /// Sent back, or deleted.
     done: u64,
     /// No longer there: somebody else was faster.
@@ -36,7 +37,7 @@ struct Refused {
 }
 
 /// Does it with each. What was done before an error stays done; the same command again goes on.
-pub async fn run(broker: &Broker, stream: &Stream, action: Action, chosen: Chosen, out: Output) -> anyhow::Result<ExitCode> {
+pub async fn run(broker: &Broker, stream: &Stream, action: &Action, chosen: Chosen) -> (Report, Option<anyhow::Error>) {
     let progress = Progress::start("letters", Some(chosen.sequences.len() as u64));
     let mut report = Report::default();
     let mut outcomes = stream::iter(chosen.sequences)
@@ -47,28 +48,43 @@ pub async fn run(broker: &Broker, stream: &Stream, action: Action, chosen: Chose
         .buffer_unordered(AT_ONCE);
     let mut at = 0;
     while let Some((sequence, outcome)) = outcomes.next().await {
-        match outcome? {
-            Outcome::Done => report.done += 1,
-            Outcome::Gone => report.gone += 1,
-            Outcome::Left(why) => report.refused.push(Refused { sequence, why }),
+        match outcome {
+            Ok(Outcome::Done) => report.done += 1,
+            Ok(Outcome::Gone) => report.gone += 1,
+            Ok(Outcome::Left(why)) => report.refused.push(Refused { sequence, why }),
+            Err(error) => return (report, Some(error)),
         }
         at += 1;
         progress.at(at, || format!("{at} letters"));
     }
-    drop(progress);
-    let done = if action == Action::Redrive { "sent back" } else { "deleted" };
-    report
-        .refused
-        .iter()
-        .for_each(|Refused { sequence, why }| tell(&plain(format!("dead letter {sequence} is left where it is: {why}"))));
-    match out.format {
-        Format::Table => {
-            let gone = if report.gone > 0 { format!(", {} gone already", report.gone) } else { String::new() };
-            write_out(&format!("{} {done}, {} left{gone}", report.done, report.refused.len()))?;
-        }
-        Format::Json | Format::Jsonl => out.document(&report)?,
+    (report, None)
+}
+
+impl Report {
+    fn counts(&self, action: &Action) -> String {
+        let done = if *action == Action::Drop { "deleted" } else { "sent back" };
+        let gone = if self.gone > 0 { format!(", {} gone already", self.gone) } else { String::new() };
+        format!("{} {done}, {} left{gone}", self.done, self.refused.len())
     }
-    Ok(if report.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+
+    /// What came of it, in a line. `failed`: what ended it.
+    pub fn words(&self, action: &Action, failed: Option<&anyhow::Error>) -> String {
+        let ended = failed.map(|error| format!("; ended by: {}", causes(error)));
+        let left = self.refused.first().map(|Refused { sequence, why }| format!("; {sequence} is left: {why}"));
+        format!("{}{}", self.counts(action), ended.or(left).unwrap_or_default())
+    }
+
+    /// Tells it whoever asked for it.
+    pub fn tell(&self, action: &Action, out: Output) -> anyhow::Result<ExitCode> {
+        let left =
+            |Refused { sequence, why }: &Refused| tell(&plain(format!("dead letter {sequence} is left where it is: {why}")));
+        self.refused.iter().for_each(left);
+        match out.format {
+            Format::Table => write_out(&self.counts(action))?,
+            Format::Json | Format::Jsonl => out.document(self)?,
+        }
+        Ok(if self.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which dead letters are meant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -15,6 +15,7 @@ use saga_commands::broker::Reader;
 use saga_commands::dead_letter::{self, Letter};
 use saga_commands::output::table;
 use saga_commands::usage::number;
+use uuid::Uuid;
 
 use super::complete;
 
@@ -104,6 +105,8 @@ pub struct Chosen {
     pub sequences: Vec<u64>,
     /// Sequences that were named, and are not there.
     pub missing: Vec<u64>,
+    /// The saga that the only one is about.
+    pub saga: Option<Uuid>,
     groups: BTreeMap<(String, String, String), u64>,
 }
 
@@ -140,10 +143,23 @@ impl Which {
 impl Chosen {
     fn add(&mut self, letter: &Letter) {
         self.sequences.push(letter.sequence);
+        self.saga = letter.saga.filter(|_| self.sequences.len() == 1);
         let group = (letter.stream.clone(), letter.consumer.clone(), letter.reason.chars().take(100).collect());
         let known = self.groups.len() < GROUPS || self.groups.contains_key(&group);
         let group = if known { group } else { (String::new(), String::new(), "other reasons".to_owned()) };
         *self.groups.entry(group).or_default() += 1;
+    }
+
+    /// Which they are, in a line.
+    pub fn words(&self) -> String {
+        let places = self.groups.keys().map(|(stream, consumer, _)| format!("{stream} to {consumer}"));
+        let places: BTreeSet<String> = places.filter(|place| place != " to ").collect();
+        let of = format!("of {}", places.into_iter().collect::<Vec<_>>().join(", "));
+        match self.sequences[..] {
+            [sequence] => format!("dead letter {sequence} {of}"),
+            [_, ..] if self.sequences.len() <= 5 => format!("dead letters {} {of}", list(&self.sequences)),
+            _ => format!("{} dead letters {of}", self.sequences.len()),
+        }
     }
 
     /// How many of what.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use chassis::settings::hidden;
 use events::ReservationId;
 use events::order::Status;
@@ -12,6 +12,7 @@ use saga_commands::client::Gateway;
 use saga_commands::confirm;
 use saga_commands::output::{Output, Tabular, fields, tell};
 use saga_commands::problem::Failure;
+use saga_commands::record::{Deed, Recorded};
 use saga_commands::system::{announce, http_url, or_usual};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,8 @@ use crate::saga::{self, View};
 pub const EXAMPLES: &str =
     "For what the audit found: stock that is held for an order that does not exist, or that was rejected or cancelled while its saga gave the
 compensation up (`saga skip`). The order service is asked first: while an order is under way its own saga gives back what it
-holds, and a confirmed one keeps it; then this command refuses. Who released it, when and why is kept.
+holds, and a confirmed one keeps it; then this command refuses. Who released it, when and why is kept
+(`saga actions`).
 
 Exit status: 0 released, 1 refused (it says why) or failed, or not confirmed; 2 wrong usage, or nobody to ask.
 
@@ -57,19 +59,30 @@ impl Args {
         let product = Gateway::new(&url)?;
         let by = self.signed.check(product.subject())?;
         announce("product service", &[url.as_str()]);
-        match self.target.service()?.get::<View>(&format!("/sagas/{}", self.reservation)).await {
-            Ok(order) => tell(&may_be_released(&order)?),
-            Err(Failure::Problem(problem)) if problem.status == 404 => {
-                tell(&format!("There is no order {}.", self.reservation));
-            }
+        let orders = self.target.service()?;
+        let order = match orders.get::<View>(&format!("/sagas/{}", self.reservation)).await {
+            Ok(order) => Some(order),
+            Err(Failure::Problem(problem)) if problem.status == 404 => None,
             Err(failure) => return Err(failure.into()),
+        };
+        match &order {
+            Some(order) => tell(&may_be_released(order)?),
+            None => tell(&format!("There is no order {}.", self.reservation)),
         }
         if !self.signed.ask(&format!("Release what the reservation {} holds?", self.reservation))? {
             return Ok(ExitCode::FAILURE);
         }
         let path = format!("/reservations/{}/release", self.reservation);
-        let released: Released = product.post(&path, &self.signed.body(&by)).await?;
-        out.one(&released)?;
+        let about = format!("what the reservation {} holds", self.reservation);
+        let (body, reason) = (self.signed.body(&by), Some(self.signed.reason.clone()));
+        let deed = Deed { by, action: "release", about, saga: order.map(|order| order.id()), reason };
+        let recorded = Recorded::begin(&orders, deed).await.context("nothing was done: it cannot be written down")?;
+        let released = product.post::<Released>(&path, &body).await;
+        let outcome = released.as_ref().map_or_else(|failure| format!("failed: {failure}"), |released| released.status.clone());
+        if let Err(failure) = recorded.end(&outcome).await {
+            tell(&format!("What came of it is not written down: {failure}"));
+        }
+        out.one(&released?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -121,6 +121,5 @@ pub async fn act<C: CommandLine>(
         body["step"] = posted.text("step").into();
     }
     let _: Value = console.service.post(&format!("/sagas/{id}/{verb}"), &body).await?;
-    console.attention.forget().await;
     Ok(Redirect::to(&link(&Console::<C>::path(id), [("done", verb.as_str())])).into_response())
 }

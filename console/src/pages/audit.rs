@@ -1,4 +1,5 @@
-//! Audit log: what operators did, who, when, why, and what came of it, from the histories of the sagas themselves.
+//! Audit log: what operators did, who, when, why, and what came of it: from the histories of the sagas themselves, and outside of any as it was written
+//! down.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +7,8 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
-use saga::{Effect, Milestone, State as SagaState};
-use saga_commands::output::plain;
-use saga_commands::{CommandLine, View, phrases};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use saga_commands::{CommandLine, Taken};
+use uuid::Uuid;
 
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
@@ -33,62 +30,33 @@ struct Page {
 
 /// An action.
 struct Row {
-    when: When,
+    when: Option<When>,
     by: String,
     action: String,
-    path: String,
-    id: String,
+    about: String,
+    /// The saga it is about: its path and its id.
+    saga: Option<(String, String)>,
     reason: String,
     status: String,
-    sent: Vec<String>,
-}
-
-/// An action as the service tells it.
-#[derive(Deserialize)]
-struct Told {
-    sequence: u32,
-    time: DateTime<Utc>,
-    #[serde(default)]
-    action: String,
-    #[serde(default)]
-    step: String,
-    #[serde(default)]
-    by: String,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    sent: Vec<Value>,
-    #[serde(default)]
-    unreadable: String,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
+    came: Vec<String>,
 }
 
 impl Row {
-    fn of<C: CommandLine>(told: Told) -> Self {
-        let id = told.rest.get(View::<C>::id_field()).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let effect = |sent: &Value| match serde_json::from_value::<Effect<C::Saga>>(sent.clone()) {
-            Ok(effect @ (Effect::Execute { .. } | Effect::Compensate { .. })) => {
-                phrases::effect::<C>(&effect, &SagaState::<C::Saga>::new())
-            }
-            Ok(Effect::Notify(milestone @ (Milestone::Started | Milestone::Compensating))) => {
-                format!("tell {}", C::event(milestone, &SagaState::new()))
-            }
-            // The word for its end is where it stands.
-            Ok(Effect::Notify(_)) => format!("tell {}", told.status),
-            Err(_) => plain(sent.to_string()),
+    fn of<C: CommandLine>(taken: Taken<C>) -> Self {
+        let page = |id: Uuid| {
+            let at = taken.sequence().map(|sequence| sequence.to_string());
+            let path = link(&Console::<C>::path(id), at.iter().map(|at| ("at", at.as_str())));
+            (if at.is_some() { path + "#at" } else { path }, id.to_string())
         };
         Self {
-            when: When::at(told.time),
-            by: plain(told.by.clone()),
-            action: format!("{} {}", told.action, told.step).trim().to_owned(),
-            path: link(&format!("/sagas/{id}"), [("at", told.sequence.to_string().as_str())]) + "#at",
-            sent: told.sent.iter().map(effect).collect(),
-            reason: plain(if told.unreadable.is_empty() { told.reason.clone() } else { told.unreadable.clone() }),
-            status: told.status.clone(),
-            id,
+            when: taken.time().map(When::at),
+            by: taken.by(),
+            action: taken.action(),
+            about: taken.about(),
+            saga: taken.saga().map(page),
+            reason: taken.reason(),
+            status: taken.status().to_owned(),
+            came: taken.outcome(),
         }
     }
 }
@@ -101,10 +69,10 @@ pub async fn show<C: CommandLine>(
     let cursor = asked.get("cursor").filter(|cursor| !cursor.is_empty());
     let query: Vec<(&str, String)> =
         [("limit", ROWS.to_owned())].into_iter().chain(cursor.map(|cursor| ("cursor", cursor.clone()))).collect();
-    let found = console.service.page::<Told>("/sagas/actions", &query).await?;
+    let found = console.service.page::<Taken<C>>("/actions", &query).await?;
     page(&Page {
         frame: Frame::of(&console, "/audit"),
-        rows: found.items.into_iter().map(Row::of::<C>).collect(),
+        rows: found.items.into_iter().map(Row::of).collect(),
         first: cursor.is_none(),
         next: found.next_cursor.map(|cursor| link("/audit", [("cursor", cursor.as_str())])),
     })

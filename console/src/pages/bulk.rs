@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use futures_util::{StreamExt as _, stream};
 use saga::{Action, Plan, Transcript};
 use saga_commands::bulk::rate;
+use saga_commands::causes::{Causes, Group};
 use saga_commands::many::{Act, Which};
 use saga_commands::output::plain;
 use saga_commands::preview::{Preview, undone};
@@ -16,7 +17,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::act::meaning;
-use crate::attention::groups;
+use super::overview::count as shown;
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
@@ -109,10 +110,13 @@ pub async fn confirm<C: CommandLine>(
             (count.clone(), count, Vec::new(), ids.first().copied())
         }
         Meant::All(which) => {
-            let found = groups::<C>(&console.service, which.clone()).await?;
-            let expected = if found.more { String::new() } else { found.seen.to_string() };
-            let causes = found.groups.iter().map(|group| (group.count, plain(group.cause.clone()))).collect();
-            (found.count(), expected, causes, found.groups.first().and_then(|group| group.some.first()).map(View::id))
+            let found = Causes::<C>::of(&console.service).await?;
+            let holds = |group: &&Group<C>| group.stuck && group.cause.to_lowercase().contains(&which.cause.to_lowercase());
+            let groups: Vec<&Group<C>> = found.groups.iter().filter(holds).collect();
+            let causes = groups.iter().map(|group| (group.sagas, plain(group.cause.clone()))).collect();
+            let expected: u64 = groups.iter().map(|group| group.sagas).sum();
+            let first = groups.iter().find_map(|group| group.newest.first()).map(View::id);
+            (shown(expected as f64), expected.to_string(), causes, first)
         }
     };
     let example = match first {
@@ -171,7 +175,7 @@ pub async fn begin<C: CommandLine>(
         let work = bulk.run(ids, rate, |id| act.clone().on(id));
         tokio::select! {
             // How it ended is told where it is watched.
-            _ = work => working.attention.forget().await,
+            _ = work => {}
             () = working.shutdown.cancelled() => {}
         }
     });

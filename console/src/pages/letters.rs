@@ -7,6 +7,8 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use bytes::Bytes;
+use chassis::causes;
+use futures_util::future::try_join_all;
 use saga_commands::CommandLine;
 use saga_commands::bulk::Outcome;
 use saga_commands::dead_letter::{self, Action, Letter};
@@ -15,7 +17,7 @@ use saga_commands::output::{Tabular as _, plain, visible_json};
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
-use crate::letters::{Group, Which, groups, kept, some};
+use crate::letters::{Group, Which, kept};
 use crate::links::link;
 use crate::setup::Console;
 use crate::words::When;
@@ -125,8 +127,11 @@ pub async fn list<C: CommandLine>(
     let (_, stream) = kept(console.broker.as_ref()).await?;
     let which = which(&asked);
     let from = asked.get("from").and_then(|from| from.parse().ok()).unwrap_or(1);
-    let (groups, more) = groups(&stream).await?;
-    let (letters, next) = some(&stream, &which, from, ROWS).await?;
+    let (index, more) = console.letters.at_once(&stream).await?;
+    let mut sequences: Vec<u64> = index.those(&which, from).take(ROWS + 1).collect();
+    let next = (sequences.len() > ROWS).then(|| sequences.pop()).flatten();
+    let letters = try_join_all(sequences.into_iter().map(|sequence| dead_letter::get(&stream, sequence))).await?;
+    let letters: Vec<Letter> = letters.into_iter().flatten().collect();
     let kept = asked.iter().filter(|(name, _)| *name != "from" && *name != "done");
     let next = next.map(|next| {
         let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
@@ -135,7 +140,7 @@ pub async fn list<C: CommandLine>(
     page(&List {
         frame: Frame::of(&console, "/dead-letters"),
         count: stream.cached_info().state.messages,
-        groups: groups.into_iter().map(Kind::of).collect(),
+        groups: index.groups().into_iter().map(Kind::of).collect(),
         more,
         narrowed: which != Which::default(),
         rows: letters.iter().map(Row::of::<C>).collect(),
@@ -180,23 +185,38 @@ pub async fn act<C: CommandLine>(
     posted: Posted,
 ) -> Result<Response, Failed> {
     let letter = find(&console, &sequence).await?;
-    let action = match verb.as_str() {
-        "redrive" => Action::Redrive,
-        "drop" => Action::Drop,
+    let (word, action) = match verb.as_str() {
+        "redrive" => ("redrive", Action::Redrive),
+        "drop" => ("drop", Action::Drop),
         "mend" => match serde_json::from_str::<serde_json::Value>(posted.required_long("payload")?) {
-            Ok(value) => Action::Mend(Bytes::from(value.to_string())),
+            Ok(value) => ("edit and redrive", Action::Mend(Bytes::from(value.to_string()))),
             Err(error) => return one(&console, &letter, Some(format!("Nothing was sent: it is no JSON. {error}"))),
         },
         other => return Err(Failed::missing(format!("There is no action `{other}`."))),
     };
+    let reason = posted.required("why")?;
     let (broker, stream) = kept(console.broker.as_ref()).await?;
-    match dead_letter::act(&broker, &stream, &console.topology, action, letter.sequence).await? {
+    let about = format!("dead letter {} of {} to {}", letter.sequence, letter.stream, letter.consumer);
+    let recorded = console.record(word, about, letter.saga, reason).await?;
+    let acted = dead_letter::act(&broker, &stream, &console.topology, action, letter.sequence).await;
+    let done = if verb == "drop" { "deleted" } else { "sent back" };
+    Console::<C>::recorded(recorded, came(&acted, done)).await;
+    match acted? {
         Outcome::Done => {
-            let done = if verb == "drop" { "deleted" } else { "sent back" };
             let done = format!("dead letter {} was {done}", letter.sequence);
             Ok(Redirect::to(&link("/dead-letters", [("done", done.as_str())])).into_response())
         }
         Outcome::Gone => Err(Failed::missing("Somebody else was faster: it is not there any more.")),
         Outcome::Left(why) => one(&console, &letter, Some(format!("It is left where it is: {why}."))),
+    }
+}
+
+/// What came of it, in a line; `done`: where it was done.
+fn came(acted: &anyhow::Result<Outcome>, done: &str) -> String {
+    match acted {
+        Ok(Outcome::Done) => done.to_owned(),
+        Ok(Outcome::Gone) => "nothing: it was gone already".to_owned(),
+        Ok(Outcome::Left(why)) => format!("left where it is: {why}"),
+        Err(error) => format!("failed: {}", causes(error)),
     }
 }

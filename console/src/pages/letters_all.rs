@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use chassis::causes;
 use futures_util::stream;
-use saga_commands::bulk::{Outcome, rate};
+use saga_commands::bulk::{Bulk, Outcome, Tally, Wish, rate};
 use saga_commands::dead_letter::{self, Action};
 use saga_commands::output::plain;
 use saga_commands::{CommandLine, phrases};
@@ -18,7 +18,7 @@ use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
 use crate::jobs::Ask;
-use crate::letters::{Which, all, kept};
+use crate::letters::{Which, kept};
 use crate::setup::Console;
 
 /// The pace that is offered.
@@ -63,7 +63,7 @@ pub async fn confirm<C: CommandLine>(
         frame: Frame::of(&console, "/dead-letters"),
         verb,
         drops: action == Action::Drop,
-        count: all(&stream, &which).await?.len(),
+        count: console.letters.at_once(&stream).await?.0.those(&which, 0).count(),
         words: words(&which),
         hidden: [("stream", which.stream), ("consumer", which.consumer), ("reason", which.reason)],
         rate: RATE,
@@ -78,11 +78,14 @@ pub async fn begin<C: CommandLine>(
 ) -> Result<Response, Failed> {
     let (action, which) = (action(&verb)?, which(&posted.fields().iter().cloned().collect()));
     let rate = rate(posted.text("rate")).map_err(Failed::wrong)?;
+    let reason = posted.required("why")?.to_owned();
     let (broker, stream) = kept(console.broker.as_ref()).await?;
-    let sequences = all(&stream, &which).await?;
+    let sequences: Vec<u64> = console.letters.all(&stream).await?.those(&which, 0).collect();
+    let word = if action == Action::Drop { "drop" } else { "redrive" };
+    let recorded = console.record(word, format!("{} {}", sequences.len(), words(&which)), None, &reason).await?;
     let job = console.jobs.begin(Ask {
         what: format!("{} {}", phrases::capitalised(&verb), words(&which)),
-        reason: String::new(),
+        reason,
         within: "/dead-letters",
         rate,
         expected: Some(sequences.len() as u64),
@@ -102,6 +105,19 @@ pub async fn begin<C: CommandLine>(
             _ = work => {}
             () = working.shutdown.cancelled() => {}
         }
+        Console::<C>::recorded(recorded, came(&bulk)).await;
     });
     Ok(Redirect::to(&format!("/jobs/{}", job.number)).into_response())
+}
+
+/// What came of it, in a line.
+fn came(bulk: &Bulk) -> String {
+    let (Tally { done, gone, left, .. }, ended) = (bulk.tally(), bulk.ended());
+    let how = match (&ended, bulk.wished()) {
+        (Some(Err(why)), _) => format!("; ended by: {why}"),
+        (None, _) => "; ended with the console".to_owned(),
+        (Some(Ok(())), Wish::Stop) => "; stopped".to_owned(),
+        (Some(Ok(())), _) => String::new(),
+    };
+    format!("{done} done, {left} left, {gone} gone already{how}")
 }

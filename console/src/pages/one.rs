@@ -133,9 +133,10 @@ fn facts<C: CommandLine>(view: &View<C>) -> Vec<(&'static str, String)> {
         ("Plan", view.plan.map_or_else(|| "unreadable".to_owned(), |plan| format!("version {plan}"))),
         ("Began", since(When::at(view.created_at))),
         ("Last moved", since(When::at(view.updated_at))),
-        ("Took", length(view.updated_at - view.created_at)),
     ];
-    if !view.waiting.is_empty() {
+    if view.waiting.is_empty() {
+        facts.push(("Took", length(view.updated_at - view.created_at)));
+    } else {
         facts.push(("Waiting for", view.waiting_for()));
         facts.push(("Attempts", view.attempts()));
         facts.extend(view.waiting_since.map(|at| ("Waiting since", since(When::at(at)))));

@@ -47,6 +47,8 @@ struct Reading {
     unacknowledged: String,
     redelivered: String,
     behind: bool,
+    /// There is something to read, and nobody asks for it.
+    unread: bool,
     wrong: Option<String>,
 }
 
@@ -106,6 +108,7 @@ async fn reading(stream: &Stream, consumer: envelope::Consumer) -> Reading {
         unacknowledged: String::new(),
         redelivered: String::new(),
         behind: false,
+        unread: false,
         wrong: None,
     };
     match stream.consumer_info(consumer.name).await {
@@ -114,6 +117,7 @@ async fn reading(stream: &Stream, consumer: envelope::Consumer) -> Reading {
             reading.unacknowledged = count(info.num_ack_pending as f64);
             reading.redelivered = count(info.num_redelivered as f64);
             reading.behind = info.num_pending > 0;
+            reading.unread = reading.behind && info.num_waiting == 0 && info.num_ack_pending == 0;
         }
         Err(error) => reading.wrong = Some(error.to_string()),
     }

@@ -6,21 +6,16 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::StreamExt as _;
 use saga::{Kind, Plan as _};
-use saga_commands::many::Which;
+use saga_commands::causes::Causes;
 use saga_commands::output::plain;
-use saga_commands::{CommandLine, View, age, phrases};
+use saga_commands::{CommandLine, age, phrases};
 
+use super::attention::counted;
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::setup::Console;
-
-/// Sagas that are looked at.
-const LOOKED_AT: u64 = 1_000;
-
-/// Of those in the way so many are named.
-const NAMED: usize = 50;
+use crate::words::When;
 
 #[derive(Template)]
 #[template(path = "upgrade.html")]
@@ -28,9 +23,12 @@ struct Page {
     frame: Frame,
     versions: Vec<Version>,
     current: u32,
-    seen: u64,
-    safe: u64,
-    more: bool,
+    in_flight: u64,
+    /// Those of groups in which one is not continued.
+    stopped: u64,
+    /// Those that were looked at: some of each group.
+    looked_at: u64,
+    counted: Option<When>,
     obstacles: Vec<Obstacle>,
 }
 
@@ -51,12 +49,15 @@ struct Step {
     deadline: String,
 }
 
-/// A saga that this build does not continue.
+/// Sagas that this build does not continue, by one of them.
 struct Obstacle {
     path: String,
     id: String,
     plan: String,
     why: String,
+    /// How many are of the same plan version and wait for the same.
+    sagas: u64,
+    waits: String,
 }
 
 fn versions<C: CommandLine>(running: &BTreeMap<u32, u64>) -> Vec<Version> {
@@ -82,31 +83,36 @@ fn versions<C: CommandLine>(running: &BTreeMap<u32, u64>) -> Vec<Version> {
     C::Saga::VERSIONS.iter().rev().map(version).collect()
 }
 
-/// The page.
+/// The page. Sagas of one plan version that wait for the same are judged by some of them.
 pub async fn show<C: CommandLine>(State(console): State<Arc<Console<C>>>) -> Result<Response, Failed> {
-    let mut views = Box::pin(Which::default().views::<C>(console.service.clone()));
+    let causes = Causes::<C>::of(&console.service).await?;
     let (mut running, mut obstacles) = (BTreeMap::new(), Vec::new());
-    let (mut seen, mut safe, mut more) = (0, 0, false);
-    while let Some(view) = views.next().await {
-        let view: View<C> = view?;
-        more = seen == LOOKED_AT;
-        if more {
-            break;
-        }
-        seen += 1;
-        *running.entry(view.plan.unwrap_or_default()).or_default() += 1;
-        let continuity = view.continuity();
-        if continuity.is_safe() {
-            safe += 1;
-        } else if obstacles.len() < NAMED {
+    let (mut looked_at, mut stopped) = (0, 0);
+    for group in &causes.groups {
+        *running.entry(group.plan.unwrap_or_default()).or_default() += group.sagas;
+        looked_at += group.newest.len() as u64;
+        let mut stops = group.newest.iter().map(|view| (view, view.continuity())).filter(|(_, continuity)| !continuity.is_safe());
+        if let Some((view, continuity)) = stops.next() {
+            stopped += group.sagas;
             obstacles.push(Obstacle {
                 path: Console::<C>::path(view.id()),
                 id: view.id().to_string(),
-                plan: view.plan.map_or_else(|| "unreadable".to_owned(), |plan| plan.to_string()),
+                plan: group.plan.map_or_else(|| "unreadable".to_owned(), |plan| plan.to_string()),
                 why: plain(continuity.to_string()),
+                sagas: group.sagas,
+                waits: plain(group.cause.clone()),
             });
         }
     }
     let versions = versions::<C>(&running);
-    page(&Page { frame: Frame::of(&console, "/upgrade"), versions, current: C::Saga::current(), seen, safe, more, obstacles })
+    page(&Page {
+        frame: Frame::of(&console, "/upgrade"),
+        versions,
+        current: C::Saga::current(),
+        in_flight: causes.in_flight,
+        stopped,
+        looked_at,
+        counted: counted(&causes),
+        obstacles,
+    })
 }

@@ -2,6 +2,8 @@
 
 mod act;
 mod act_many;
+mod actions;
+pub mod causes;
 mod chunks;
 mod export;
 mod filters;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use saga::Action;
 
+pub use self::actions::Taken;
 pub use self::from_nats::Fold;
 pub use self::target::Target;
 pub use self::timeline::Timeline;
@@ -44,6 +47,9 @@ pub enum Command<C: CommandLine> {
     /// List sagas in flight, and what they wait for.
     #[command(after_help = help::<C>(list::EXAMPLES))]
     List(list::Args<C>),
+    /// Count sagas in flight by what they wait for.
+    #[command(after_help = help::<C>(causes::EXAMPLES))]
+    Causes(causes::Args<C>),
     /// Show a saga's story as a timeline.
     #[command(after_help = help::<C>(show::EXAMPLES))]
     Show(show::Args<C>),
@@ -59,6 +65,9 @@ pub enum Command<C: CommandLine> {
     /// Follow the events of sagas live, a line each, until interrupted.
     #[command(after_help = help::<C>(tail::EXAMPLES))]
     Tail(tail::Args<C>),
+    /// List what operators did, and what came of it.
+    #[command(after_help = help::<C>(actions::EXAMPLES))]
+    Actions(actions::Args<C>),
     /// Ask every unanswered command again, now.
     #[command(after_help = help::<C>(act::RETRY))]
     Retry(act::Args<C>),
@@ -78,11 +87,13 @@ impl<C: CommandLine> Command<C> {
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(args) => args.run(out).await,
+            Self::Causes(args) => args.run(out).await,
             Self::Show(args) => args.run(out).await,
             Self::Replay(args) => args.run(out).await,
             Self::Export(args) => args.run().await,
             Self::UpgradeCheck(args) => args.run(out).await,
             Self::Tail(args) => args.run(out).await,
+            Self::Actions(args) => args.run(out).await,
             Self::Retry(args) => args.run("retry", Action::Retry, out).await,
             Self::Cancel(args) => args.run("cancel", Action::Cancel, out).await,
             Self::Compensate(args) => args.run("compensate", Action::Compensate, out).await,

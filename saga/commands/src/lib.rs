@@ -1,4 +1,5 @@
-//! The operators' command line for any saga: `list, show, replay, export, upgrade-check, tail, retry, cancel, compensate, skip`.
+//! The operators' command line for any saga: `list, causes, show, replay, export, upgrade-check, tail, actions, retry, cancel, compensate,
+//! skip`.
 //!
 //! A [`CommandLine`] says which saga and where its service is; [`Command`] is the subcommands, to be put under any noun of a program, and
 //! [`main`] is a program that has no other. What the steps are called, who does them and what they are waited for says the saga itself.
@@ -36,6 +37,7 @@ pub mod private;
 pub mod problem;
 mod program;
 pub mod progress;
+pub mod record;
 pub mod retry;
 pub mod signal;
 pub mod system;
@@ -45,5 +47,5 @@ pub mod usage;
 
 pub use command_line::{Claim, CommandLine, Filter, History, Service, Told, Verify};
 pub use commands::live::Live;
-pub use commands::{Command, Fold, Target, Timeline, View, examples, many, phrases, preview, source};
+pub use commands::{Command, Fold, Taken, Target, Timeline, View, causes, examples, many, phrases, preview, source};
 pub use program::{Global, definition, main, run};

@@ -1,4 +1,7 @@
-//! What operators did: every action of theirs that moved a saga, the newest first, as the histories have it. On the service's own port only.
+//! What operators did, the newest first: every action of theirs that moved a saga, as its history has it, and those outside of any. On the service's
+//! own port only.
+
+pub(crate) mod record;
 
 use std::sync::Arc;
 
@@ -14,39 +17,58 @@ use crate::operator::unanswered;
 use crate::runtime::Runtime;
 use crate::saga::{Layout as _, Saga};
 use crate::steps::step_names;
-use crate::store::ActionRow;
+use crate::store::actions::{ActionRow, Kept, Outside};
 
-/// The route.
+/// The routes.
 pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
     let id = S::Layout::TABLE.history_id;
-    let item = json!({
-        "type": "object",
-        "required": [id, "sequence", "time"],
-        "properties": {
-            (id): { "type": "string", "format": "uuid" },
-            "sequence": { "type": "integer", "minimum": 1, "description": "Of its entry in the history" },
-            "time": { "type": "string", "format": "date-time" },
-            "action": { "type": "string", "enum": ["retry", "cancel", "compensate", "skip"] },
-            "step": { "type": "string", "enum": step_names::<S>(), "description": "Whose compensation was given up" },
-            "by": { "type": "string", "description": "Who" },
-            "reason": { "type": "string", "description": "Why" },
-            "status": { "type": "string", "description": "Where it stood afterwards" },
-            "sent": { "type": "array", "description": "What was sent", "items": {} },
-            "unreadable": { "type": "string", "description": "Why the rest is not here" },
-        },
-    });
-    let page = json!({
-        "type": "object",
-        "required": ["items", "next_cursor"],
-        "properties": { "items": { "type": "array", "items": item }, "next_cursor": { "type": ["string", "null"] } },
-    });
-    let list = Operation::get(
+    let item = |required: &[&str], more: Value| {
+        let mut item = json!({
+            "type": "object",
+            "required": required,
+            "properties": {
+                (id): { "type": "string", "format": "uuid" },
+                "sequence": { "type": "integer", "minimum": 1, "description": "Of its entry in the history" },
+                "time": { "type": "string", "format": "date-time" },
+                "action": { "type": "string", "enum": ["retry", "cancel", "compensate", "skip"] },
+                "step": { "type": "string", "enum": step_names::<S>(), "description": "Whose compensation was given up" },
+                "by": { "type": "string" },
+                "reason": { "type": "string" },
+                "status": { "type": "string", "description": "Where the saga stood afterwards" },
+                "sent": { "type": "array", "description": "What was sent", "items": {} },
+                "unreadable": { "type": "string", "description": "Why the rest is not here" },
+            },
+        });
+        for (name, shape) in more.as_object().into_iter().flatten() {
+            item["properties"][name] = shape.clone();
+        }
+        Shape::Value(json!({
+            "type": "object",
+            "required": ["items", "next_cursor"],
+            "properties": { "items": { "type": "array", "items": item }, "next_cursor": { "type": ["string", "null"] } },
+        }))
+    };
+    let of_sagas = Operation::get(
         Who::OPERATORS,
         "/sagas/actions",
         "list_actions",
         "What operators did: every action that moved a saga, newest first: for operators",
     );
-    Routes::new().route(list.page_of(Shape::id_cursor(), Shape::Value(page)), list_actions::<S>)
+    let all = Operation::get(
+        Who::OPERATORS,
+        "/actions",
+        "list_all_actions",
+        "What operators did, with sagas and outside of any, newest first: for operators",
+    );
+    let outside = json!({
+        "id": { "type": "string", "format": "uuid", "description": "Its own, outside of any saga" },
+        "action": { "type": "string", "description": "`retry`, `cancel`, `compensate` or `skip`; another word outside of any saga" },
+        "about": { "type": "string", "description": "With what, outside of any saga" },
+        "outcome": { "type": ["string", "null"], "description": "What came of it, outside of any saga; null: under way, or never told" },
+    });
+    Routes::new()
+        .route(of_sagas.page_of(Shape::id_cursor(), item(&[id, "sequence", "time"], json!({}))), of_sagas_alone::<S>)
+        .route(all.page_of(Shape::id_cursor(), item(&["time"], outside)), list_all::<S>)
 }
 
 /// An operator's action, and what came of it.
@@ -55,16 +77,15 @@ pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
 struct Taken<S: Saga> {
     #[serde(skip)]
     cursor: Uuid,
-    /// The saga's id.
+    /// The saga's id, and the place in its history; or its own.
     #[serde(flatten)]
-    id: Map<String, Value>,
-    sequence: u32,
+    ids: Map<String, Value>,
     time: DateTime<Utc>,
     #[serde(flatten)]
     told: Told<S>,
 }
 
-/// What the entry says, or why it cannot be read.
+/// What the entry says, or why it cannot be read; or what is kept outside of any saga.
 #[derive(Serialize)]
 #[serde(bound = "", untagged)]
 enum Told<S: Saga> {
@@ -76,6 +97,13 @@ enum Told<S: Saga> {
         reason: String,
         status: &'static str,
         sent: Vec<Effect<S>>,
+    },
+    Outside {
+        action: String,
+        about: String,
+        by: String,
+        reason: String,
+        outcome: Option<String>,
     },
     Unreadable {
         unreadable: String,
@@ -122,21 +150,34 @@ fn read(cursor: Uuid) -> Result<(DateTime<Utc>, i64), Problem> {
     at.zip(i64::try_from(after).ok()).ok_or_else(|| Problem::malformed("`cursor` is not one this service gave"))
 }
 
-async fn list_actions<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
+async fn of_sagas_alone<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
+    list(&runtime, page, false).await
+}
+
+async fn list_all<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
+    list(&runtime, page, true).await
+}
+
+async fn list<S: Saga>(runtime: &Runtime<S>, page: PageQuery, outside: bool) -> Result<Page, Problem> {
     let from = page.after.map(read).transpose()?;
     let (store, rows) = (runtime.store, page.rows());
-    let found = runtime.operators.read(|mut db| async move { store.actions(&mut db, from, rows).await }).await;
+    let found = runtime.operators.read(|mut db| async move { store.actions(&mut db, from, rows, outside).await }).await;
     let mut last = from.map(|(at, after)| (at, after as u32));
-    let taken = |ActionRow { id, sequence, at, entry }| {
+    let taken = |ActionRow { id, at, kept }| {
         let after = last.filter(|(last, _)| *last == at).map_or(0, |(_, after)| after) + 1;
         last = Some((at, after));
-        Taken::<S> {
-            cursor: cursor(at, after),
-            id: Map::from_iter([(S::Layout::TABLE.history_id.to_owned(), Value::String(id.to_string()))]),
-            sequence,
-            time: at,
-            told: Told::read(&entry),
-        }
+        let named = |name: &str, id: Uuid| (name.to_owned(), Value::String(id.to_string()));
+        let saga = S::Layout::TABLE.history_id;
+        let (ids, told) = match kept {
+            Kept::Entry { sequence, entry } => {
+                (Map::from_iter([named(saga, id), ("sequence".to_owned(), sequence.into())]), Told::read(&entry))
+            }
+            Kept::Outside(Outside { by, action, about, saga: of, reason, outcome }) => {
+                let ids = [named("id", id)].into_iter().chain(of.map(|of| named(saga, of)));
+                (ids.collect(), Told::Outside { action, about, by, reason, outcome })
+            }
+        };
+        Taken::<S> { cursor: cursor(at, after), ids, time: at, told }
     };
     page.page(found.map_err(unanswered)?.into_iter().map(taken).collect(), |taken| taken.cursor)
 }

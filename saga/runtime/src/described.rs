@@ -94,7 +94,7 @@ pub(crate) fn operations<S: Saga>() -> Operations {
     }
 }
 
-fn view<S: Saga>() -> Value {
+pub(crate) fn view<S: Saga>() -> Value {
     let time = json!({ "type": ["string", "null"], "format": "date-time" });
     json!({
         "type": "object",

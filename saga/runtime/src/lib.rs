@@ -11,9 +11,11 @@ mod actions;
 mod aside;
 mod batch;
 mod cache;
+mod causes;
 mod channel;
 mod completeness;
 mod coordinator;
+mod count;
 mod described;
 mod export;
 mod filter;
@@ -50,7 +52,7 @@ pub use crate::channel::{Channel, StatusWord};
 pub use crate::completeness::Completeness;
 pub use crate::filter::Given;
 pub use crate::item::{Begun, Moved, NewSaga, Outcome, Trigger};
-pub use crate::plain::{Plain, PlainEvent, PlainView, RACES_SQL, SAGAS_SQL, TRACESTATE_SQL};
+pub use crate::plain::{ACTIONS_SQL, Plain, PlainEvent, PlainView, RACES_SQL, SAGAS_SQL, TRACESTATE_SQL};
 pub use crate::runtime::{Prepared, Runtime};
 pub use crate::saga::{History, Layout, LoadedSaga, Projection, Record, Saga, View, status_named};
 pub use crate::settings::{HistoryLimit, OperatorSettings, SagaSettings, TimingSettings};
@@ -62,7 +64,11 @@ pub use envelope::Participant;
 
 /// What operators, and they alone, see and do, for the service's own port only.
 pub fn operator_routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
-    operator::routes().merge(actions::routes()).merge(completeness::routes::routes())
+    operator::routes()
+        .merge(actions::routes())
+        .merge(actions::record::routes())
+        .merge(causes::routes())
+        .merge(completeness::routes::routes())
 }
 
 impl<S: Saga> FromRef<Arc<Runtime<S>>> for completeness::routes::Facts {

@@ -45,9 +45,9 @@ pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
 /// A saga as an operator sees it.
 #[derive(Serialize)]
 #[serde(bound = "")]
-struct View<S: Saga> {
+pub(crate) struct View<S: Saga> {
     #[serde(skip)]
-    id: Uuid,
+    pub id: Uuid,
     /// Its id, and what else tells it from others.
     #[serde(flatten)]
     summary: Map<String, Value>,

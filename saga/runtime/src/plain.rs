@@ -33,6 +33,13 @@ pub const RACES_SQL: &str = include_str!("races.sql");
 /// ```
 pub const TRACESTATE_SQL: &str = include_str!("tracestate.sql");
 
+/// Where is kept what operators do outside of a saga: the text of another migration of such a service.
+///
+/// ```sql
+#[doc = include_str!("actions.sql")]
+/// ```
+pub const ACTIONS_SQL: &str = include_str!("actions.sql");
+
 /// What was asked for is kept as JSON, and shown as it is.
 #[derive(Debug)]
 pub enum Plain {}

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::saga::Saga;
 use crate::steps::known_plans;
-use crate::store::{InFlightOf, record_plan};
+use crate::store::{Waiting, record_plan};
 
 /// What `/readyz` calls it.
 pub(crate) const CHECK: &str = "plan";
@@ -58,19 +58,19 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub fn of<S: Saga>(plans: Vec<InFlightOf>) -> Self {
-        Self::with(&known_plans::<S>(), plans)
+    pub fn of<S: Saga>(waiting: &[Waiting<S>]) -> Self {
+        Self::with(&known_plans::<S>(), waiting.iter().map(|group| (group.plan.as_deref(), group.sagas, group.late)))
     }
 
-    fn with(known: &[String], plans: Vec<InFlightOf>) -> Self {
+    fn with<'a>(known: &[String], groups: impl IntoIterator<Item = (Option<&'a str>, i64, bool)>) -> Self {
         let mut tally = Self::default();
-        for InFlightOf { plan, in_flight, stuck } in plans {
+        for (plan, in_flight, late) in groups {
             tally.in_flight += in_flight;
             match plan {
-                Some(plan) if known.contains(&plan) => tally.stuck += stuck,
+                Some(plan) if known.iter().any(|known| known == plan) => tally.stuck += if late { in_flight } else { 0 },
                 Some(plan) => {
                     tally.stuck += in_flight;
-                    *tally.unknown.entry(plan).or_default() += in_flight;
+                    *tally.unknown.entry(plan.to_owned()).or_default() += in_flight;
                 }
                 None => {
                     tally.stuck += in_flight;
@@ -111,13 +111,10 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn of(plan: Option<&str>, in_flight: i64, stuck: i64) -> InFlightOf {
-        InFlightOf { plan: plan.map(str::to_owned), in_flight, stuck }
-    }
-
     #[test]
     fn sagas_of_an_unknown_version_are_stuck_and_named() {
-        let tally = Tally::with(&["1".to_owned()], vec![of(Some("1"), 10, 2), of(Some("99"), 3, 0), of(None, 1, 0)]);
+        let known = [(Some("1"), 8, false), (Some("1"), 2, true)];
+        let tally = Tally::with(&["1".to_owned()], known.into_iter().chain([(Some("99"), 3, false), (None, 1, false)]));
         assert_eq!((tally.in_flight, tally.stuck, tally.unknown_plan(), tally.unreadable), (14, 6, 3, 1));
         let words = tally.words(5);
         assert!(words.starts_with("14 in flight, 6 stuck; 3 of plan version 99, which this build does not know"), "{words}");
@@ -125,6 +122,6 @@ mod tests {
             words.contains("; 1 whose state cannot be read")
                 && words.ends_with("; 5 that could not be decided are set aside, and tried again")
         );
-        assert_eq!(Tally::with(&["1".to_owned()], vec![of(Some("1"), 10, 2)]).words(0), "10 in flight, 2 stuck");
+        assert_eq!(Tally::with(&["1".to_owned()], known).words(0), "10 in flight, 2 stuck");
     }
 }

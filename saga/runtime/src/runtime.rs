@@ -21,6 +21,7 @@ use crate::aside::Aside;
 use crate::cache::SagaCache;
 use crate::completeness::Watch;
 use crate::coordinator::{Coordinator, ItemResult, Logged};
+use crate::count::Count;
 use crate::item::{Begun, Item, Moved, NewSaga, Trigger};
 use crate::messages::FromHistories;
 use crate::metrics::SagaMetrics;
@@ -29,7 +30,7 @@ use crate::saga::{Saga, View};
 use crate::settings::SagaSettings;
 use crate::steps::reply_readers;
 use crate::store::Store;
-use crate::sweeper::{Count, Sweeper};
+use crate::sweeper::Sweeper;
 use crate::traces::Tracer;
 use crate::verify::verify;
 use crate::waiters::{Subscription, Waiters};
@@ -59,6 +60,7 @@ pub struct Runtime<S: Saga> {
     pub(crate) stream_reads: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) stuck_after: Duration,
+    pub(crate) count: Arc<Count<S>>,
 }
 
 impl<S: Saga> Prepared<S> {
@@ -147,8 +149,9 @@ impl<S: Saga> Prepared<S> {
         service.spawn(keys::expire(database.clone(), settings.keys.keys_expire_after, store.expire_keys(), shutdown.clone()));
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));
-        let count = Count { operators: operators.clone(), clock: clock.clone(), store, aside, stuck_after, metrics };
-        service.spawn(count.run(service.health(), shutdown.clone()));
+        let (last, counting) = Default::default();
+        let count = Arc::new(Count { operators: operators.clone(), clock: clock.clone(), store, stuck_after, last, counting });
+        service.spawn(count.clone().run(metrics, aside, service.health(), shutdown.clone()));
         Ok(Arc::new(Runtime {
             database,
             operators,
@@ -160,6 +163,7 @@ impl<S: Saga> Prepared<S> {
             stream_reads: Arc::new(Semaphore::new((parts.database.database_connections as usize / 2).max(1))),
             shutdown,
             stuck_after,
+            count,
         }))
     }
 }

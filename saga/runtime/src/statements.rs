@@ -1,5 +1,7 @@
 //! The statements about one table of sagas. Made once; their texts are constant from then on.
 
+mod actions;
+mod count;
 mod lists;
 mod write;
 
@@ -8,8 +10,10 @@ use std::collections::HashMap;
 use crate::filter::Found;
 use crate::table::Table;
 
+use actions::{OPERATORS, actions};
+use count::count;
 pub(crate) use lists::List;
-use lists::lists;
+use lists::{lists, those};
 use write::write;
 
 /// The statements about one table.
@@ -44,6 +48,8 @@ pub(crate) struct Statements {
     pub exported: &'static str,
     pub oldest_first: &'static str,
     pub count: &'static str,
+    /// The parameters of the lists, and the ids.
+    pub those: &'static str,
     pub moved_since: &'static str,
     pub moved_late: &'static str,
     pub after: &'static str,
@@ -56,17 +62,14 @@ pub(crate) struct Statements {
     pub created_index: [&'static str; 3],
 }
 
-/// Whether an entry is an operator's: how its text begins.
-const OPERATORS: &str = "left(entry, 22) = '{\"message\":{\"operator\"'";
-
 /// A handful of texts for each kind of saga, kept for as long as the process.
 fn keep(sql: String) -> &'static str {
     sql.leak()
 }
 
 impl Statements {
-    /// The statements of a table.
-    pub(crate) fn of(table: &Table) -> Self {
+    /// The statements of a table, for sagas of these steps.
+    pub(crate) fn of(table: &Table, steps: &[String]) -> Self {
         let Table { name, history, history_id, cancellations, .. } = table;
         let (columns, view, request) = (table.record_columns(), table.view_columns(), table.request_columns());
         let raced_for = [
@@ -137,12 +140,8 @@ impl Statements {
                    and ($3::uuid is null or id > $3) and (not $4 or not settled) \
                  order by id limit $5"
             )),
-            count: keep(format!(
-                "select case when json_typeof(state->'plan') = 'number' and state->'phase' is not null \
-                                  and json_typeof(state->'steps') = 'object' \
-                             then left(state->>'plan', 20) end, count(*), count(*) filter (where waiting_since < $1) \
-                 from {name} where not settled group by 1"
-            )),
+            count: keep(count(table, steps)),
+            those: keep(those(table)),
             moved_since: keep(format!(
                 "select id, updated_at >= $2 from {name} where ($1::uuid is null or id > $1) order by id limit $3"
             )),
@@ -154,12 +153,7 @@ impl Statements {
             after: keep(format!(
                 "select count(*) from (select from {name} where ($1::uuid is null or id > $1) limit $2) counted"
             )),
-            // Few entries are an operator's: a page is read from its beginning, and what one batch did bears one time.
-            actions: keep(format!(
-                "select {history_id} as id, sequence, at, entry from {history} \
-                 where {OPERATORS} and ($1::timestamptz is null or at <= $1) \
-                 order by at desc, {history_id} desc, sequence desc offset $2 limit $3"
-            )),
+            actions: keep(actions(table)),
             actions_index: [
                 format!(
                     "create index concurrently {actions_index} on {history} (at desc, {history_id} desc, sequence desc) \

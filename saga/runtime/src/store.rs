@@ -1,5 +1,6 @@
 //! Every statement about the sagas of one kind, as something to be called.
 
+pub(crate) mod actions;
 pub(crate) mod completeness;
 mod history;
 mod lists;
@@ -17,10 +18,11 @@ use chrono::TimeDelta;
 use crate::saga::{Layout, Saga};
 use crate::search::By;
 use crate::statements::Statements;
+use crate::steps::step_names;
 
 pub use history::{HistoryPage, NewEntry, Served};
 pub(crate) use lists::{InFlight, Part, SagaFilter};
-pub(crate) use operator::{ActionRow, Exported, InFlightOf, record_plan};
+pub(crate) use operator::{Exported, Waiting, record_plan};
 pub(crate) use read::{Keyed, Unreadable, plan_of};
 pub(crate) use write::Written;
 
@@ -41,7 +43,7 @@ impl<S: Saga> Copy for Store<S> {}
 impl<S: Saga> Store<S> {
     /// Makes the statements. Once for each kind of saga: their text is kept for as long as the process.
     pub fn new() -> Self {
-        Self { sql: Box::leak(Box::new(Statements::of(&<S::Layout as Layout<S>>::TABLE))), saga: PhantomData }
+        Self { sql: Box::leak(Box::new(Statements::of(&<S::Layout as Layout<S>>::TABLE, &step_names::<S>()))), saga: PhantomData }
     }
 
     /// The index that finds the entries of a span of time, however many there are. One entry for many pages of the table, which are in the order of

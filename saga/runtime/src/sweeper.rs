@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chassis::causes;
-use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
-use chassis::health::Health;
 use chassis::{Failure, UnitOfWork};
 use saga::{RetryPolicy, Timing};
 use tokio_util::sync::CancellationToken;
@@ -17,11 +15,8 @@ use uuid::Uuid;
 use crate::aside::Aside;
 use crate::coordinator::Coordinator;
 use crate::item::{Item, Moved, Trigger};
-use crate::metrics::SagaMetrics;
-use crate::plan_registry::Tally;
 use crate::saga::Saga;
 use crate::steps::known_plans;
-use crate::store::Store;
 
 /// Sagas swept in one transaction: a batch.
 const SWEEP_MAX: usize = 256;
@@ -134,40 +129,4 @@ impl<S: Saga> Sweeper<S> {
 fn policies<S: Saga>(timing: &Timing<S>) -> impl Iterator<Item = RetryPolicy> {
     let steps = S::VERSIONS.iter().flat_map(|(version, stages)| stages.iter().flatten().map(|spec| (*version, spec.step)));
     steps.filter_map(|(version, step)| timing.policy(version, step))
-}
-
-/// Counts the sagas in flight and those that are stuck, for /metrics and /readyz.
-pub(crate) struct Count<S: Saga> {
-    /// The connections it may use.
-    pub operators: Database,
-    pub clock: SteadyClock,
-    pub store: Store<S>,
-    pub aside: Arc<Aside>,
-    pub stuck_after: Duration,
-    pub metrics: Arc<SagaMetrics<S>>,
-}
-
-impl<S: Saga> Count<S> {
-    /// Counts until shutdown.
-    pub async fn run(self, health: Health, shutdown: CancellationToken) {
-        const COUNT_EVERY: Duration = Duration::from_secs(5);
-        while !shutdown.is_cancelled() {
-            if let Ok(tally) = self.tally().await {
-                self.metrics.sagas(&tally);
-                health.note("sagas", tally.words(self.aside.count(Instant::now())));
-            }
-            tokio::select! {
-                () = tokio::time::sleep(COUNT_EVERY) => {}
-                () = shutdown.cancelled() => {}
-            }
-        }
-    }
-
-    async fn tally(&self) -> sqlx::Result<Tally> {
-        let count = |mut db: Reader| async move {
-            let now = self.clock.now(&mut **db).await?;
-            self.store.count(&mut db, now, self.stuck_after).await
-        };
-        Ok(Tally::of::<S>(self.operators.read(count).await?))
-    }
 }

@@ -61,7 +61,7 @@ impl Console {
     }
 
     /// Sends a form as the page has it; returns the page that comes of it.
-    async fn send_and_read(&self, path: &str, page: &str, fields: &[(&str, &str)]) -> String {
+    pub async fn send_and_read(&self, path: &str, page: &str, fields: &[(&str, &str)]) -> String {
         self.sent(path, page, fields).await.text().await.expect("text")
     }
 
@@ -87,7 +87,7 @@ fn hidden(page: &str, name: &str) -> String {
 }
 
 #[track_caller]
-fn holds(page: &str, parts: &[&str]) {
+pub fn holds(page: &str, parts: &[&str]) {
     for part in parts {
         assert!(page.contains(part), "`{part}` is not in {page}");
     }
@@ -383,9 +383,16 @@ async fn what_flows_is_shown_with_how_each_service_is_and_which_sagas_this_build
     let (user, product) = (system.create_user(true).await, Uuid::now_v7());
     let order = system.submit(user, &[(events::ProductId(product), 1)]).await;
     system.wait_entries(order, 2).await;
-    holds(&console.page("/upgrade").await, &["continues the one saga in flight"]);
+    let upgrade = async |part: &str| {
+        eventually(Duration::from_secs(20), || async {
+            let page = console.page("/upgrade").await;
+            if page.contains(part) { Ok(page) } else { Err(page) }
+        })
+        .await
+    };
+    upgrade("continues the one saga in flight").await;
     sqlx::query("update plans set fingerprint = '00000000000000ff'").execute(&system.order_db).await.expect("changed");
-    holds(&console.page("/upgrade").await, &["does not continue 1 of 1", "was changed after it began", &order.to_string()]);
+    holds(&upgrade("does not continue 1 of 1").await, &["was changed after it began", &order.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -419,22 +426,21 @@ async fn dead_letters_are_shown_by_reason_put_right_sent_back_and_deleted() {
     // Put right: the reply is one that means something, and nothing to a saga that had it already.
     let letter = console.page("/dead-letters/1").await;
     holds(&letter, &["event 1 of its message", "<textarea", "waybill.product.reserved.v9", "Delete for good"]);
-    let wrong = console.send_and_read("/dead-letters/1/mend", &letter, &[("payload", "{")]).await;
+    let wrong = console.send_and_read("/dead-letters/1/mend", &letter, &[("payload", "{"), ("why", "x")]).await;
     holds(&wrong, &["Nothing was sent: it is no JSON."]);
     let mended = json!({
         "specversion": "1.0", "id": "1", "source": "/waybill/product", "type": "waybill.product.released.v1",
         "time": "2026-01-02T03:04:05Z", "subject": confirmed, "data": {"order_id": confirmed},
     });
-    let done = console.send("/dead-letters/1/mend", &letter, &[("payload", &mended.to_string())]).await;
+    let done = console.send("/dead-letters/1/mend", &letter, &[("payload", &mended.to_string()), ("why", "the old word")]).await;
     holds(&console.page(&done).await, &["Done: dead letter 1 was sent back"]);
     assert_eq!(console.ask("/dead-letters/1").await.status(), 404);
 
     // The others go back as they are, and come back.
     let all = console.page("/dead-letters/all/redrive?stream=PRODUCT_REPLIES&consumer=order").await;
     holds(&all, &["2 dead letters of PRODUCT_REPLIES to order", "what fails again comes back"]);
-    let job = console
-        .send("/dead-letters/all/redrive", &all, &[("stream", "PRODUCT_REPLIES"), ("consumer", "order"), ("rate", "100")])
-        .await;
+    let which = [("stream", "PRODUCT_REPLIES"), ("consumer", "order"), ("rate", "100"), ("why", "once more")];
+    let job = console.send("/dead-letters/all/redrive", &all, &which).await;
     eventually(Duration::from_secs(20), || async {
         let page = console.page(&job).await;
         if page.contains("pill done") { Ok(()) } else { Err(page) }
@@ -448,10 +454,10 @@ async fn dead_letters_are_shown_by_reason_put_right_sent_back_and_deleted() {
     assert!(!back.contains("/dead-letters/2\"") && !back.contains("/dead-letters/3\""), "their first lives are gone");
     let letter = console.page("/dead-letters/4").await;
     holds(&letter, &["<pre tabindex=\"0\">garbage</pre>"]);
-    console.send("/dead-letters/4/drop", &letter, &[]).await;
+    console.send("/dead-letters/4/drop", &letter, &[("why", "garbage")]).await;
     assert_eq!(console.ask("/dead-letters/4").await.status(), 404);
     let all = console.page("/dead-letters/all/drop").await;
-    console.send("/dead-letters/all/drop", &all, &[("rate", "100")]).await;
+    console.send("/dead-letters/all/drop", &all, &[("rate", "100"), ("why", "enough")]).await;
     eventually(Duration::from_secs(20), || async {
         let page = console.page("/dead-letters").await;
         if page.contains("Every message was handled.") { Ok(()) } else { Err(page) }

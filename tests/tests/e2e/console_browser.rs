@@ -172,10 +172,12 @@ async fn every_page_and_action_works_in_a_browser_and_nothing_complains() {
     // A letter is deleted.
     browser.open(&at("/dead-letters/1")).await;
     press_in_place(&browser, "Delete…").await;
+    browser.run("document.querySelector('[action$=drop] [name=why]').value = 'nobody knows it'", &[]).await;
     press(&browser, "Delete for good").await;
     shows(&browser, "dead letter 1 was deleted").await;
     browser.open(&at("/audit")).await;
     shows(&browser, "the shelf is gone").await;
+    shows(&browser, "nobody knows it").await;
     look(&browser, axe, "audit").await;
     let said: Vec<Value> = browser.console().await;
     assert!(said.is_empty(), "{said:#?}");

@@ -49,6 +49,8 @@ async fn changes(system: &System) -> Changes {
             change(Service::Order, "POST", &format!("/sagas/{none}/retry"), operator.clone(), 404),
             change(Service::Order, "POST", &format!("/sagas/{none}/cancel"), operator.clone(), 404),
             change(Service::Order, "POST", &format!("/sagas/{none}/compensate"), operator.clone(), 404),
+            change(Service::Order, "POST", "/actions", json!({}), 422),
+            change(Service::Order, "POST", &format!("/actions/{none}/outcome"), json!({ "by": "ada", "outcome": "x" }), 404),
             change(Service::Order, "POST", "/events/rebuild", json!({}), 422),
         ],
     }

@@ -4,10 +4,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use saga::{Direction, Effect, Plan, Progress, Transcript};
 use saga_commands::{CommandLine, phrases};
 
-use crate::words::length;
+use crate::words::{exact, length};
 
 /// How wide the drawing is, in units of its own: it is stretched to what room there is.
 const WIDTH: f64 = 1_000.0;
+
+/// How it is with what still goes on.
+const WAITING: &str = "waiting";
 
 /// A pause in which nobody was waited for takes at most this share of the time in which somebody was.
 const PAUSE: f64 = 0.2;
@@ -20,6 +23,8 @@ pub struct Chart {
     pub pauses: Vec<(Span, String)>,
     /// From the first entry to the last, or to now.
     pub took: String,
+    /// The two.
+    pub span: [String; 2],
 }
 
 /// One step.
@@ -84,7 +89,7 @@ impl Chart {
             lane.bars.push(bar(stretch, &scale, end));
         }
         let pauses = scale.pauses.iter().map(|(from, to)| (scale.span(*from, *to), length(*to - *from))).collect();
-        Self { lanes, pauses, took: length(end - first.time) }
+        Self { lanes, pauses, took: length(end - first.time), span: [exact(first.time), exact(end)] }
     }
 }
 
@@ -93,12 +98,14 @@ fn bar<S>(stretch: &Stretch<S>, scale: &Scale, end: DateTime<Utc>) -> Bar {
     let (began, ended) = (attempts[0], ended.unwrap_or(end));
     let way = if *direction == Direction::Execute { "execute" } else { "compensate" };
     let verb = if *direction == Direction::Execute { "asked" } else { "asked to undo it" };
+    // What still goes on has no end yet.
+    let after = if *how == WAITING { "for" } else { "after" };
     let times = if attempts.len() > 1 { format!(", {} attempts recorded", attempts.len()) } else { String::new() };
     Bar {
         span: scale.span(began, ended),
         class: format!("{way} {how}"),
         attempts: attempts.iter().map(|at| scale.x(*at)).collect(),
-        title: format!("{verb}, {how} after {}{times}", length(ended - began)),
+        title: format!("{verb}, {how} {after} {}{times}", length(ended - began)),
     }
 }
 
@@ -128,7 +135,7 @@ fn stretches<C: CommandLine>(transcript: &Transcript<C::Saga>) -> Vec<Stretch<St
                 |stretch: &&mut Stretch<Step<C>>| stretch.end.is_none() && stretch.step == step && stretch.direction == direction;
             match stretches.iter_mut().find(open) {
                 Some(stretch) => stretch.attempts.push(entry.time),
-                None => stretches.push(Stretch { step, direction, attempts: vec![entry.time], end: None, how: "waiting" }),
+                None => stretches.push(Stretch { step, direction, attempts: vec![entry.time], end: None, how: WAITING }),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Trips on real parts: every service a process of its own, the hotel a Python script.
 
+mod console;
 mod parts;
 mod survival;
 
@@ -126,6 +127,7 @@ fn the_migrations_are_the_texts_of_the_tables() {
         [include_str!("../../migrations/service/0002_outbox.sql"), include_str!("../../migrations/service/0003_races.sql")];
     assert_eq!((sagas, outbox, races), (saga_runtime::SAGAS_SQL, chassis::OUTBOX_SQL, saga_runtime::RACES_SQL));
     assert_eq!(include_str!("../../migrations/service/0004_tracestate.sql"), saga_runtime::TRACESTATE_SQL);
+    assert_eq!(include_str!("../../migrations/service/0005_actions.sql"), saga_runtime::ACTIONS_SQL);
     let outbox = include_str!("../../migrations/participant/0001_outbox.sql");
     let replies = include_str!("../../migrations/participant/0002_replies.sql");
     let expire = include_str!("../../migrations/participant/0004_replies_expire.sql");

@@ -205,10 +205,15 @@ impl Parts {
         self.get(&format!("{trip}/history")).await["items"].as_array().expect("items").clone()
     }
 
+    /// Where operators find the service and the broker.
+    pub fn addresses(&self) -> [(&'static str, String); 2] {
+        [("TRIP_URL", self.url.clone()), ("NATS_URL", self.stack.nats.url().to_owned())]
+    }
+
     /// An operator's command. What it printed; an error where it failed.
     pub async fn trip(&self, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trip"));
-        command.args(args).env("TRIP_URL", &self.url).env("NATS_URL", self.stack.nats.url()).env("USER", "ann");
+        command.args(args).envs(self.addresses()).env("USER", "ann");
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }

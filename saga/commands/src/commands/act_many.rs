@@ -73,11 +73,14 @@ impl Stuck {
         which.query.extend(self.older_than.map(|age| ("older_than".to_owned(), seconds(age))));
         let mut views = Box::pin(which.views::<C>(service.clone()).take(self.limit.unwrap_or(usize::MAX)));
         let (mut ids, mut causes) = (Vec::new(), BTreeMap::<String, u64>::new());
+        let progress = Progress::start("found", None);
         while let Some(view) = views.next().await {
             let view: View<C> = view?;
             ids.push(view.id());
             *causes.entry(view.cause_in_short().unwrap_or_default()).or_default() += 1;
+            progress.at(ids.len() as u64, || format!("{} found", ids.len()));
         }
+        drop(progress);
         if ids.is_empty() {
             tell(&format!("No {} is stuck so.", C::Saga::NAME));
             return Ok(ExitCode::SUCCESS);

@@ -133,6 +133,13 @@ fn views(table: &Table, Walked { rows, order }: &Walked) -> String {
     format!("select {view} from ({rows}) as {name} where {meant} order by {order} limit $4")
 }
 
+/// Those of these ids: a parameter behind the others.
+pub(super) fn those(table: &Table) -> String {
+    let ids = BEFORE_SEARCHES + table.searches.len() + 6;
+    let rows = format!("select * from {} where id = any(${ids}::uuid[])", table.name);
+    sagas(table, &Walked { rows, order: "id desc".to_owned() })
+}
+
 /// Readings of the steady clock are shown as times of day: what has passed since is the same by both.
 ///
 /// The last reply is cut out of the entry's text. As JSON (`entry::json->...`) it takes a quarter more, and one entry that is no JSON, which somebody

@@ -174,6 +174,27 @@ impl<S: Saga> Store<S> {
         Ok(Part { items: read.iter().map(saga).collect::<Result<_, _>>()?, next })
     }
 
+    /// The same of these ids.
+    pub async fn those(
+        &self,
+        db: &mut PgConnection,
+        steady: DateTime<Utc>,
+        stuck_after: Duration,
+        ids: &[Uuid],
+    ) -> sqlx::Result<Vec<InFlight>> {
+        let filter = Filter::all::<S>();
+        let bounds = Bounds::new(&filter, Found::All, None);
+        let asked = Self::ask(self.sql.those, &filter, &bounds, ids.len() as i64)
+            .bind(before(steady, stuck_after))
+            .bind(known_plans::<S>())
+            .bind(steady)
+            .bind(None::<String>)
+            .bind(false)
+            .bind(ids);
+        let read = asked.fetch_all(&mut *db).await?;
+        read.iter().map(|row| InFlight::read::<S>(row).map_err(|error| named(S::NAME, row.get::<Uuid, _>("id"), error))).collect()
+    }
+
     /// The statements that find these; `None`: there can be none.
     fn list(&self, filter: &Filter) -> Option<(Found, List)> {
         let found = filter.found(&S::Layout::TABLE);

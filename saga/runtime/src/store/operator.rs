@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use saga::Direction;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::{Store, delta};
 use crate::filter::CLOCKS_DIFFER;
 use crate::saga::{Layout as _, Saga, StatusWord};
+use crate::steps::steps;
 
 /// A saga to be exported.
 pub(crate) struct Exported<S> {
@@ -27,41 +29,23 @@ impl<S: Saga> Exported<S> {
     }
 }
 
-/// Sagas in flight on one plan version.
-pub(crate) struct InFlightOf {
+/// Sagas in flight on one plan version that wait for the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting<S: Saga> {
     /// The version as the states name it; `None`: they are not readable as states.
     pub plan: Option<String>,
-    pub in_flight: i64,
-    /// Those of them that have waited for too long.
-    pub stuck: i64,
-}
-
-/// An entry that is an operator's action.
-pub(crate) struct ActionRow {
-    pub id: Uuid,
-    pub sequence: u32,
-    pub at: DateTime<Utc>,
-    /// As it is stored.
-    pub entry: String,
+    /// The command that they wait for, if it is one this build knows; the first where they are several.
+    pub command: Option<(S::Step, Direction)>,
+    /// Whether they have waited for too long.
+    pub late: bool,
+    pub sagas: i64,
+    /// Since when the first of them waits, as a time of day.
+    pub since: Option<DateTime<Utc>>,
+    /// Some of them.
+    pub newest: Vec<Uuid>,
 }
 
 impl<S: Saga> Store<S> {
-    /// What operators did, newest first; from a moment on, without so many of that moment.
-    pub async fn actions(
-        &self,
-        db: &mut PgConnection,
-        from: Option<(DateTime<Utc>, i64)>,
-        rows: i64,
-    ) -> sqlx::Result<Vec<ActionRow>> {
-        let (at, skip) = from.unzip();
-        let found = sqlx::query(self.sql.actions).bind(at).bind(skip.unwrap_or_default()).bind(rows).fetch_all(db).await?;
-        let read = |row: &PgRow| {
-            let sequence = row.try_get::<i32, _>("sequence")?.unsigned_abs();
-            Ok(ActionRow { id: row.try_get("id")?, sequence, at: row.try_get("at")?, entry: row.try_get("entry")? })
-        };
-        found.iter().map(read).collect()
-    }
-
     /// One saga to be exported.
     pub async fn exported(&self, db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Exported<S>>> {
         let row = sqlx::query(self.sql.exported).bind(id).fetch_optional(db).await?;
@@ -90,17 +74,30 @@ impl<S: Saga> Store<S> {
         found.iter().map(Exported::read).collect()
     }
 
-    /// How many sagas are in flight on each plan version, and how many of them have waited for too long. `steady`: what the steady
-    /// clock says now.
+    /// How many sagas are in flight, by what they wait for. `steady`: what the steady clock says now.
     pub async fn count(
         &self,
         db: &mut PgConnection,
         steady: DateTime<Utc>,
         stuck_after: Duration,
-    ) -> sqlx::Result<Vec<InFlightOf>> {
-        let counted = sqlx::query_as(self.sql.count).bind(before(steady, stuck_after));
-        let rows: Vec<(Option<String>, i64, i64)> = counted.fetch_all(db).await?;
-        Ok(rows.into_iter().map(|(plan, in_flight, stuck)| InFlightOf { plan, in_flight, stuck }).collect())
+    ) -> sqlx::Result<Vec<Waiting<S>>> {
+        let counted = sqlx::query(self.sql.count).bind(before(steady, stuck_after)).bind(steady).fetch_all(db).await?;
+        let steps = steps::<S>();
+        let ways = [Direction::Execute, Direction::Compensate];
+        let commands: Vec<(S::Step, Direction)> = steps.into_iter().flat_map(|step| ways.map(|way| (step, way))).collect();
+        let read = |row: &PgRow| {
+            let place: Option<i32> = row.try_get("waits")?;
+            let command = place.and_then(|place| commands.get(usize::try_from(place).ok()?).copied());
+            Ok(Waiting {
+                plan: row.try_get("plan")?,
+                command,
+                late: row.try_get("late")?,
+                sagas: row.try_get("sagas")?,
+                since: row.try_get("since")?,
+                newest: row.try_get("newest")?,
+            })
+        };
+        counted.iter().map(read).collect()
     }
 }
 

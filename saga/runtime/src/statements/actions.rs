@@ -1,0 +1,32 @@
+//! What operators did, newest first, wherever it is kept: in the histories of sagas, among what they do outside of any, and among the rebuilds that
+//! somebody asked for.
+
+use crate::table::Table;
+
+/// Whether an entry is an operator's: how its text begins.
+pub(super) const OPERATORS: &str = "left(entry, 22) = '{\"message\":{\"operator\"'";
+
+/// From a moment (`$1`) on, without so many of that moment (`$2`), so many (`$3`); those outside of any saga too, or not (`$4`). Few entries are an operator's: a page is read from its beginning, and
+/// what one batch did bears one time. Each place is read by an index of its own, and no further than the page goes.
+pub(super) fn actions(table: &Table) -> String {
+    let Table { history, history_id, .. } = table;
+    let until = |at: &str| format!("($1::timestamptz is null or {at} <= $1)");
+    let (of_saga, other, rebuilt) = (until("at"), until("at"), until("begun_at"));
+    let limit = "limit $2::bigint + $3::bigint";
+    format!(
+        "select id, sequence, at, entry, by, action, about, saga, reason, outcome from (\
+             (select {history_id} as id, sequence, at, entry, null::text as by, null::text as action, null::text as about, \
+                     null::uuid as saga, null::text as reason, null::text as outcome \
+              from {history} where {OPERATORS} and {of_saga} order by at desc, {history_id} desc, sequence desc {limit}) \
+             union all \
+             (select id, 0, at, null, by, action, about, saga, reason, outcome \
+              from operator_actions where $4 and {other} order by at desc, id desc {limit}) \
+             union all \
+             (select id, 0, begun_at, null, asked_by, 'rebuild', \
+                     case when since <= 'epoch' then 'all events' \
+                          else 'events since ' || to_char(since at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') end, \
+                     null, reason, case when ended_at is not null then checked || ' looked for, ' || missing || ' published again' end \
+              from event_rebuilds where asked_by is not null and not dry_run and $4 and {rebuilt} order by begun_at desc, id desc {limit})\
+         ) as taken order by at desc, id desc, sequence desc offset $2 limit $3"
+    )
+}
