@@ -66,8 +66,13 @@ impl TraceParent {
 
     /// The id of the caller's span; nothing where the trace began with [`Self::from_random`], and there is no such span.
     pub fn caller(&self) -> Option<u64> {
-        let parent = u64::from_str_radix(&self.0[36..52], 16).ok()?;
+        let parent = self.span_id();
         (parent != (self.trace_id() >> 64) as u64 | 1).then_some(parent)
+    }
+
+    /// The id of the span it came from; of none where the trace began with [`Self::from_random`].
+    pub fn span_id(&self) -> u64 {
+        u64::from_str_radix(&self.0[36..52], 16).unwrap_or_default()
     }
 
     /// Whether the caller records its part of the trace.

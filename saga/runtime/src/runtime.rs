@@ -7,7 +7,6 @@ use chassis::broker::PayloadMax;
 use chassis::clock::SteadyClock;
 use chassis::database::Database;
 use chassis::http::Problem;
-use chassis::otlp::Traces;
 use chassis::settings::Secret;
 use chassis::{Client, Failure, GroupCommit, Parts, RebuildMessages, Service, Source, UnitOfWork, keys};
 use envelope::Topology;
@@ -94,16 +93,12 @@ impl<S: Saga> Prepared<S> {
         service.spawn(clock.clone().run(database.clone(), shutdown.clone()));
         service.spawn(waiters.clone().look(store, database.clone(), shutdown.clone()));
         let stuck_after = settings.timing.stuck_after;
-        let traces = match Traces::new(service.metrics(), &settings.traces)? {
-            Some((traces, teller)) => {
-                let from = (operators.clone(), clock.clone());
-                let (chosen, tracer) = Tracer::new(&settings.traces, (traces, service.metrics()), store, from, stuck_after);
-                service.spawn(teller.run(shutdown.clone()));
-                service.spawn(tracer.run(shutdown.clone()));
-                Some(chosen)
-            }
-            None => None,
-        };
+        let traces = service.traces().map(|traces| {
+            let from = (operators.clone(), clock.clone());
+            let (chosen, tracer) = Tracer::new(&settings.timing, (traces, service.metrics()), store, from);
+            service.spawn(tracer.run(shutdown.clone()));
+            chosen
+        });
         let coordinator = Arc::new(Coordinator {
             traces,
             database: database.clone(),

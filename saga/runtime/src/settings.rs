@@ -8,7 +8,6 @@ use anyhow::{Context as _, ensure};
 use chassis::Parts;
 use chassis::database::Database;
 use chassis::keys::KeySettings;
-use chassis::otlp::TraceSettings;
 use chassis::settings::{DatabaseSettings, Secret, seconds};
 use clap::Args;
 use saga::{RetryOverride, Timing, step_name};
@@ -39,10 +38,6 @@ pub struct SagaSettings {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub keys: KeySettings,
-
-    #[allow(missing_docs)]
-    #[command(flatten)]
-    pub traces: TraceSettings,
 }
 
 /// How long a saga waits, and for what.
@@ -74,6 +69,10 @@ pub struct TimingSettings {
     /// Seconds a saga may wait for one reply before it counts as stuck: listed, counted in /metrics and noted in /readyz.
     #[arg(long, env = "WAYBILL_STUCK_AFTER", default_value = "30", value_parser = seconds)]
     pub stuck_after: Duration,
+
+    /// Seconds a saga may take before its trace is told, whatever its end. Ten times what is long for one that nothing is wrong with.
+    #[arg(long, env = "WAYBILL_TRACES_SLOW", default_value = "5", value_parser = seconds)]
+    pub traces_slow: Duration,
 
     /// Seconds between two looks for sagas that are due.
     #[arg(long, env = "WAYBILL_SWEEP_EVERY", default_value = "1", value_parser = seconds)]

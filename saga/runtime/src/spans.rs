@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chassis::otlp::{Attribute, Span, Status, attribute, span, status};
+use chassis::otlp::{Attribute, Span, attribute, ended, nanos, span};
 use chrono::{DateTime, Utc};
 use envelope::TraceState;
 use saga::{Action, Effect, Entry, Input, Outcome, Phase, step_name};
@@ -159,18 +159,9 @@ impl<'a, S: Saga> Tree<'a, S> {
     }
 }
 
-fn ended(span: Span, time: DateTime<Utc>, failed: Option<String>) -> Span {
-    let status = failed.map(|message| Status { message, code: status::StatusCode::Error.into() });
-    Span { end_time_unix_nano: nanos(time), status, ..span }
-}
-
 fn event(time: DateTime<Utc>, name: &str, attributes: Vec<(&str, Attribute)>) -> span::Event {
     let attributes = attributes.into_iter().map(|(key, value)| attribute(key, value)).collect();
     span::Event { time_unix_nano: nanos(time), name: name.to_owned(), attributes, ..span::Event::default() }
-}
-
-fn nanos(time: DateTime<Utc>) -> u64 {
-    time.timestamp_nanos_opt().unwrap_or_default().max(0).unsigned_abs()
 }
 
 /// The id of a span: always the same for the same part of the same history, so that who tells it again tells no second one. A saga that goes on after

@@ -7,9 +7,8 @@ use std::time::Duration;
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
 use chassis::metrics::Metrics;
-use chassis::otlp::{TraceSettings, Traces};
+use chassis::otlp::Traces;
 use chrono::Utc;
-use envelope::TraceParent;
 use metrics::counter;
 use saga::Phase;
 use tokio::sync::mpsc;
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 use crate::filter::Filter;
 use crate::saga::{Record, Saga};
+use crate::settings::TimingSettings;
 use crate::spans::{End, spans};
 use crate::store::{SagaFilter, Store};
 
@@ -36,15 +36,16 @@ const REMEMBERED: usize = 10_000;
 #[derive(Clone)]
 pub(crate) struct Chosen {
     metrics: Metrics,
-    settings: TraceSettings,
+    slow: Duration,
+    traces: Traces,
     queue: mpsc::Sender<Uuid>,
 }
 
 impl Chosen {
     /// A saga that has come to its end, if its trace is one to be told.
     pub fn chooses<S: Saga>(&self, record: &Record<S>) -> bool {
-        let slow = (record.updated_at - record.created_at).to_std().is_ok_and(|took| took >= self.settings.traces_slow);
-        slow || !matches!(record.state.phase(), Phase::Completed) || in_share(&record.trace.parent, self.settings.traces_share)
+        let slow = (record.updated_at - record.created_at).to_std().is_ok_and(|took| took >= self.slow);
+        slow || !matches!(record.state.phase(), Phase::Completed) || self.traces.in_share(&record.trace.parent)
     }
 
     /// Has the traces of these told; those that there is no room for are dropped.
@@ -54,13 +55,6 @@ impl Chosen {
             self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(dropped));
         }
     }
-}
-
-/// Whether a trace is in the share that is told whatever became of it: by its id, so that all who go by it tell the same ones.
-fn in_share(trace: &TraceParent, percent: f64) -> bool {
-    const BITS: u32 = 56;
-    let random = trace.trace_id() & ((1 << BITS) - 1);
-    (random as f64) < percent / 100.0 * (1u64 << BITS) as f64
 }
 
 /// Reads the histories of the sagas that are chosen, and tells their traces.
@@ -77,11 +71,10 @@ pub(crate) struct Tracer<S: Saga> {
 impl<S: Saga> Tracer<S> {
     /// It, and what chooses.
     pub fn new(
-        settings: &TraceSettings,
+        timing: &TimingSettings,
         (traces, metrics): (Traces, Metrics),
         store: Store<S>,
         (database, clock): (Database, SteadyClock),
-        stuck_after: Duration,
     ) -> (Chosen, Self) {
         let (sender, queue) = mpsc::channel(QUEUE);
         metrics.describe(
@@ -89,8 +82,8 @@ impl<S: Saga> Tracer<S> {
             "Sagas whose traces were not told, because too many waited or their histories could not be read.",
         );
         (
-            Chosen { metrics: metrics.clone(), settings: settings.clone(), queue: sender },
-            Self { metrics, store, database, clock, stuck_after, traces, queue },
+            Chosen { metrics: metrics.clone(), slow: timing.traces_slow, traces: traces.clone(), queue: sender },
+            Self { metrics, store, database, clock, stuck_after: timing.stuck_after, traces, queue },
         )
     }
 

@@ -26,6 +26,7 @@ use self::failures::Failures;
 pub(crate) use self::received::Received;
 use self::received::Verdict;
 pub use self::source::Source;
+use crate::batch_span::Member;
 use crate::causes::causes;
 use crate::dead_letter::Graveyard;
 use crate::delivery::{again, settle};
@@ -79,6 +80,16 @@ impl<T> MessageBatch<T> {
     pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
         let fresh = self.received.iter().flat_map(|received| received.events.iter().map(|(_, event)| event));
         fresh.chain(self.aside.iter().map(|aside| &aside.item))
+    }
+
+    /// Its messages, for whoever is told of it.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member<'_>> + Clone {
+        self.received.iter().map(|Received { delivery, origin, events, .. }| Member {
+            subject: &delivery.subject,
+            consumer: origin.consumer(),
+            events: events.len(),
+            payload: &delivery.payload,
+        })
     }
 }
 

@@ -95,6 +95,11 @@ impl Origin {
         self.consumer.stream
     }
 
+    /// The consumer that brought it.
+    pub(crate) fn consumer(&self) -> &'static str {
+        self.consumer.name
+    }
+
     /// What tells its message from others.
     pub(crate) fn message(&self) -> (&'static str, u64) {
         (self.consumer.stream, self.sequence)

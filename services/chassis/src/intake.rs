@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::batch_span::BatchSpan;
+use crate::causes::causes;
 use crate::consumer::{Messages, Received};
 use crate::group_commit::Requests;
 use crate::handler::Handler;
+use crate::otlp::Traces;
 use crate::unit_of_work::UnitOfWork;
 
 /// An intake in the making.
@@ -18,6 +21,8 @@ pub(crate) struct Intake<H: Handler> {
     pub unit: UnitOfWork,
     pub requests: Requests<H>,
     pub messages: Messages<H::Item>,
+    /// Who is told of batches, if there is somebody.
+    pub traces: Option<Traces>,
 }
 
 impl<H: Handler> Intake<H> {
@@ -61,8 +66,12 @@ impl<H: Handler> Intake<H> {
         let permit = self.unit.permit().await;
         self.requests.gather();
         let batch = self.messages.gather(first);
+        let span = self.traces.as_ref().and_then(|traces| BatchSpan::process(traces, H::NAME, batch.members()));
         let items: Vec<&H::Item> = self.requests.items().chain(batch.items()).collect();
         let results = if items.is_empty() { Ok(Vec::new()) } else { self.unit.run(permit, &*self.handler, &items).await };
+        if let Some(span) = span {
+            span.end(results.as_ref().err().map(|failure| ("outage", causes(failure.error()))));
+        }
         match results {
             Ok(results) => {
                 let mut results = results.into_iter();

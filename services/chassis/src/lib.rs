@@ -6,6 +6,7 @@
 //! ([`GroupCommit`]), messages ([`consumer`]) and timers. It holds no broker handle, so it cannot publish around the outbox.
 
 mod address;
+mod batch_span;
 pub mod broker;
 mod causes;
 mod client;

@@ -1,9 +1,12 @@
 //! Spans, told to an OTLP receiver over HTTP beside the work. Nobody waits for it: what does not fit into the queue, or is not taken, is dropped
 //! and counted.
 
+use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::Args;
+use envelope::TraceParent;
 use metrics::counter;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
@@ -12,16 +15,18 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message as _;
 use reqwest::{StatusCode, Url, header};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use opentelemetry_proto::tonic::trace::v1::{Span, Status, span, status};
 
 use crate::causes::causes;
 use crate::metrics::Metrics;
 use crate::seldom::Seldom;
-use crate::settings::{Secret, hidden, seconds};
+use crate::settings::{Secret, hidden};
 
-/// Traces that wait to be told. A hundred sagas a second for ten seconds.
+/// Traces, and spans of batches and requests, that wait to be told. A hundred a second for ten seconds.
 const QUEUE: usize = 1_024;
 
 /// Traces told in one request, at most. What queues up while one is under way is the next.
@@ -30,7 +35,7 @@ const AT_ONCE: usize = 128;
 /// How long the receiver has to take one request.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// And at shutdown.
+/// And it and all that wait, at shutdown.
 const AT_THE_END: Duration = Duration::from_secs(2);
 
 /// When a request is sent again that the receiver could not take. Then it is dropped.
@@ -43,13 +48,10 @@ pub struct TraceSettings {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = hidden(receiver))]
     pub otlp_url: Option<Secret>,
 
-    /// Percent of the sagas that came through well and soon whose traces are told. Those of all others are.
+    /// Percent of the sagas that came through well and soon whose traces are told. Those of all others are. Batches are linked to the same ones, and to
+    /// those that their callers sampled.
     #[arg(long, env = "WAYBILL_TRACES_SHARE", default_value = "1", value_name = "PERCENT", value_parser = percent)]
     pub traces_share: f64,
-
-    /// Seconds a saga may take before its trace is told, whatever its end. Ten times what is long for one that nothing is wrong with.
-    #[arg(long, env = "WAYBILL_TRACES_SLOW", default_value = "5", value_parser = seconds)]
-    pub traces_slow: Duration,
 }
 
 /// The address of a receiver.
@@ -68,7 +70,14 @@ fn percent(text: &str) -> Result<f64, String> {
 #[derive(Clone)]
 pub struct Traces {
     metrics: Metrics,
+    share: f64,
     queue: mpsc::Sender<Vec<Span>>,
+}
+
+impl fmt::Debug for Traces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traces").field("share", &self.share).finish_non_exhaustive()
+    }
 }
 
 impl Traces {
@@ -87,7 +96,22 @@ impl Traces {
         let (queue, traces) = mpsc::channel(QUEUE);
         metrics.describe("waybill_spans_told_total", "Spans of traces that their receiver took.");
         metrics.describe("waybill_spans_dropped_total", "Spans of traces that it did not take, by reason.");
-        Ok(Some((Self { metrics: metrics.clone(), queue }, Teller { metrics, url, http, traces, failed: Seldom::default() })))
+        Ok(Some((
+            Self { metrics: metrics.clone(), share: settings.traces_share, queue },
+            Teller { metrics, url, http, traces, failed: Seldom::default() },
+        )))
+    }
+
+    /// Whether a trace is in the share that is told whatever became of it: by its id, so that all who go by it tell the same ones.
+    pub fn in_share(&self, trace: &TraceParent) -> bool {
+        const BITS: u32 = 56;
+        let random = trace.trace_id() & ((1 << BITS) - 1);
+        (random as f64) < self.share / 100.0 * (1u64 << BITS) as f64
+    }
+
+    /// Whether somebody is told of a trace while it is under way: its caller, who sampled it, or whoever looks at the share.
+    pub(crate) fn tells(&self, trace: &TraceParent) -> bool {
+        trace.is_sampled() || self.in_share(trace)
     }
 
     /// Tells the spans of a trace, or drops them where too many wait.
@@ -112,13 +136,13 @@ impl Teller {
     /// Tells what comes, until shutdown; then what waits, if the receiver takes it at once.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut traces = Vec::with_capacity(AT_ONCE);
-        let mut ends = false;
+        let mut ends_at = None;
         loop {
             tokio::select! {
                 _ = self.traces.recv_many(&mut traces, AT_ONCE) => {}
-                () = shutdown.cancelled(), if !ends => {
+                () = shutdown.cancelled(), if ends_at.is_none() => {
                     self.traces.close();
-                    ends = true;
+                    ends_at = Some(Instant::now() + AT_THE_END);
                     continue;
                 }
             }
@@ -127,9 +151,12 @@ impl Teller {
                 return;
             }
             let spans: Vec<Span> = traces.drain(..).flatten().collect();
+            let count = spans.len() as u64;
             let told = self.tell(spans, &shutdown);
-            if ends {
-                let _ = tokio::time::timeout(AT_THE_END, told).await;
+            if let Some(at) = ends_at {
+                if tokio::time::timeout_at(at, told).await.is_err() {
+                    dropped(&self.metrics, "unreachable", count);
+                }
             } else {
                 told.await;
             }
@@ -212,6 +239,23 @@ fn request(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
     ExportTraceServiceRequest { resource_spans }
 }
 
+/// A span that begins now, of a trace and a name that are still to be said.
+pub(crate) fn new_span(now: DateTime<Utc>) -> Span {
+    let (high, low) = Uuid::new_v4().as_u64_pair();
+    Span { span_id: (high ^ low | 1).to_be_bytes().to_vec(), flags: 1, start_time_unix_nano: nanos(now), ..Span::default() }
+}
+
+/// The span, which is over. `failed`: what there is to say of its failure.
+pub fn ended(span: Span, time: DateTime<Utc>, failed: Option<String>) -> Span {
+    let status = failed.map(|message| Status { message, code: status::StatusCode::Error.into() });
+    Span { end_time_unix_nano: nanos(time), status, ..span }
+}
+
+/// A time as spans bear it.
+pub fn nanos(time: DateTime<Utc>) -> u64 {
+    time.timestamp_nanos_opt().unwrap_or_default().max(0).unsigned_abs()
+}
+
 /// An attribute of a span.
 pub fn attribute(key: &str, value: impl Into<Attribute>) -> KeyValue {
     let value = match value.into() {
@@ -245,5 +289,11 @@ impl From<String> for Attribute {
 impl From<u32> for Attribute {
     fn from(number: u32) -> Self {
         Self::Number(number.into())
+    }
+}
+
+impl From<usize> for Attribute {
+    fn from(number: usize) -> Self {
+        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }

@@ -27,14 +27,17 @@ use uuid::Uuid;
 use self::lane::Lane;
 use self::unheard::Unheard;
 use self::wire::{in_wire_order, message_id};
+use crate::batch_span::BatchSpan;
 use crate::broker::Broker;
 use crate::database::Database;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::note::Note;
+use crate::otlp::Traces;
 use crate::outgoing::Outgoing;
 use crate::packet::{Packet, subject_id};
 use crate::settings::{BrokerSettings, OutboxSettings};
+use crate::unpublished::Unpublished;
 
 pub use self::rebuild::{CannotRebuild, RebuildMessages, Rebuilt};
 
@@ -61,6 +64,7 @@ pub struct Outbox(Arc<Inner>);
 
 struct Inner {
     metrics: Metrics,
+    traces: Option<Traces>,
     database: Database,
     broker: Broker,
     settings: OutboxSettings,
@@ -89,7 +93,7 @@ pub(crate) struct PublishPermit(#[allow(dead_code)] OwnedSemaphorePermit);
 
 impl Outbox {
     pub(crate) fn new(
-        metrics: Metrics,
+        (metrics, traces): (Metrics, Option<Traces>),
         database: Database,
         broker: Broker,
         broker_settings: &BrokerSettings,
@@ -99,6 +103,7 @@ impl Outbox {
         metrics.count_outbox();
         Self(Arc::new(Inner {
             metrics,
+            traces,
             database,
             broker,
             settings: settings.clone(),
@@ -151,7 +156,7 @@ impl Outbox {
     async fn publish(&self, row: Uuid, packets: Vec<Packet>, about: impl FnOnce() -> Vec<Uuid>) {
         let count = packets.len();
         let messages = in_wire_order(packets, None).map(|(index, packet)| (message_id(row, index), packet)).collect();
-        match self.0.broker.publish_each(messages).await.first() {
+        match self.put_on_the_wire(messages).await.first() {
             None => {
                 self.0.metrics.published(count);
                 self.is_published(row);
@@ -164,6 +169,17 @@ impl Outbox {
                 self.in_hand().remove(&row);
             }
         }
+    }
+
+    /// Publishes messages, and tells of it. Returns those that were not acknowledged, by their place.
+    async fn put_on_the_wire(&self, messages: Vec<(String, Packet)>) -> Vec<(usize, Unpublished)> {
+        let packets = || messages.iter().map(|(_, packet)| packet);
+        let span = self.0.traces.as_ref().and_then(|traces| BatchSpan::publish(traces, packets()));
+        let failed = self.0.broker.publish_each(messages).await;
+        if let Some(span) = span {
+            span.end(failed.first().map(|(_, unpublished)| (unpublished.cause.name(), unpublished.to_string())));
+        }
+        failed
     }
 
     /// Whether commands wait here: the broker is away, or was a moment ago and the relay is at what has gathered since.

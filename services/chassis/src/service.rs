@@ -28,6 +28,7 @@ use crate::http;
 use crate::identity::{Identity, IdentitySettings};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::otlp::{TraceSettings, Traces};
 use crate::outbox::{Outbox, RebuildMessages};
 use crate::settings::{BatchSettings, BrokerSettings, DatabaseSettings, HttpSettings, OutboxSettings, Secret};
 use crate::telemetry;
@@ -59,6 +60,9 @@ pub struct Parts {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub identity: IdentitySettings,
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub traces: TraceSettings,
 }
 
 /// A service's run. Boxed, so that a service is compiled once, in its own crate, and not again in every program that runs it.
@@ -95,6 +99,7 @@ pub struct Service {
     unit: UnitOfWork,
     health: Health,
     metrics: Metrics,
+    traces: Option<Traces>,
     /// Set once the schema is up to date. Background tasks wait for this, and requests are told to come again.
     migrated: Arc<SetOnce<()>>,
     /// Cancelled from outside: stop taking work.
@@ -120,7 +125,9 @@ impl Service {
         let metrics = Metrics::new(name);
         let database = Database::new(database_url, &settings.database, &application)?.measured(&metrics, "reading");
         let broker = Broker::connect(&settings.broker, &application).await?;
-        let outbox = Outbox::new(metrics.clone(), database.clone(), broker.clone(), &settings.broker, &settings.outbox, rebuild);
+        let (traces, teller) = Traces::new(metrics.clone(), &settings.traces)?.unzip();
+        let measured = (metrics.clone(), traces.clone());
+        let outbox = Outbox::new(measured, database.clone(), broker.clone(), &settings.broker, &settings.outbox, rebuild);
         let health = Health::default();
         for check in ["database", "migrations", "broker"] {
             health.expect(check);
@@ -137,6 +144,7 @@ impl Service {
             broker,
             health,
             metrics,
+            traces,
             migrated: Arc::default(),
             shutdown,
             stop_writing: CancellationToken::new(),
@@ -165,6 +173,10 @@ impl Service {
         service.tasks.spawn(discovery::announce(name, address, broker, health, stop));
         let (relay, health, stop) = (outbox, service.health.clone(), service.stop_relay.clone());
         service.relay.spawn(service.once_migrated(stop.clone(), async move { relay.relay(&health, &stop).await }));
+        if let Some(teller) = teller {
+            // Until nothing more is written: what a service does last is told too.
+            service.tasks.spawn(teller.run(service.stop_relay.clone()));
+        }
         tracing::info!(service = name, address = %service.listener.local_addr()?, "started");
         Ok(service)
     }
@@ -192,6 +204,11 @@ impl Service {
     /// What it measures.
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
+    }
+
+    /// Takes traces to be told, where there is a receiver.
+    pub fn traces(&self) -> Option<Traces> {
+        self.traces.clone()
     }
 
     /// Runs batches that come neither from a queue nor from the broker: timers, rare writes.
@@ -228,7 +245,7 @@ impl Service {
             migrated: self.migrated.clone(),
         };
         let messages = Messages::bind(H::NAME, sources, &binding, batch, busy);
-        let intake = Intake { handler, unit: self.unit.clone(), requests, messages };
+        let intake = Intake { handler, unit: self.unit.clone(), requests, messages, traces: self.traces.clone() };
         self.writers.spawn(intake.run(self.shutdown.clone(), self.stop_writing.clone()));
         queue
     }
@@ -253,7 +270,7 @@ impl Service {
     /// Serves the API until shutdown, then drains in the order that loses nothing: requests, writers, what is to be published.
     pub async fn run(self, api: http::Api) -> anyhow::Result<()> {
         let (http, shutdown) = (&self.settings.http, self.shutdown.clone());
-        let api = api.once(self.migrated);
+        let api = api.once(self.migrated).traced(self.traces);
         http::serve(self.listener, self.metrics, api, self.health, http, self.identity, shutdown).await;
         self.stop_writing.cancel();
         self.writers.close();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use testkit::eventually;
@@ -18,6 +18,8 @@ pub struct Collector {
     /// Where it takes traces.
     pub url: String,
     output: PathBuf,
+    /// How much it had written at the last look.
+    looked: AtomicUsize,
     _process: Child,
 }
 
@@ -63,12 +65,16 @@ impl Collector {
         command.env_clear().stdin(Stdio::null()).stdout(File::create(&output).expect("a file")).kill_on_drop(true);
         let process = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         eventually(Duration::from_secs(20), || async { TcpStream::connect(free).await.map(drop) }).await;
-        Some(Self { url: format!("http://{free}"), output, _process: process })
+        Some(Self { url: format!("http://{free}"), output, looked: AtomicUsize::new(0), _process: process })
     }
 
-    /// The spans that it has taken so far.
+    /// The spans that it has taken so far. It writes while this reads: what has grown since the last look counts from the next one on.
     pub fn spans(&self) -> Vec<Seen> {
-        read(&std::fs::read_to_string(&self.output).expect("what it wrote"))
+        let written = std::fs::read(&self.output).expect("what it wrote");
+        let written = String::from_utf8_lossy(&written);
+        let grown = self.looked.swap(written.len(), Ordering::Relaxed) != written.len();
+        let whole = if grown { written.rfind("ResourceSpans #").unwrap_or_default() } else { written.len() };
+        read(&written[..whole])
     }
 
     /// The spans of a saga's trace, once it has taken those of this outcome: the root, then its children.

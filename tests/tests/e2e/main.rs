@@ -76,6 +76,7 @@ mod smoke;
 mod stranger;
 mod topology;
 mod traces;
+mod traces_live;
 mod traces_untaken;
 mod unreadable;
 mod up;

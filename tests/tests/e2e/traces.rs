@@ -10,13 +10,13 @@ use testkit::{Service, System, answer, id, order_body};
 
 use crate::collector::{Collector, Seen};
 
-/// A system that tells traces to this receiver: this percent of those that went well.
-pub async fn system(url: &str, share: f64) -> System {
+/// A system whose order service tells traces to this receiver: this percent of those that went well, and all that took longer than this.
+pub async fn system(url: &str, share: f64, slow: Duration) -> System {
     let url = url.to_owned();
     let traced = move |order: &mut order::Settings| {
-        order.sagas.traces.otlp_url = Some(url.into());
-        order.sagas.traces.traces_share = share;
-        order.sagas.traces.traces_slow = Duration::from_secs(3_600);
+        order.parts.traces.otlp_url = Some(url.into());
+        order.parts.traces.traces_share = share;
+        order.sagas.timing.traces_slow = slow;
         order.sagas.timing.stuck_after = Duration::from_millis(500);
     };
     System::builder().impatient().never_giving_up().order(traced).start().await
@@ -41,7 +41,7 @@ fn names(spans: &[Seen]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_went_wrong_is_told_whole_whatever_was_sampled_before() {
     let Some(collector) = Collector::start().await else { return };
-    let system = system(&collector.url, 0.001).await;
+    let system = system(&collector.url, 0.001, Duration::from_secs(3_600)).await;
     let (ada, idle) = (system.create_user(true).await, system.create_user(false).await);
     let product = system.create_product(100, 100).await;
     let well =

@@ -10,6 +10,7 @@ use crate::http::deprecation::Deprecated;
 use crate::http::queries::Queries;
 use crate::http::standard::{self, document_of};
 use crate::http::{Operation, Routes};
+use crate::otlp::Traces;
 
 /// What a service serves beside what every service does.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Api {
     pub(super) rules: Vec<Rule>,
     pub(super) deprecated: &'static [Deprecated],
     pub(super) opens: Option<Arc<SetOnce<()>>>,
+    pub(super) traces: Option<Traces>,
 }
 
 /// Where the OpenAPI document comes from.
@@ -46,7 +48,7 @@ impl Api {
     pub fn new(routes: Routes) -> Self {
         let (routes, operations) = routes.into_parts();
         let (queries, rules) = (Queries::of(&operations), rules(&operations));
-        Self { routes, queries, document: Document::Operations(operations), rules, deprecated: &[], opens: None }
+        Self { routes, queries, document: Document::Operations(operations), rules, deprecated: &[], opens: None, traces: None }
     }
 
     /// The routes of a proxy: its own, and those it passes on to others, who judge what these are asked. `who` comes so far at all; the document
@@ -56,12 +58,26 @@ impl Api {
         let mut rules = rules(&operations);
         rules.extend(passed.iter().map(|path| Rule { method: None, path, who }));
         let queries = Queries::of(&operations).passing(passed);
-        Self { routes: routes.merge(passing), queries, document: Document::Text(document), rules, deprecated: &[], opens: None }
+        Self {
+            routes: routes.merge(passing),
+            queries,
+            document: Document::Text(document),
+            rules,
+            deprecated: &[],
+            opens: None,
+            traces: None,
+        }
     }
 
     /// The same, from when this is set on. Until then health alone is answered, and documents; the rest is told to come again.
     pub(crate) fn once(mut self, opens: Arc<SetOnce<()>>) -> Self {
         self.opens = Some(opens);
+        self
+    }
+
+    /// The same, of whose requests somebody is told.
+    pub(crate) fn traced(mut self, traces: Option<Traces>) -> Self {
+        self.traces = traces;
         self
     }
 

@@ -98,13 +98,15 @@ pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
 
 /// The request's trace, or a new one.
 pub fn trace(headers: &HeaderMap) -> TraceContext {
-    let given = headers.get("traceparent").and_then(|parent| {
-        let states = headers.get_all("tracestate").iter();
-        let states: Result<Vec<&str>, _> = states.map(HeaderValue::to_str).collect();
-        TraceContext::parse(parent.to_str().ok()?, states.ok().map(|states| states.join(",")).as_deref())
-    });
     // Not a UUIDv7: its leading bits are the time, and a trace id should be random throughout.
-    given.unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()).into())
+    trace_given(headers).unwrap_or_else(|| TraceParent::from_random(uuid::Uuid::new_v4().as_u128()).into())
+}
+
+/// The request's trace, where it says one.
+pub(super) fn trace_given(headers: &HeaderMap) -> Option<TraceContext> {
+    let parent = headers.get("traceparent")?;
+    let states: Result<Vec<&str>, _> = headers.get_all("tracestate").iter().map(HeaderValue::to_str).collect();
+    TraceContext::parse(parent.to_str().ok()?, states.ok().map(|states| states.join(",")).as_deref())
 }
 
 #[cfg(test)]

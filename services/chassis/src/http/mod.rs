@@ -20,6 +20,7 @@ mod page;
 mod problem;
 mod queries;
 mod receive;
+mod request_span;
 mod routes;
 mod server;
 mod standard;

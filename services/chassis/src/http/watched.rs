@@ -27,9 +27,11 @@ use crate::http::deprecation::Deprecations;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
+use crate::http::request_span::RequestSpan;
 use crate::http::{Api, Caller, Problem, stream};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::otlp::Traces;
 use crate::settings::HttpSettings;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +49,7 @@ pub(super) struct Watch {
     callers: CallerLimits,
     deprecations: Deprecations,
     trusted: Networks,
+    traces: Option<Traces>,
 }
 
 impl Watch {
@@ -63,6 +66,7 @@ impl Watch {
             callers: CallerLimits::new(settings.callers),
             deprecations: Deprecations::new(api.deprecated),
             trusted: settings.http_trusted_proxies.clone(),
+            traces: api.traces.clone(),
         }
     }
 
@@ -145,6 +149,7 @@ pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Reques
     let id = request.headers_mut().entry(REQUEST_ID).or_insert_with(new_request_id).clone();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = RequestSpan::begin(watch.traces.as_ref(), request.headers());
     let mut response = watch.answer(request, next).await;
     let headers = response.headers_mut();
     headers.entry(REQUEST_ID).or_insert(id);
@@ -154,6 +159,9 @@ pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Reques
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     if !is_health(route) {
         watch.health.count(response.status().is_server_error());
+    }
+    if let Some(span) = span {
+        span.end(&method, route, response.status());
     }
     watch.metrics.request(&method, route, response.status(), begun.elapsed());
     response

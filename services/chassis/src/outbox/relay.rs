@@ -235,7 +235,7 @@ impl Outbox {
             made.push((row, packets, waiting));
         }
         let sent = messages.len();
-        let failed = self.0.broker.publish_each(messages).await;
+        let failed = self.put_on_the_wire(messages).await;
         progress |= failed.len() < sent;
         let mut failures: Vec<Vec<(usize, Unpublished)>> = made.iter().map(|_| Vec::new()).collect();
         for (place, unpublished) in failed {
