@@ -51,6 +51,11 @@ impl Span {
 }
 
 impl Args {
+    /// Whether it is the whole list.
+    pub fn is_whole(&self) -> bool {
+        self.all
+    }
+
     /// Fetches and prints the list at the path.
     pub async fn run<T: Tabular + DeserializeOwned>(
         self,

@@ -393,6 +393,17 @@ async fn what_flows_is_shown_with_how_each_service_is_and_which_sagas_this_build
     upgrade("continues the one saga in flight").await;
     sqlx::query("update plans set fingerprint = '00000000000000ff'").execute(&system.order_db).await.expect("changed");
     holds(&upgrade("does not continue 1 of 1").await, &["was changed after it began", &order.to_string()]);
+    // Who is gone stays where somebody looks for it, and what nobody reads is said to be so.
+    eventually(Duration::from_secs(60), || async {
+        let page = console.page("/").await;
+        if page.contains(">product</th><td data-label=\"State\"><span class=\"pill bad\">no answer") { Ok(()) } else { Err(page) }
+    })
+    .await;
+    eventually(Duration::from_secs(60), || async {
+        let page = console.page("/streams").await;
+        if page.contains("nobody reads") { Ok(()) } else { Err(page) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

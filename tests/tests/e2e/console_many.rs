@@ -155,6 +155,8 @@ async fn every_page_shows_all_of_a_hundred_thousand_and_answers_at_once() {
     // From a terminal the same, and an action takes all that wait for the same, not only those that are shown.
     let causes: Value = waybill(&system, &["saga", "causes", "-o", "json"]).await.json(0);
     assert_eq!((&causes["stuck"], &causes["groups"][0]["direction"]), (&json!(MANY), &json!("undo")), "{causes:#}");
+    let listed = waybill(&system, &["saga", "list", "--stuck", "--limit", "3"]).await;
+    assert!(listed.2.contains("100000 of 100003 in flight are stuck"), "{}", listed.2);
     let fields = [
         ("stuck", "1"),
         ("cause", "waiting for the product service to reserve the stock"),

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::causes::Causes;
 use super::filters::Filters;
 use super::select::{seconds, statuses, steps};
 use super::target::Target;
 use super::view::View;
 use crate::command_line::CommandLine;
-use crate::output::Output;
+use crate::output::{Format, Output, tell};
 use crate::{age, list};
 
 /// Shown under `list --help`.
@@ -55,6 +56,19 @@ impl<C: CommandLine> Args<C> {
         filters.extend(self.status.map(|status| ("status", status)));
         filters.extend(self.step.map(|step| ("step", step)));
         filters.extend(self.older_than.map(|age| ("older_than", seconds(age))));
-        self.list.run::<View<C>>(&self.target.service()?, out, "/sagas", filters).await
+        let (service, page) = (self.target.service()?, self.stuck && !self.list.is_whole());
+        let listed = self.list.run::<View<C>>(&service, out, "/sagas", filters).await?;
+        // A page does not say of how many.
+        if page
+            && out.format == Format::Table
+            && let Ok(causes) = Causes::<C>::of(&service).await
+        {
+            let Causes { stuck, in_flight, .. } = causes;
+            tell(&format!(
+                "{stuck} of {in_flight} in flight are stuck: `{} causes` counts them by what they wait for",
+                C::COMMAND
+            ));
+        }
+        Ok(listed)
     }
 }
