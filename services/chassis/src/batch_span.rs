@@ -138,6 +138,34 @@ fn mentioned(payload: &[u8]) -> impl Iterator<Item = TraceParent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::otlp::TraceSettings;
+
+    /// A batch of so many members, each of a trace of its own whose flags are these.
+    fn packet(members: u128, flags: &str) -> Packet {
+        let member =
+            |trace: u128| format!(r#"{{"traceparent":"00-{:032x}-00f067aa0ba902b7-{flags}"}}"#, (trace << 64) | ((1 << 56) - 1));
+        let payload = format!("[{}]", (1..=members).map(member).collect::<Vec<_>>().join(","));
+        let headers = vec![("Content-Type".into(), envelope::BATCH_CONTENT_TYPE.to_owned())];
+        Packet { subject: "commands.user.validate".to_owned(), headers, payload: payload.into() }
+    }
+
+    #[test]
+    fn a_batch_is_linked_to_each_sampled_trace_once_and_to_so_many_at_most() {
+        let receiver = Some("http://127.0.0.1:9".to_owned().into());
+        let traces = |traces_share| {
+            let settings = TraceSettings { otlp_url: receiver.clone(), traces_share };
+            Traces::new(Metrics::new("test"), &settings).expect("a client").expect("a receiver").0
+        };
+        let links = |share: f64, packets: &[Packet]| {
+            let span = BatchSpan::publish(&traces(share), packets.iter())?.span;
+            Some((span.links.len(), span.dropped_links_count))
+        };
+        assert_eq!(links(1.0, &[packet(3, "01"), packet(2, "03")]), Some((3, 0)));
+        assert_eq!(links(1.0, &[packet(200, "01")]), Some((128, 72)));
+        assert_eq!(links(1.0, &[packet(200, "00")]), None, "nobody is told of any of them");
+        assert_eq!(links(100.0, &[packet(200, "00")]), Some((128, 72)), "all are in the share");
+    }
 
     #[test]
     fn the_traces_of_a_batch_are_found_however_it_is_written() {

@@ -106,7 +106,8 @@ impl Traces {
     pub fn in_share(&self, trace: &TraceParent) -> bool {
         const BITS: u32 = 56;
         let random = trace.trace_id() & ((1 << BITS) - 1);
-        (random as f64) < self.share / 100.0 * (1u64 << BITS) as f64
+        // Compared as whole numbers: as a fraction the last of them would round up, and not be among all.
+        random < (self.share / 100.0 * (1u64 << BITS) as f64) as u128
     }
 
     /// Whether somebody is told of a trace while it is under way: its caller, who sampled it, or whoever looks at the share.
