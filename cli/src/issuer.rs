@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use chassis::identity::{Algorithm, IdentitySettings, JwksAddress, Role, SigningKey};
 use chrono::{DateTime, TimeDelta, Utc};
+use saga_commands::confirm::user;
 use saga_commands::note::Note;
 use saga_commands::private;
 use serde_json::json;
@@ -168,7 +169,7 @@ impl<'a> OwnersToken<'a> {
     }
 
     fn renew(&self) -> anyhow::Result<()> {
-        let subject = std::env::var("USER").ok().filter(|user| !user.trim().is_empty()).unwrap_or_else(|| "owner".to_owned());
+        let subject = user().unwrap_or_else(|| "owner".to_owned());
         // Everything that commands do: for any user, with the products, as an operator.
         let issued = self.0.issue(&[Role::Service, Role::Catalog, Role::Operator], &subject, Self::TTL)?;
         private::write(&self.0.owners_token(), format!("{}\n", issued.token))

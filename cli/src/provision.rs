@@ -32,7 +32,8 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        chassis::telemetry::init("info")?;
+        // What it does once it prints; what it does for ever it logs.
+        chassis::telemetry::init(if self.watch { "info" } else { "warn" })?;
         announce("broker", &self.target.url()?.expose().split(',').collect::<Vec<_>>());
         let broker = self.target.connect_as("waybill-provision").await?;
         if self.watch {

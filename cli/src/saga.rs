@@ -45,6 +45,8 @@ const FILTERS: [Filter; 5] = {
 impl CommandLine for Orders {
     type Saga = Order;
     const COMMAND: &'static str = "waybill saga";
+    // A gateway need not speak to the broker.
+    const SERVICES: &'static [&'static str] = &["order", "product", "user"];
     const ID: &'static str = "ORDER";
     const SERVICE: Service = Service {
         name: "order service",

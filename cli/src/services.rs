@@ -6,12 +6,15 @@ use async_nats::Client;
 use async_nats::service::Stats;
 use chassis::discovery::{self, Instance};
 use chrono::{DateTime, Utc};
+use saga_commands::CommandLine as _;
 use saga_commands::broker::Target;
 use saga_commands::instances::{WITHIN, found};
 use saga_commands::output::{Format, Output, Tabular, table, tell, time, write_out};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
+
+use crate::saga::Orders;
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Exit status: 0 somebody answered, 1 nobody did.
@@ -73,7 +76,13 @@ impl Args {
         shown.sort_by(|one, other| (&one.service, &one.instance).cmp(&(&other.service, &other.instance)));
         match out.format {
             Format::Table if shown.is_empty() => tell("No service answers on this broker."),
-            Format::Table => write_out(&table(Shown::HEADER, shown.iter().map(Shown::row)))?,
+            Format::Table => {
+                write_out(&table(Shown::HEADER, shown.iter().map(Shown::row)))?;
+                let is_missing = |service: &&&str| shown.iter().all(|instance| instance.service != **service);
+                for service in Orders::SERVICES.iter().filter(is_missing) {
+                    tell(&format!("No {service} service answers on this broker."));
+                }
+            }
             Format::Json => out.document(&json!({ "items": shown }))?,
             Format::Jsonl => shown.iter().try_for_each(|instance| out.document(instance))?,
         }

@@ -8,6 +8,7 @@ use chassis::identity::Role;
 use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use saga_commands::age;
+use saga_commands::confirm::user;
 use saga_commands::output::{Format, Output, write_line};
 use saga_commands::usage::Usage;
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub struct Args {
     /// A role of its bearer: customer, catalog, operator or service. May be repeated.
     #[arg(long = "role", required = true, value_name = "ROLE", value_parser = role())]
     roles: Vec<Role>,
-    /// Its subject; for a customer the id of a user [default: $USER].
+    /// Its subject; for a customer the id of a user [default: $USER, else the name of this process's user].
     #[arg(long, value_name = "SUBJECT")]
     subject: Option<String>,
     /// How long it is valid: a minute to 30 days. Keep it short: a token cannot be revoked.
@@ -61,10 +62,7 @@ impl Args {
             }
             Some(subject) => subject,
             None if is_customer => return Err(Usage("a customer is a user: name its id with --subject".to_owned()).into()),
-            None => {
-                let user = std::env::var("USER").ok().filter(|user| !user.trim().is_empty());
-                user.ok_or_else(|| Usage("say whose it is: --subject SUBJECT".to_owned()))?
-            }
+            None => user().ok_or_else(|| Usage("say whose it is: --subject SUBJECT".to_owned()))?,
         };
         let issuer = self.key.map_or_else(Issuer::noted, |key| Issuer::by_key(&key))?;
         let issued = issuer.issue(&self.roles, &subject, self.ttl)?;

@@ -24,6 +24,7 @@ use saga_commands::output::{tell, write_line};
 use saga_commands::signal::stop_signal;
 use saga_commands::system::{NATS_SEED, context, shown};
 use serde_json::Value;
+use stack::postgres::MAKER;
 use stack::{Data, Port, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -210,6 +211,8 @@ impl Args {
                 self.start_services(&mut tasks, listeners, settings.believing(&access), &nats_url, databases, shutdown)?;
             }
             None => {
+                stack.postgres.create_maker().await?;
+                environment.push(("POSTGRES_URL", stack.postgres.tcp_url(MAKER)));
                 environment.iter().try_for_each(|(name, value)| write_line(&format!("{name}={value}")))?;
                 keys.into_iter().for_each(|keys| tell(&keys.for_services()));
             }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use chassis::broker::Broker;
 use futures_util::future::join_all;
 use reqwest::{Client, Url};
-use saga_commands::{broker, instances};
+use saga::Exportable as _;
+use saga_commands::{CommandLine, broker, instances};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -82,13 +83,13 @@ struct Readiness {
 }
 
 impl Samples {
-    /// Looks until it is dropped. `known`: services that are there, whether or not they answer on the broker. `kind`: what the sagas are called.
-    pub async fn keep(self: Arc<Self>, kind: &'static str, known: Vec<(String, Url)>, broker: Option<Broker>) {
+    /// Looks until it is dropped. `known`: services that are there, whether or not they answer on the broker.
+    pub async fn keep<C: CommandLine>(self: Arc<Self>, known: Vec<(String, Url)>, broker: Option<Broker>) {
         let http = Client::builder().timeout(PATIENCE).no_proxy().build().unwrap_or_default();
         let (mut places, mut asked) = (Vec::new(), None::<Instant>);
         loop {
             if asked.is_none_or(|asked| asked.elapsed() >= WHO_EVERY) {
-                places = with_gone(who(&known, broker.as_ref()).await, places);
+                places = with_gone(who(&known, C::SERVICES, broker.as_ref()).await, places);
                 asked = Some(Instant::now());
             }
             let looks = join_all(places.iter().map(|place| look(&http, place))).await;
@@ -96,7 +97,7 @@ impl Samples {
                 Some(broker) => letters(broker).await,
                 None => None,
             };
-            self.take(kind, looks, letters);
+            self.take(C::Saga::NAME, looks, letters);
             tokio::time::sleep(EVERY).await;
         }
     }
@@ -177,8 +178,8 @@ pub fn quantile(samples: &[Sample], at: usize, share: f64) -> Option<f64> {
     samples.get(at)?.seconds.since(&before(samples, at)?.seconds).quantile(share)
 }
 
-/// Who is there: what is known, and whoever answers on the broker.
-async fn who(known: &[(String, Url)], broker: Option<&Broker>) -> Vec<Place> {
+/// Who is there: what is known, and whoever answers on the broker. One of `services` of which nobody does has a place without an address.
+async fn who(known: &[(String, Url)], services: &[&str], broker: Option<&Broker>) -> Vec<Place> {
     let place = |service: String, address: String, version: String| Place {
         service,
         address: address.replace("localhost", "127.0.0.1"),
@@ -190,15 +191,21 @@ async fn who(known: &[(String, Url)], broker: Option<&Broker>) -> Vec<Place> {
     let address =
         |url: &Url| format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
     let found = match broker {
-        Some(broker) if broker.is_connected() => instances::found(broker.client()).await.unwrap_or_default(),
-        _ => Vec::new(),
+        Some(broker) if broker.is_connected() => instances::found(broker.client()).await.ok(),
+        _ => None,
     };
-    let mut places: Vec<Place> =
-        found.into_iter().map(|instance| place(instance.service, instance.address, instance.version)).collect();
+    let missed = if found.is_some() { services } else { &[] };
+    let found = found.unwrap_or_default().into_iter();
+    let mut places: Vec<Place> = found.map(|instance| place(instance.service, instance.address, instance.version)).collect();
     for (service, url) in known {
         let known = place(service.clone(), address(url), String::new());
         if places.iter().all(|place| place.address != known.address) {
             places.push(known);
+        }
+    }
+    for service in missed {
+        if places.iter().all(|place| place.service != *service) {
+            places.push(place((*service).to_owned(), String::new(), String::new()));
         }
     }
     places.sort_by(|one, other| (&one.service, &one.address).cmp(&(&other.service, &other.address)));
@@ -207,7 +214,10 @@ async fn who(known: &[(String, Url)], broker: Option<&Broker>) -> Vec<Place> {
 
 /// Those that are there, and those that were, of services of which nobody is there any more: what is gone is what somebody looks for.
 fn with_gone(mut found: Vec<Place>, before: Vec<Place>) -> Vec<Place> {
-    let gone: Vec<Place> = before.into_iter().filter(|place| found.iter().all(|other| other.service != place.service)).collect();
+    let is_there = |place: &Place| found.iter().any(|other| other.service == place.service && !other.address.is_empty());
+    let gone: Vec<Place> = before.into_iter().filter(|place| !place.address.is_empty() && !is_there(place)).collect();
+    // Where it was says more than that it is missed.
+    found.retain(|place| !place.address.is_empty() || gone.iter().all(|other| other.service != place.service));
     found.extend(gone);
     found.sort_by(|one, other| (&one.service, &one.address).cmp(&(&other.service, &other.address)));
     found
@@ -215,6 +225,10 @@ fn with_gone(mut found: Vec<Place>, before: Vec<Place>) -> Vec<Place> {
 
 /// A service with what it says, and its metrics; empty where it does not answer.
 async fn look(http: &Client, place: &Place) -> (Place, String) {
+    if place.address.is_empty() {
+        let says = vec!["nobody answers on the broker".to_owned()];
+        return (Place { says, ..place.clone() }, String::new());
+    }
     let (readiness, metrics) = tokio::join!(ask(http, place, "/readyz"), ask(http, place, "/metrics"));
     let mut place = Place { ready: None, says: Vec::new(), outbox: None, ..place.clone() };
     if let Some(readiness) = readiness.and_then(|text| serde_json::from_str::<Readiness>(&text).ok()) {
@@ -259,8 +273,8 @@ mod tests {
             says: Vec::new(),
             outbox: None,
         };
-        let before = vec![place("order", "a:1"), place("product", "a:2"), place("user", "a:3")];
-        let now = with_gone(vec![place("user", "b:3"), place("order", "a:1")], before);
+        let before = vec![place("order", "a:1"), place("product", "a:2"), place("user", "a:3"), place("till", "")];
+        let now = with_gone(vec![place("user", "b:3"), place("order", "a:1"), place("product", "")], before);
         let names: Vec<(&str, &str)> = now.iter().map(|place| (place.service.as_str(), place.address.as_str())).collect();
         assert_eq!(names, [("order", "a:1"), ("product", "a:2"), ("user", "b:3")]);
     }

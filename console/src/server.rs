@@ -7,7 +7,6 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use saga::Exportable as _;
 use saga_commands::CommandLine;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ pub async fn serve<C: CommandLine>(listener: TcpListener, setup: Setup, shutdown
     let guarding = Arc::new(Guard { key: setup.key.clone() });
     let (places, broker) = (setup.places.clone(), setup.broker.clone());
     let console = Arc::new(Console::<C>::new(setup, shutdown.clone()));
-    let looking = console.samples.clone().keep(C::Saga::NAME, places, broker.clone());
+    let looking = console.samples.clone().keep::<C>(places, broker.clone());
     let counting = console.letters.clone().keep(broker.clone());
     let looking = async { tokio::join!(looking, counting) };
     let routes = routes(console).layer(from_fn_with_state(guarding, guard));

@@ -8,6 +8,7 @@ use envelope::Topology;
 use reqwest::Url;
 use saga_commands::CommandLine;
 use saga_commands::client::Gateway;
+use saga_commands::confirm::user;
 use saga_commands::problem::Failure;
 use saga_commands::record::{Deed, Recorded};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ pub struct Setup {
 impl Setup {
     /// For this service. Where a token says who acts, it is lent to nobody but whoever has the key.
     pub fn new(service: Gateway, broker: Option<Broker>, places: Vec<(String, Url)>) -> Self {
-        let by = service.subject().or_else(|| std::env::var("USER").ok()).filter(|by| !by.trim().is_empty());
+        let by = service.subject().or_else(user).filter(|by| !by.trim().is_empty());
         let key = service.has_token().then(secret);
         Self { service, broker, places, by: by.unwrap_or_else(|| "console".to_owned()), key }
     }

@@ -21,6 +21,9 @@ use crate::socket::SocketDir;
 use crate::user::User;
 use crate::watchdog::Watchdog;
 
+/// The role that may make databases, and its own database.
+pub const MAKER: &str = "waybill_maker";
+
 /// Crash recovery of a full WAL takes its time; a server that exits is noticed long before.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the children of a killed server may hold its shared memory.
@@ -161,6 +164,21 @@ impl Postgres {
             Err(error) if ["42P04", "23505"].iter().any(|code| error.to_string().contains(code)) => Ok(()),
             other => other.map(drop).with_context(|| format!("could not create the database {name}")),
         }
+    }
+
+    /// Makes the database [`MAKER`], whose role may make others of its own: for programs that bring their databases along.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked, or refuses.
+    pub async fn create_maker(&self) -> anyhow::Result<()> {
+        self.create_database(MAKER).await?;
+        if self.roles.is_some() {
+            self.psql
+                .run(&format!("alter role \"{MAKER}\" createdb"))
+                .await
+                .context("could not make the role that makes databases")?;
+        }
+        Ok(())
     }
 
     /// The folder of the cluster, if the server was started here.

@@ -24,6 +24,7 @@ pub const IN_TIME: &str = "every order is final or within its deadline";
 pub const CONSERVED: &str = "for each product: received = available + reserved";
 pub const HELD: &str = "for each product: reserved = the sum of its reservations";
 pub const MATCHED: &str = "reservations and orders match line by line";
+pub const WHOLE: &str = "every order's history is whole";
 
 /// Every check. One that cannot be made is a finding; the others are made all the same.
 pub async fn all(books: &Books) -> Vec<Check> {
@@ -38,6 +39,7 @@ pub async fn all(books: &Books) -> Vec<Check> {
         made(CONSERVED, conserved(books).await),
         made(HELD, held(books).await),
         made(MATCHED, matched(books).await),
+        made(WHOLE, whole(books).await),
     ]
 }
 
@@ -81,6 +83,28 @@ async fn abandoned(books: &Books) -> anyhow::Result<Option<Finding>> {
     }
     let what = format!("not settled, as {} more: no order service is running to carry them on", count - 1);
     Ok(Some(Finding { id: id.to_string(), what }))
+}
+
+/// The entries of every history count from one, without a gap, to where its order stands.
+pub async fn whole(books: &Books) -> anyhow::Result<Check> {
+    // One statement sees one moment.
+    let mut orders = sqlx::query(
+        "select id, sequence, coalesce(entries, 0)::bigint as entries, coalesce(last, 0) as last from orders \
+         left join (select order_id, count(*) as entries, max(sequence) as last from order_history group by order_id) as histories \
+                on order_id = id",
+    )
+    .fetch(&books.orders);
+    let (mut rows, mut findings) = (0, Vec::new());
+    while let Some(row) = orders.try_next().await? {
+        rows += 1;
+        let (id, sequence): (Uuid, i32) = (row.try_get("id")?, row.try_get("sequence")?);
+        let (entries, last): (i64, i32) = (row.try_get("entries")?, row.try_get("last")?);
+        if last != sequence || entries != i64::from(sequence) {
+            let what = format!("its history has {entries} entries, the last is {last}, and the order stands at {sequence}");
+            findings.push(Finding { id: id.to_string(), what });
+        }
+    }
+    Ok(Check { check: WHOLE, rows, findings })
 }
 
 /// For each product, what was received is available or reserved.

@@ -49,6 +49,7 @@ struct Reading {
     behind: bool,
     /// There is something to read, and nobody asks for it.
     unread: bool,
+    paused: bool,
     wrong: Option<String>,
 }
 
@@ -109,6 +110,7 @@ async fn reading(stream: &Stream, consumer: envelope::Consumer) -> Reading {
         redelivered: String::new(),
         behind: false,
         unread: false,
+        paused: false,
         wrong: None,
     };
     match stream.consumer_info(consumer.name).await {
@@ -116,7 +118,7 @@ async fn reading(stream: &Stream, consumer: envelope::Consumer) -> Reading {
             reading.pending = count(info.num_pending as f64);
             reading.unacknowledged = count(info.num_ack_pending as f64);
             reading.redelivered = count(info.num_redelivered as f64);
-            reading.behind = info.num_pending > 0;
+            (reading.behind, reading.paused) = (info.num_pending > 0, info.paused);
             reading.unread = reading.behind && info.num_waiting == 0 && info.num_ack_pending == 0;
         }
         Err(error) => reading.wrong = Some(error.to_string()),

@@ -46,10 +46,10 @@ pub struct Settings {
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: String,
 
-    /// Any database of the Postgres on which the participant's database is made.
+    /// Any database of the Postgres on which the participant's database is made, as a role that may make some.
     #[arg(
         long,
-        env = "ORDER_DATABASE_URL",
+        env = "POSTGRES_URL",
         default_value = "postgres://waybill@127.0.0.1:5432/postgres",
         hide_env_values = true,
         value_name = "URL",

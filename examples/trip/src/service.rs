@@ -36,10 +36,10 @@ pub struct Settings {
     #[arg(long, env = "TRIP_LISTEN", default_value = "127.0.0.1:8093")]
     pub listen: String,
 
-    /// Any database of the Postgres on which the database of trips is made.
+    /// Any database of the Postgres on which the database of trips is made, as a role that may make some.
     #[arg(
         long,
-        env = "ORDER_DATABASE_URL",
+        env = "POSTGRES_URL",
         default_value = "postgres://waybill@127.0.0.1:5432/postgres",
         hide_env_values = true,
         value_name = "URL",

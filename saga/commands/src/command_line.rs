@@ -57,6 +57,9 @@ pub trait CommandLine: Clone + Debug + Send + Sync + 'static {
     /// What a cancellation does, for whoever is about to press the button.
     const CANCEL_HELP: &'static str = "in the name of whoever began it";
 
+    /// The services of its system that answer on the broker: one of which nobody does is shown as missing.
+    const SERVICES: &'static [&'static str] = &[];
+
     /// Where the service lists what was begun, the newest first, each with its `id`: for completion. Else those in flight are offered.
     const NEWEST: Option<&'static str> = None;
 

@@ -126,16 +126,21 @@ pub fn enqueue_again<S: Saga>(
     sequence: usize,
     payload_max: usize,
 ) -> anyhow::Result<()> {
-    let history = saga.history.get(..sequence).ok_or_else(|| CannotRebuild("there is no such entry".to_owned()))?;
+    let missing = |sequence| CannotRebuild(format!("entry {sequence} is missing from its history"));
     let mut record = Record { projection: Projection::<S>::default(), ..saga.record.clone() };
     let mut last = None;
-    for entry in history {
+    for (place, entry) in saga.history.iter().take(sequence).enumerate() {
         let entry: Entry<S> = serde_json::from_str(entry.get())?;
+        let place = place as u32 + 1;
+        if entry.sequence != place {
+            return Err(missing(place).into());
+        }
         record.sequence = entry.sequence;
         record.state = entry.state;
         S::Layout::project(&mut record.projection, &record.state);
         last = Some((entry.time, entry.sent));
     }
+    let history = saga.history.get(..sequence).ok_or_else(|| missing(saga.history.len() as u32 + 1))?;
     let (time, sent) = last.ok_or_else(|| CannotRebuild("entries count from 1".to_owned()))?;
     enqueue(outgoing.get_or_insert_with(|| Outgoing::new(S::SOURCE, time)), &record, history, &sent, payload_max)
 }

@@ -138,7 +138,8 @@ pub(crate) fn unanswered(error: sqlx::Error) -> Problem {
     let cancelled = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014");
     match error {
         sqlx::Error::PoolTimedOut => Problem::unavailable(
-            "other operators' questions take every connection there is for them (WAYBILL_OPERATOR_CONNECTIONS); try again shortly",
+            "no connection for operators became free: others' questions take them all (WAYBILL_OPERATOR_CONNECTIONS), or the database does not \
+             answer (/readyz says so); try again shortly",
         ),
         _ if cancelled => Problem::unavailable(
             "the question takes longer than WAYBILL_OPERATOR_TIMEOUT allows: narrow it with `user_id`, or ask for sagas in flight only",

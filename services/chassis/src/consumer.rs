@@ -102,7 +102,8 @@ impl<T: Send + 'static> Messages<T> {
         settings: &BatchSettings,
         busy: Busy,
     ) -> Self {
-        let (graveyard, burying) = Graveyard::open(with.broker.clone(), settings.dead_letters_per_second, with.metrics.clone());
+        let (metrics, health) = (with.metrics.clone(), with.health.clone());
+        let (graveyard, burying) = Graveyard::open(with.broker.clone(), settings.dead_letters_per_second, metrics, health);
         sources.iter().for_each(|source| with.metrics.count_dead_letters(source.consumer.stream));
         Self {
             handler,

@@ -22,6 +22,10 @@ use crate::settings::{DatabaseSettings, Secret};
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The note that the database refuses what is written, and how long after the last time.
+const WRITES: &str = "writes";
+const REFUSED_FOR: Duration = Duration::from_secs(15);
+
 /// What `/readyz` says of a database that answers and takes nothing.
 const READ_ONLY: &str = "is read-only";
 
@@ -50,6 +54,7 @@ struct Shared {
     options: PgConnectOptions,
     settings: DatabaseSettings,
     clock: Mutex<Option<(DateTime<Utc>, Instant)>>,
+    refused: Mutex<Option<(Instant, String)>>,
 }
 
 /// Reads and batches are planned differently, and a flood of reads takes no connection from the batches.
@@ -71,7 +76,7 @@ impl Database {
             ("jit", "off"),
         ]);
         let pools = RwLock::new(Pools::new(&options, settings));
-        let shared = Shared { pools, options, settings: settings.clone(), clock: Mutex::default() };
+        let shared = Shared { pools, options, settings: settings.clone(), clock: Mutex::default(), refused: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), waits: Histogram::noop() })
     }
 
@@ -197,6 +202,20 @@ impl Database {
         done
     }
 
+    /// It refused a batch for a reason of its own: its disk is full, say. Reads may go on.
+    pub(crate) fn refused(&self, why: String) {
+        *self.shared.refused.lock().expect("the lock is never poisoned") = Some((Instant::now(), why));
+    }
+
+    /// Notes that it refuses what is written, as long as it does.
+    fn note_refused(&self, health: &Health) {
+        let refused = self.shared.refused.lock().expect("the lock is never poisoned").clone();
+        match refused.filter(|(at, _)| at.elapsed() < REFUSED_FOR) {
+            Some((_, why)) => health.note(WRITES, format!("what is written fails: {why}")),
+            None => health.unnote(WRITES),
+        }
+    }
+
     /// Pings until shutdown. A pool that hangs is replaced: its connections' permits are lost for good (launchbadge/sqlx#4349).
     pub async fn watch(&self, health: &Health, shutdown: &CancellationToken) {
         let mut hung = false;
@@ -207,7 +226,7 @@ impl Database {
             match tokio::time::timeout(PING_TIMEOUT, ping).await {
                 Ok(Ok(result)) => {
                     hung = matches!(result, Err(sqlx::Error::PoolTimedOut));
-                    let writable = result.map_err(|error| error.to_string());
+                    let writable = result.map_err(|error| if hung { "does not answer".to_owned() } else { error.to_string() });
                     health.set("database", writable.and_then(|yes| yes.then_some(()).ok_or_else(|| READ_ONLY.to_owned())));
                 }
                 Ok(Err(_)) => return, // The runtime is going down.
@@ -221,6 +240,7 @@ impl Database {
                     hung = true;
                 }
             }
+            self.note_refused(health);
             let wait = if health.readiness().checks.get("database").is_some_and(|state| state == "ok") {
                 PING_EVERY
             } else {

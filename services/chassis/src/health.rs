@@ -22,6 +22,9 @@ pub struct Readiness {
     pub notes: BTreeMap<&'static str, String>,
 }
 
+/// The note of dead letters that were not kept.
+const LET_GO: &str = "dead letters";
+
 /// The state of everything a service needs, written by the tasks that watch it, and how much it has answered.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
@@ -42,6 +45,7 @@ struct Inner {
     notes: BTreeMap<&'static str, String>,
     drifts: BTreeMap<&'static str, Drift>,
     behind: BTreeMap<&'static str, u64>,
+    let_go: BTreeMap<&'static str, u64>,
     held: Option<Arc<Held>>,
 }
 
@@ -71,6 +75,11 @@ impl Health {
     /// Notes what is worth knowing.
     pub fn note(&self, name: &'static str, what: String) {
         self.state.write().expect("health is never poisoned").notes.insert(name, what);
+    }
+
+    /// It is no longer worth knowing.
+    pub(crate) fn unnote(&self, name: &'static str) {
+        self.state.write().expect("health is never poisoned").notes.remove(name);
     }
 
     /// Reports that a stream, or a consumer of it, is not as it must be, or is again. It shows as the check, or the note, of that name.
@@ -103,6 +112,11 @@ impl Health {
             (Some(_), None) => tracing::info!(stream = name, "no longer behind"),
             _ => {}
         }
+    }
+
+    /// Counts dead letters of a stream that were not kept: since the service began, they show as a note.
+    pub(crate) fn let_go(&self, name: &'static str, letters: u64) {
+        *self.state.write().expect("health is never poisoned").let_go.entry(name).or_default() += letters;
     }
 
     /// From now on it is noted which rows somebody else holds.
@@ -139,6 +153,13 @@ impl Health {
         for (name, messages) in &inner.behind {
             let what = format!("{messages} messages wait to be read: what they are about takes longer");
             notes.entry(name).and_modify(|said| *said = format!("{said}; {what}")).or_insert(what);
+        }
+        if !inner.let_go.is_empty() {
+            let counts: Vec<String> = inner.let_go.iter().map(|(stream, letters)| format!("{letters} of {stream}")).collect();
+            notes.insert(
+                LET_GO,
+                format!("not kept since the start, because there were too many of one kind: {}", counts.join(", ")),
+            );
         }
         if let Some(locks) = inner.held.as_ref().and_then(|held| held.note()) {
             notes.insert("locks", locks);

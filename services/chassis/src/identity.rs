@@ -97,9 +97,10 @@ impl Identity {
         loop {
             tokens.look(Duration::ZERO).await;
             let (known, failed) = tokens.keys().state();
-            let why = failed.clone().unwrap_or_default();
+            let why = failed.clone().unwrap_or_else(|| "the issuer has no key for EdDSA, ES256 or RS256".to_owned());
             health.set(CHECK, if known { Ok(()) } else { Err(why) });
-            health.note("issuer", failed.unwrap_or_else(|| "its keys are known".to_owned()));
+            health
+                .note("issuer", failed.unwrap_or_else(|| if known { "its keys are known" } else { "it has no keys" }.to_owned()));
             tokio::select! {
                 () = tokio::time::sleep(if known { LOOK_EVERY } else { LOOK_FIRST }) => {}
                 () = shutdown.cancelled() => return,

@@ -28,7 +28,8 @@ pub fn init(default: &str) -> anyhow::Result<()> {
         "message" => write!(writer, "{}", visible(&format!("{value:?}"))),
         name => write!(writer, "{name}={}", visible(&format!("{value:?}"))),
     });
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second start (services side by side in one process, tests) keeps the first.
     let _ = if text {
         subscriber.fmt_fields(fields.delimited(" ")).try_init()

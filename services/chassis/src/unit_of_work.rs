@@ -164,7 +164,7 @@ impl UnitOfWork {
         let Committed { mut outputs, outgoing } = match tokio::time::timeout(self.writers.patience(), work).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {
-                self.writers.failed(writer, Meaning::of_any(&error)).await;
+                self.writers.failed(writer, &error).await;
                 return Err(error);
             }
             Err(_) => {

@@ -9,6 +9,7 @@ use sqlx::{Connection, Postgres};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::causes::causes;
 use crate::database::Database;
 use crate::meaning::Meaning;
 use crate::read_connection::ReadConnection;
@@ -93,10 +94,11 @@ impl Writers {
     }
 
     /// Takes back the connection of a batch that failed, as what the database said of it asks for.
-    pub(crate) async fn failed(&self, mut writer: Writer, meaning: Meaning) {
-        match meaning {
+    pub(crate) async fn failed(&self, mut writer: Writer, error: &anyhow::Error) {
+        match Meaning::of_any(error) {
             // The next connections find whoever is in charge by then.
             Meaning::Outage => {
+                self.database.refused(causes(error));
                 writer.close();
                 self.close();
             }

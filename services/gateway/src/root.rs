@@ -27,9 +27,9 @@ pub async fn show() -> Json<Value> {
             ],
             "order": [
                 "POST /orders",
-                "GET /orders?user_id&status&limit&cursor",
+                "GET /orders?user_id&status&created_from&created_to&reference&tag&reason&product_id&limit&cursor",
                 "GET /orders/{id}",
-                "GET /orders/{id}/history",
+                "GET /orders/{id}/history?limit&cursor",
                 "GET /orders/{id}/events",
                 "POST /orders/{id}/cancel",
             ],
@@ -38,4 +38,28 @@ pub async fn show() -> Json<Value> {
         "prefix": "each route is served with and without /v1",
         "read_on": "/docs: every route, to read and try; README.md: curl and command line examples; `waybill --help`",
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_map_is_true_to_the_contract() {
+        let contract: Value = serde_json::from_str(crate::OPENAPI).unwrap();
+        let Json(map) = show().await;
+        let mut count = 0;
+        for route in map["routes"].as_object().unwrap().values().flat_map(|routes| routes.as_array().unwrap()) {
+            let (method, rest) = route.as_str().unwrap().split_once(' ').unwrap();
+            let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+            let operation = &contract["paths"][path][method.to_lowercase()];
+            assert!(operation.is_object(), "{route} is no route");
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let named =
+                parameters.filter(|parameter| parameter["in"] == "query").map(|parameter| parameter["name"].as_str().unwrap());
+            assert_eq!(named.collect::<Vec<_>>().join("&"), query, "{route}");
+            count += 1;
+        }
+        assert!(count > 15, "only {count} routes");
+    }
 }

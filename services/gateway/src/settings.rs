@@ -77,7 +77,7 @@ pub struct UpstreamSettings {
     #[arg(long, env = "WAYBILL_GATEWAY_ANSWER_TIMEOUT", default_value = "35", value_parser = seconds)]
     pub answer_timeout: Duration,
 
-    /// Seconds between two looks whether each service answers, for the notes in /readyz.
+    /// Seconds between two looks whether each instance answers: for the notes in /readyz, and to turn clients away from one that stayed silent three times.
     #[arg(long, env = "WAYBILL_GATEWAY_WATCH_EVERY", default_value = "2", value_parser = seconds)]
     pub watch_every: Duration,
 

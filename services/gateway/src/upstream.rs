@@ -70,14 +70,17 @@ impl Upstream {
         self.name
     }
 
-    /// Whether one of its instances answers at all, asked for itself: no client waits for it, and no breaker is concerned.
+    /// Whether one of its instances answers at all, asked for itself: no client waits for it. An instance that stays silent is spared by and by.
     pub async fn is_alive(&self, within: Duration) -> bool {
         let known = self.instances.known();
-        let asked = known.iter().map(|instance| {
+        let asked = known.iter().map(|instance| async move {
             let request = addressed(Request::new(Full::new(Bytes::new())), &Uri::from_static("/livez"), instance);
-            tokio::time::timeout(within, self.fresh.request(request))
+            let answer = tokio::time::timeout(within, self.fresh.request(request)).await;
+            let answered = matches!(answer, Ok(Ok(answer)) if answer.status().is_success());
+            instance.breaker.looked(answered);
+            answered
         });
-        join_all(asked).await.iter().any(|answer| matches!(answer, Ok(Ok(answer)) if answer.status().is_success()))
+        join_all(asked).await.contains(&true)
     }
 
     /// Sends a request to one of the instances and waits until the answer begins. Dropped, it drops the request, whose connection then closes.

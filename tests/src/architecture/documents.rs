@@ -1,4 +1,4 @@
-//! What the documents say is there is there: a test that one of them names exists by that name.
+//! What the documents say is there is there: a test that one of them names exists by that name, a manifest lists what is needed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,4 +62,19 @@ fn every_test_that_a_document_names_exists() {
         named("a `waybill_a_b_c`, `process_a_b_c` and `four_words_make_one`, `not_this`").collect::<Vec<_>>(),
         ["four_words_make_one"]
     );
+}
+
+/// The names that a manifest's section gives to what it depends on.
+fn dependencies(manifest: &str) -> BTreeSet<&str> {
+    let section = manifest.split("[dependencies]\n").nth(1).expect("a section");
+    let lines = section.lines().take_while(|line| !line.is_empty() && !line.starts_with(['[', '`']));
+    lines.filter_map(|line| line.split([' ', '.', '=']).next()).collect()
+}
+
+#[test]
+fn the_crate_of_a_stranger_depends_on_what_the_example_does() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("a file");
+    let (document, example) = (read("docs/your-own-saga.md"), read("examples/trip/Cargo.toml"));
+    assert!(dependencies(&example).contains("saga_runtime"));
+    assert_eq!(dependencies(&document), dependencies(&example));
 }

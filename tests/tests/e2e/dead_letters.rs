@@ -241,5 +241,11 @@ async fn a_flood_of_bad_messages_delays_no_order_and_is_counted() {
     // Each is stored or counted; the last message has a letter of its own.
     assert_eq!(let_go as usize + letters.len(), sent + 1, "{let_go} let go, {} stored", letters.len());
     assert!(let_go > 0.0, "none was let go: no limit was tried");
+    eventually(Duration::from_secs(20), || async {
+        let ready = system.client(testkit::Service::Product).get("/readyz").await.expect(200);
+        let note = ready["notes"]["dead letters"].as_str().unwrap_or_default();
+        if note.ends_with(&format!(": {let_go} of PRODUCT_COMMANDS")) { Ok(()) } else { Err(ready) }
+    })
+    .await;
     system.audit().await;
 }

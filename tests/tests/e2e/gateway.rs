@@ -92,6 +92,12 @@ async fn a_service_that_hangs_is_named_in_readyz_and_its_clients_wait_no_longer_
         (&json!(true), &json!("answers"), &json!("answers"))
     );
     client.get("/users").await.expect(200);
+    // What the gateway knows by itself no client has to find out by waiting; one a second is let through to see.
+    eventually(Duration::from_secs(30), || async {
+        let answers = futures_util::future::join_all((0..3).map(|_| client.get("/orders"))).await;
+        if answers.iter().filter(|answer| answer.status == 503).count() >= 2 { Ok(()) } else { Err(answers) }
+    })
+    .await;
     order.signal(rustix::process::Signal::CONT);
     noted("answers").await;
     eventually(Duration::from_secs(10), || async {

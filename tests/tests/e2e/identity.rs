@@ -206,6 +206,16 @@ async fn keys_are_rotated_withdrawn_and_outlive_the_issuer() {
     }
     let most = 1 + begun.elapsed().as_secs() as usize / 5;
     assert!(server.asked() - before <= most, "{} times within {:?}", server.asked() - before, begun.elapsed());
+
+    // A set without a key takes back all that there were.
+    issuer.rotate(Vec::new());
+    let invented = Issuer::key("invented", Algorithm::EdDSA).sign(&Issuer::claims("mallory", &["operator"])).unwrap();
+    eventually(Duration::from_secs(15), || async {
+        refused(&client.bearing(&invented).get("/orders").await, "a key that its issuer does not have");
+        let answer = client.bearing(&new).get("/orders").await;
+        if answer.status == 401 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,7 +68,7 @@ async fn one_row_that_cannot_be_read_spoils_no_list_no_export_and_no_audit() {
 
     let audit = waybill(&system, &["audit", "-o", "json"]).await.json(1);
     let checks = audit["checks"].as_array().unwrap();
-    assert_eq!(checks.len(), 4);
+    assert_eq!(checks.len(), 5);
     let found: Vec<(String, String)> = checks
         .iter()
         .flat_map(|check| check["findings"].as_array().unwrap())
@@ -79,4 +79,12 @@ async fn one_row_that_cannot_be_read_spoils_no_list_no_export_and_no_audit() {
     }
     assert_eq!(checks[1]["findings"], json!([]), "the other checks are made");
     assert!(found.iter().all(|(id, _)| [lines.to_string(), held.to_string(), product.to_string()].contains(id)), "{found:#?}");
+
+    // An entry that somebody took out.
+    garble(&system.order_db, "delete from order_history where order_id = $1 and sequence = 2", entry.0).await;
+    let shown = waybill(&system, &["saga", "show", &entry.to_string()]).await.expect(0);
+    assert!(shown.contains("entry 2 is missing from the history"), "{shown}");
+    let audit = waybill(&system, &["audit", "-o", "json"]).await.json(1);
+    let what = "its history has 2 entries, the last is 3, and the order stands at 3";
+    assert_eq!(audit["checks"][4]["findings"], json!([{ "id": entry, "what": what }]));
 }

@@ -273,6 +273,8 @@ async fn every_metric_that_a_document_names_exists_and_says_what_it_is() {
         }
         known.extend(names(&metrics.text));
     }
+    // Counted only where a receiver of traces is named.
+    known.extend(["waybill_spans_told_total", "waybill_spans_dropped_total"].map(str::to_owned));
     // Databases, fields and packages that are called alike.
     let others = ["waybill_user", "waybill_product", "waybill_order", "waybill_trip", "waybill_ref", "waybill_client"];
     let files =
@@ -291,4 +293,28 @@ async fn every_metric_that_a_document_names_exists_and_says_what_it_is() {
         }
     }
     assert!(found > 50, "only {found} names were found");
+}
+
+/// The statements that a document has for `psql`, each with the variable that says which database.
+fn statements(document: &str) -> Vec<(&str, &str)> {
+    let lines = document.lines().filter_map(|line| line.strip_prefix("psql \"$")?.split_once("\" -c \""));
+    lines.map(|(database, rest)| (database, rest.split_once('"').expect("it ends").0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_runbook_asks_the_databases_can_be_asked() {
+    let system = System::builder().start().await;
+    let document = read("docs/operations.md");
+    let statements = statements(&document);
+    assert!(statements.len() > 2, "{statements:?}");
+    for (database, statement) in statements {
+        let pool = match database {
+            "USER_DATABASE_URL" => &system.user_db,
+            "PRODUCT_DATABASE_URL" => &system.product_db,
+            "ORDER_DATABASE_URL" => &system.order_db,
+            other => panic!("{other} is no database of ours"),
+        };
+        let asked = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).fetch_all(pool).await;
+        asked.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
 }

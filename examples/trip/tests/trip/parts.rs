@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use stack::postgres::MAKER;
 use stack::{Port, Stack};
 use tokio::process::{Child, Command};
 
@@ -49,6 +50,7 @@ impl Parts {
             return None;
         };
         let stack = Stack::start(options).await.expect("broker and database");
+        stack.postgres.create_maker().await.expect("a role that makes databases");
         let port = Port::FREE.pick().expect("a free port");
         let client = async_nats::connect(stack.nats.url()).await.expect("the broker");
         let parts = Self {
@@ -90,7 +92,8 @@ impl Parts {
             }
             _ => command.arg(name),
         };
-        command.env("ORDER_DATABASE_URL", self.stack.postgres.tcp_url("postgres"));
+        // As `waybill up --infra-only` says it.
+        command.env("POSTGRES_URL", self.stack.postgres.tcp_url(MAKER));
         self.spawn(name, command);
     }
 

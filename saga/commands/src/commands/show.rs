@@ -11,10 +11,11 @@ use super::live::Live;
 use super::select::id;
 use super::target::Target;
 use super::timeline::Timeline;
+use super::view::View;
 use super::{offer, source};
 use crate::client::Gateway;
 use crate::command_line::CommandLine;
-use crate::output::{Format, Output, write_out};
+use crate::output::{Format, Output, plain, write_out};
 
 /// Shown under `show --help`.
 pub const EXAMPLES: &str =
@@ -62,6 +63,13 @@ impl<C: CommandLine> Args<C> {
                     follow::<C>(&service, &transcript, |entry| Ok(write_out(&timeline.line(entry))?)).await?;
                 }
                 write_out(&format!("\n{}", timeline.end(Utc::now())))?;
+                if !timeline.is_final() {
+                    // What the service makes of it now, which no history says.
+                    let view: View<C> = service.get(&format!("/sagas/{}", self.id)).await?;
+                    if let Some(cause) = view.cause.filter(|_| view.stuck) {
+                        write_out(&format!("STUCK: {}", plain(cause)))?;
+                    }
+                }
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -1,7 +1,9 @@
 //! A history as a timeline: a line an entry, each with how long after the one before it came.
 
+use std::ops::Range;
+
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use saga::{Effect, Entry, Progress, State, Transcript};
+use saga::{Effect, Entry, Plan as _, Progress, State, Transcript};
 use saga_runtime::Saga;
 
 use super::phrases;
@@ -28,6 +30,16 @@ fn cells(cells: [String; 6]) -> String {
     layout::row(&cells, &widths, width().is_some())
 }
 
+/// The line that says which entries are not there.
+fn missing(sequences: Range<u32>) -> Option<String> {
+    let which = match sequences.len() {
+        0 => return None,
+        1 => format!("entry {} is", sequences.start),
+        _ => format!("entries {} to {} are", sequences.start, sequences.end - 1),
+    };
+    Some(format!("      {which} missing from the history\n"))
+}
+
 /// A timeline in the making: it remembers what the next line is measured against.
 pub struct Timeline<C: CommandLine> {
     saga: C::Saga,
@@ -35,6 +47,7 @@ pub struct Timeline<C: CommandLine> {
     last: Option<DateTime<Utc>>,
     ended: Option<DateTime<Utc>>,
     before: State<C::Saga>,
+    sequence: u32,
     entries: u32,
     commands: u32,
     repeated: u32,
@@ -43,14 +56,16 @@ pub struct Timeline<C: CommandLine> {
 impl<C: CommandLine> Timeline<C> {
     /// A timeline without entries.
     pub fn new(saga: C::Saga) -> Self {
-        Self { saga, first: None, last: None, ended: None, before: State::new(), entries: 0, commands: 0, repeated: 0 }
+        let (first, last, ended) = (None, None, None);
+        Self { saga, first, last, ended, before: State::new(), sequence: 0, entries: 0, commands: 0, repeated: 0 }
     }
 
     /// What stands above the entries.
     pub fn head(transcript: &Transcript<C::Saga>) -> String {
         let plan = transcript.state().map(State::plan_version).unwrap_or_default();
         let mut lines: Vec<String> = C::head(&transcript.plan).into_iter().map(plain).collect();
-        lines.push(format!("plan  version {plan}\n"));
+        let known = C::Saga::VERSIONS.iter().any(|(version, _)| *version == plan) || transcript.entries.is_empty();
+        lines.push(format!("plan  version {plan}{}\n", if known { "" } else { ", which this build does not know" }));
         let text = lines.join("\n");
         if is_narrow() {
             return text.trim_end().to_owned() + "\n";
@@ -60,11 +75,15 @@ impl<C: CommandLine> Timeline<C> {
         format!("{text}\n{header}")
     }
 
-    /// The line of the next entry.
+    /// The line of the next entry; above it what is missing before it.
     pub fn line(&mut self, entry: &Entry<C::Saga>) -> String {
-        if is_narrow() {
-            return self.lines(entry);
-        }
+        let missing = missing(self.sequence + 1..entry.sequence);
+        self.sequence = entry.sequence;
+        missing.unwrap_or_default() + &if is_narrow() { self.lines(entry) } else { self.row(entry) }
+    }
+
+    /// As a row.
+    fn row(&mut self, entry: &Entry<C::Saga>) -> String {
         let elapsed = self.last.map(|last| format!("+{}", age::show(entry.time - last))).unwrap_or_default();
         let line = cells([
             format!("{:>4}", entry.sequence),

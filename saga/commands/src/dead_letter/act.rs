@@ -93,6 +93,9 @@ pub fn packed(letter: &Letter, topology: &Topology) -> Result<Packet, String> {
         };
         its_own && stream.subjects.iter().any(|pattern| matches(pattern, &letter.subject))
     };
+    if unpublished && letter.subject.is_empty() {
+        return Err("it holds no message: what it was to tell cannot be made of the history; the reason says why".to_owned());
+    }
     if !topology.streams.iter().any(|stream| is_home(&stream)) {
         let whose =
             if unpublished { format!("that the {} service publishes to", letter.consumer) } else { letter.stream.clone() };

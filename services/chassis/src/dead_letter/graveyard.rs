@@ -11,6 +11,7 @@ use super::{DeadLetter, Kind, Origin};
 use crate::broker::Broker;
 use crate::causes::causes;
 use crate::delivery::{again, settle};
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::packet::Packet;
 
@@ -46,7 +47,7 @@ pub(crate) struct Graveyard {
 
 impl Graveyard {
     /// The graveyard, and the task that stores what comes to it, until it is dropped and everything is stored.
-    pub(crate) fn open(broker: Broker, per_second: u32, metrics: Metrics) -> (Self, impl Future<Output = ()>) {
+    pub(crate) fn open(broker: Broker, per_second: u32, metrics: Metrics, health: Health) -> (Self, impl Future<Output = ()>) {
         let (queue, mut burials) = mpsc::channel(AT_ONCE);
         let let_go = LetGo::default();
         let (counted, measured) = (let_go.clone(), metrics.clone());
@@ -59,10 +60,10 @@ impl Graveyard {
                         0 => break,
                         _ => store(&broker, std::mem::take(&mut some), &measured).await,
                     },
-                    _ = say.tick() => tell(&counted),
+                    _ = say.tick() => tell(&counted, &health),
                 }
             }
-            tell(&counted);
+            tell(&counted, &health);
         };
         (Self { queue, limits: HashMap::new(), per_second: per_second.into(), let_go, metrics }, work)
     }
@@ -108,10 +109,11 @@ async fn store(broker: &Broker, burials: Vec<Burial>, metrics: &Metrics) {
     }
 }
 
-fn tell(let_go: &LetGo) {
+fn tell(let_go: &LetGo, health: &Health) {
     let counts = std::mem::take(&mut *let_go.lock().expect("the counts are never poisoned"));
     for ((stream, kind), letters) in counts {
         tracing::error!(stream, reason = kind.name(), letters, "too many dead letters of one kind: these were not stored");
+        health.let_go(stream, letters);
     }
 }
 

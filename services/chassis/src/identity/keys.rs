@@ -60,6 +60,8 @@ impl Key {
 #[derive(Default)]
 struct Known {
     keys: Vec<Arc<Key>>,
+    /// Whether they were ever read. A set that holds none of use is an answer too: all that there were are taken back.
+    read: bool,
     /// Why the last look failed, if it did.
     failed: Option<String>,
 }
@@ -120,6 +122,12 @@ impl Keys {
         (!known.keys.is_empty(), known.failed.clone())
     }
 
+    /// Whether a key that is not known is none of the issuer's.
+    pub fn is_certain(&self) -> bool {
+        let known = self.known.read().expect("the keys are never poisoned");
+        known.read && known.failed.is_none()
+    }
+
     /// Looks at the issuer's keys, unless somebody did so lately.
     pub async fn look(&self, lately: Duration) -> Looked {
         let mut looked = self.looked.lock().await;
@@ -138,7 +146,7 @@ impl Keys {
                 if withdrawn || known.failed.is_some() || known.keys.len() != keys.len() {
                     tracing::info!(keys = keys.len(), "the keys of the issuer of tokens");
                 }
-                *known = Known { keys, failed: None };
+                *known = Known { keys, read: true, failed: None };
                 if withdrawn { Looked::Withdrawn } else { Looked::Found }
             }
             Err(error) => {
@@ -181,11 +189,7 @@ fn parse(text: &[u8]) -> anyhow::Result<Vec<Arc<Key>>> {
     }
     let set: Set = serde_json::from_slice(text).context("not a JWKS")?;
     let keys = set.keys.into_iter().filter_map(|key| Key::new(serde_json::from_value(key).ok()?)).map(Arc::new);
-    let keys: Vec<Arc<Key>> = keys.take(KEYS_MAX).collect();
-    if keys.is_empty() {
-        bail!("there is no key for EdDSA, ES256 or RS256 in it");
-    }
-    Ok(keys)
+    Ok(keys.take(KEYS_MAX).collect())
 }
 
 #[cfg(test)]
@@ -209,7 +213,8 @@ mod tests {
         let other = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS512"});
         let odd = json!({"kty": "ML-DSA", "pub": "x"});
         assert_eq!(algorithms(json!([ed.clone(), encrypts.clone(), secret, other, odd, 5])), Some(vec![Algorithm::EdDSA]));
-        assert_eq!(algorithms(json!([encrypts])), None, "a set without a key of use is none");
+        assert_eq!(algorithms(json!([encrypts])), Some(vec![]), "it takes back all that there were");
+        assert_eq!(algorithms(json!("none")), None);
         let keys = parse(json!({ "keys": [ed] }).to_string().as_bytes()).unwrap();
         assert!(keys[0].fits(Some("a"), Algorithm::EdDSA) && keys[0].fits(None, Algorithm::EdDSA));
         assert!(!keys[0].fits(Some("b"), Algorithm::EdDSA) && !keys[0].fits(Some("a"), Algorithm::RS256));

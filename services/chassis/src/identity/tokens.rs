@@ -132,10 +132,7 @@ impl Tokens {
             self.look(LOOK_AGAIN).await;
         }
         // While they cannot be read, nobody knows whether there is such a key.
-        match self.keys.state() {
-            (true, None) => Refusal::UnknownKey,
-            _ => Refusal::NoKeys,
-        }
+        if self.keys.is_certain() { Refusal::UnknownKey } else { Refusal::NoKeys }
     }
 
     fn claims(&self, claims: &Map<String, Value>) -> Result<Claims, Refusal> {

@@ -120,7 +120,7 @@ impl UnitOfWork {
                 }
             };
             let meaning = Meaning::of_any(&error);
-            self.writers.failed(writer, meaning).await;
+            self.writers.failed(writer, &error).await;
             if !matches!(meaning, Meaning::StalePlan | Meaning::Conflict) || renewals == RENEWALS {
                 return Err(Failure::of(error));
             }
