@@ -136,14 +136,11 @@ impl Act {
         ))? {
             return Ok(ExitCode::FAILURE);
         }
-        let word = if action == Action::Drop { "drop" } else { "redrive" };
-        let deed = Deed { by, action: word, about: chosen.words(), saga: chosen.saga, reason: self.why };
+        let deed = Deed { by, action: action.word(), about: chosen.words(), saga: chosen.saga, reason: self.why };
         let recorded = Recorded::begin(&service, deed).await;
         let recorded = recorded.context("nothing was done: it cannot be written down who does it, and why")?;
         let (report, failed) = act::run(&broker, &stream, &action, chosen).await;
-        if let Err(failure) = recorded.end(&report.words(&action, failed.as_ref())).await {
-            tell(&format!("What came of it is not written down: {failure}"));
-        }
+        recorded.end_or_tell(&report.words(&action, failed.as_ref())).await;
         match failed {
             None => report.tell(&action, out),
             Some(error) => Err(error),

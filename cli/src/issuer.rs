@@ -169,9 +169,8 @@ impl<'a> OwnersToken<'a> {
     }
 
     fn renew(&self) -> anyhow::Result<()> {
-        let subject = user().unwrap_or_else(|| "owner".to_owned());
         // Everything that commands do: for any user, with the products, as an operator.
-        let issued = self.0.issue(&[Role::Service, Role::Catalog, Role::Operator], &subject, Self::TTL)?;
+        let issued = self.0.issue(&[Role::Service, Role::Catalog, Role::Operator], &user(), Self::TTL)?;
         private::write(&self.0.owners_token(), format!("{}\n", issued.token))
     }
 }

@@ -62,7 +62,7 @@ impl Args {
             }
             Some(subject) => subject,
             None if is_customer => return Err(Usage("a customer is a user: name its id with --subject".to_owned()).into()),
-            None => user().ok_or_else(|| Usage("say whose it is: --subject SUBJECT".to_owned()))?,
+            None => user(),
         };
         let issuer = self.key.map_or_else(Issuer::noted, |key| Issuer::by_key(&key))?;
         let issued = issuer.issue(&self.roles, &subject, self.ttl)?;

@@ -39,9 +39,9 @@ pub struct Setup {
 impl Setup {
     /// For this service. Where a token says who acts, it is lent to nobody but whoever has the key.
     pub fn new(service: Gateway, broker: Option<Broker>, places: Vec<(String, Url)>) -> Self {
-        let by = service.subject().or_else(user).filter(|by| !by.trim().is_empty());
+        let by = service.subject().filter(|by| !by.trim().is_empty()).unwrap_or_else(user);
         let key = service.has_token().then(secret);
-        Self { service, broker, places, by: by.unwrap_or_else(|| "console".to_owned()), key }
+        Self { service, broker, places, by, key }
     }
 
     /// The address of the console on this port, with the key if it wants one.

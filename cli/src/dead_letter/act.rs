@@ -62,9 +62,8 @@ pub async fn run(broker: &Broker, stream: &Stream, action: &Action, chosen: Chos
 
 impl Report {
     fn counts(&self, action: &Action) -> String {
-        let done = if *action == Action::Drop { "deleted" } else { "sent back" };
         let gone = if self.gone > 0 { format!(", {} gone already", self.gone) } else { String::new() };
-        format!("{} {done}, {} left{gone}", self.done, self.refused.len())
+        format!("{} {}, {} left{gone}", self.done, action.done(), self.refused.len())
     }
 
     /// What came of it, in a line. `failed`: what ended it.

@@ -79,9 +79,7 @@ impl Args {
         let recorded = Recorded::begin(&orders, deed).await.context("nothing was done: it cannot be written down")?;
         let released = product.post::<Released>(&path, &body).await;
         let outcome = released.as_ref().map_or_else(|failure| format!("failed: {failure}"), |released| released.status.clone());
-        if let Err(failure) = recorded.end(&outcome).await {
-            tell(&format!("What came of it is not written down: {failure}"));
-        }
+        recorded.end_or_tell(&outcome).await;
         out.one(&released?)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -185,11 +185,11 @@ pub async fn act<C: CommandLine>(
     posted: Posted,
 ) -> Result<Response, Failed> {
     let letter = find(&console, &sequence).await?;
-    let (word, action) = match verb.as_str() {
-        "redrive" => ("redrive", Action::Redrive),
-        "drop" => ("drop", Action::Drop),
+    let action = match verb.as_str() {
+        "redrive" => Action::Redrive,
+        "drop" => Action::Drop,
         "mend" => match serde_json::from_str::<serde_json::Value>(posted.required_long("payload")?) {
-            Ok(value) => ("edit and redrive", Action::Mend(Bytes::from(value.to_string()))),
+            Ok(value) => Action::Mend(Bytes::from(value.to_string())),
             Err(error) => return one(&console, &letter, Some(format!("Nothing was sent: it is no JSON. {error}"))),
         },
         other => return Err(Failed::missing(format!("There is no action `{other}`."))),
@@ -197,9 +197,9 @@ pub async fn act<C: CommandLine>(
     let reason = posted.required("why")?;
     let (broker, stream) = kept(console.broker.as_ref()).await?;
     let about = format!("dead letter {} of {} to {}", letter.sequence, letter.stream, letter.consumer);
-    let recorded = console.record(word, about, letter.saga, reason).await?;
+    let done = action.done();
+    let recorded = console.record(action.word(), about, letter.saga, reason).await?;
     let acted = dead_letter::act(&broker, &stream, &console.topology, action, letter.sequence).await;
-    let done = if verb == "drop" { "deleted" } else { "sent back" };
     Console::<C>::recorded(recorded, came(&acted, done)).await;
     match acted? {
         Outcome::Done => {

@@ -81,8 +81,7 @@ pub async fn begin<C: CommandLine>(
     let reason = posted.required("why")?.to_owned();
     let (broker, stream) = kept(console.broker.as_ref()).await?;
     let sequences: Vec<u64> = console.letters.all(&stream).await?.those(&which, 0).collect();
-    let word = if action == Action::Drop { "drop" } else { "redrive" };
-    let recorded = console.record(word, format!("{} {}", sequences.len(), words(&which)), None, &reason).await?;
+    let recorded = console.record(action.word(), format!("{} {}", sequences.len(), words(&which)), None, &reason).await?;
     let job = console.jobs.begin(Ask {
         what: format!("{} {}", phrases::capitalised(&verb), words(&which)),
         reason,

@@ -42,13 +42,13 @@ impl Args {
 }
 
 /// The name of whoever runs this: `$USER`, else that of the user id, for containers and cron know no `$USER`.
-pub fn user() -> Option<String> {
+pub fn user() -> String {
     let said = std::env::var("USER").ok().filter(|user| !user.trim().is_empty());
-    said.or_else(|| {
+    said.unwrap_or_else(|| {
         let id = rustix::process::getuid().as_raw().to_string();
         let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let named = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|user| user.get(2) == Some(&id.as_str()));
-        Some(named.and_then(|user| user.first().map(|name| (*name).to_owned())).unwrap_or_else(|| format!("user {id}")))
+        named.and_then(|user| user.first().map(|name| (*name).to_owned())).unwrap_or_else(|| format!("user {id}"))
     })
 }
 
@@ -64,9 +64,9 @@ pub struct By {
 impl By {
     /// The name. `subject`: who the token says it is.
     pub fn name(&self, subject: Option<String>) -> Result<String, Usage> {
-        let named = self.by.clone().or(subject).or_else(user);
-        let by = named.map(|by| by.trim().to_owned()).filter(|by| !by.is_empty());
-        by.ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))
+        let named = self.by.clone().or(subject).unwrap_or_else(user);
+        let by = Some(named.trim()).filter(|by| !by.is_empty());
+        by.map(str::to_owned).ok_or_else(|| Usage("say who you are: --by NAME".to_owned()))
     }
 }
 

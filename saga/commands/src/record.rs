@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::client::Gateway;
-use crate::output::plain;
+use crate::output::{plain, tell};
 use crate::problem::Failure;
 
 /// The longest text that is kept.
@@ -71,6 +71,13 @@ impl Recorded {
                 Err(failure) if failure.is_transient() && since.elapsed() < PATIENCE => tokio::time::sleep(REST).await,
                 told => return told.map(drop),
             }
+        }
+    }
+
+    /// The same for a command: where it cannot be written down, its user is told so.
+    pub async fn end_or_tell(self, outcome: &str) {
+        if let Err(failure) = self.end(outcome).await {
+            tell(&format!("What came of it is not written down: {failure}"));
         }
     }
 }

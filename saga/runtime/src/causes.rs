@@ -123,9 +123,8 @@ async fn causes<S: Saga>(State(runtime): State<Arc<Runtime<S>>>) -> Result<Body<
     let known = known_plans::<S>();
     let mut groups: Vec<Group<S>> = counted.groups.iter().map(|waiting| Group::of(&known, waiting)).collect();
     groups.sort_by_key(|group| (!group.stuck, group.direction != Some("undo"), Reverse(group.sagas)));
-    let (in_flight, stuck) = (&groups, &groups);
-    let in_flight = in_flight.iter().map(|group| group.sagas).sum();
-    let stuck = stuck.iter().filter(|group| group.stuck).map(|group| group.sagas).sum();
+    let in_flight = groups.iter().map(|group| group.sagas).sum();
+    let stuck = groups.iter().filter(|group| group.stuck).map(|group| group.sagas).sum();
     groups.truncate(GROUPS);
     let ids: Arc<[Uuid]> = groups.iter().flat_map(|group| group.ids.iter().copied()).collect();
     let (clock, store, stuck_after) = (&runtime.clock, runtime.store, runtime.stuck_after);

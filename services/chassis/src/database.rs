@@ -22,7 +22,7 @@ use crate::settings::{DatabaseSettings, Secret};
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The note that the database refuses what is written, and how long after the last time.
+/// The note that writing fails, and for how long after the last failure.
 const WRITES: &str = "writes";
 const REFUSED_FOR: Duration = Duration::from_secs(15);
 
@@ -202,12 +202,12 @@ impl Database {
         done
     }
 
-    /// It refused a batch for a reason of its own: its disk is full, say. Reads may go on.
+    /// A batch failed because the database is in trouble: its disk is full, say. Reads may go on.
     pub(crate) fn refused(&self, why: String) {
         *self.shared.refused.lock().expect("the lock is never poisoned") = Some((Instant::now(), why));
     }
 
-    /// Notes that it refuses what is written, as long as it does.
+    /// Notes that writing fails, for as long as it does.
     fn note_refused(&self, health: &Health) {
         let refused = self.shared.refused.lock().expect("the lock is never poisoned").clone();
         match refused.filter(|(at, _)| at.elapsed() < REFUSED_FOR) {

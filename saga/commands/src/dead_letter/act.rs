@@ -26,6 +26,25 @@ pub enum Action {
     Drop,
 }
 
+impl Action {
+    /// What is done, in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Redrive => "redrive",
+            Self::Mend(_) => "edit and redrive",
+            Self::Drop => "drop",
+        }
+    }
+
+    /// What was done.
+    pub fn done(&self) -> &'static str {
+        match self {
+            Self::Redrive | Self::Mend(_) => "sent back",
+            Self::Drop => "deleted",
+        }
+    }
+}
+
 /// Does it with one. `stream`: that of the dead letters.
 ///
 /// # Errors

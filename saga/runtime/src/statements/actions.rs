@@ -6,8 +6,8 @@ use crate::table::Table;
 /// Whether an entry is an operator's: how its text begins.
 pub(super) const OPERATORS: &str = "left(entry, 22) = '{\"message\":{\"operator\"'";
 
-/// From a moment (`$1`) on, without so many of that moment (`$2`), so many (`$3`); those outside of any saga too, or not (`$4`). Few entries are an operator's: a page is read from its beginning, and
-/// what one batch did bears one time. Each place is read by an index of its own, and no further than the page goes.
+/// A page of `$3` rows: what was done at the moment `$1` or before, without the first `$2` of that moment. `$4`: also what was done outside of any saga.
+/// What one batch did bears one time, so a page begins within a moment. Each place is read by an index of its own, and no further than the page goes.
 pub(super) fn actions(table: &Table) -> String {
     let Table { history, history_id, .. } = table;
     let until = |at: &str| format!("($1::timestamptz is null or {at} <= $1)");
