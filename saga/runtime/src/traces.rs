@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::clock::SteadyClock;
 use chassis::database::{Database, Reader};
+use chassis::gather::gather;
 use chassis::metrics::Metrics;
 use chassis::otlp::Traces;
 use chrono::Utc;
@@ -79,7 +80,7 @@ impl<S: Saga> Tracer<S> {
         let (sender, queue) = mpsc::channel(QUEUE);
         metrics.describe(
             "waybill_traces_dropped_total",
-            "Sagas whose traces were not told, because too many waited or their histories could not be read.",
+            "Sagas whose traces were not told, because too many waited, their histories could not be read or the service stopped.",
         );
         (
             Chosen { metrics: metrics.clone(), slow: timing.traces_slow, traces: traces.clone(), queue: sender },
@@ -94,7 +95,7 @@ impl<S: Saga> Tracer<S> {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = self.queue.recv_many(&mut ended, AT_ONCE) => {
+                () = gather(&mut self.queue, &mut ended, AT_ONCE) => {
                     let sagas = std::mem::take(&mut ended);
                     self.tell(&sagas, End::Final).await;
                 }
@@ -107,7 +108,7 @@ impl<S: Saga> Tracer<S> {
                     told.extend(&new);
                     self.tell(&new, End::Stuck(Utc::now())).await;
                 }
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return self.dropped(ended.len() + self.queue.len()),
             }
         }
     }
@@ -135,13 +136,19 @@ impl<S: Saga> Tracer<S> {
         }
     }
 
+    fn dropped(&self, sagas: usize) {
+        if sagas > 0 {
+            self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(sagas as u64));
+        }
+    }
+
     async fn tell(&self, sagas: &[Uuid], end: End) {
         for ids in sagas.chunks(AT_ONCE) {
             let store = self.store;
             match self.database.read(|mut db| async move { store.loaded(&mut db, ids).await }).await {
                 Ok(loaded) => loaded.iter().for_each(|saga| self.traces.tell(spans(saga, end))),
                 Err(error) => {
-                    self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(ids.len() as u64));
+                    self.dropped(ids.len());
                     tracing::debug!(%error, "histories cannot be read; their traces are not told");
                 }
             }

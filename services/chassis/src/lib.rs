@@ -20,6 +20,7 @@ pub mod discovery;
 pub mod environment;
 mod failure;
 mod fair_limit;
+pub mod gather;
 mod group_commit;
 mod handler;
 pub mod health;

@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub use opentelemetry_proto::tonic::trace::v1::{Span, Status, span, status};
 
 use crate::causes::causes;
+use crate::gather::gather;
 use crate::metrics::Metrics;
 use crate::seldom::Seldom;
 use crate::settings::{Secret, hidden};
@@ -29,8 +30,8 @@ use crate::settings::{Secret, hidden};
 /// Traces, and spans of batches and requests, that wait to be told. A hundred a second for ten seconds.
 const QUEUE: usize = 1_024;
 
-/// Traces told in one request, at most. What queues up while one is under way is the next.
-const AT_ONCE: usize = 128;
+/// Traces and single spans told in one request, at most: as many as the exporters of OpenTelemetry take.
+const AT_ONCE: usize = 512;
 
 /// How long the receiver has to take one request.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -136,11 +137,11 @@ pub struct Teller {
 impl Teller {
     /// Tells what comes, until shutdown; then what waits, if the receiver takes it at once.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut traces = Vec::with_capacity(AT_ONCE);
+        let mut traces = Vec::new();
         let mut ends_at = None;
         loop {
             tokio::select! {
-                _ = self.traces.recv_many(&mut traces, AT_ONCE) => {}
+                () = gather(&mut self.traces, &mut traces, AT_ONCE) => {}
                 () = shutdown.cancelled(), if ends_at.is_none() => {
                     self.traces.close();
                     ends_at = Some(Instant::now() + AT_THE_END);
