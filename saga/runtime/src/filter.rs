@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use chassis::http::{FieldError, Operation, Problem, Shape, parse_id};
+use chassis::http::{FieldError, Operation, Problem, Shape};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
@@ -68,12 +68,12 @@ impl Filter {
     /// Names a parameter that cannot be read.
     pub fn of<S: Saga>(given: &Given, only: Option<Uuid>) -> Result<Self, Problem> {
         let text = |name: &str| given.get(name).map(String::as_str);
-        let status = text("status").map(status_named::<S>).transpose().map_err(Problem::malformed)?;
+        let status = status::<S>(given)?;
         let searched =
             S::Layout::TABLE.searches.iter().map(|search| text(search.name).map(|text| read(search, text)).transpose());
         let filter = Self {
             only,
-            owner: text("user_id").map(parse_id).transpose()?,
+            owner: text("user_id").map(user).transpose()?,
             status,
             // What has no end waits for somebody.
             in_flight: status.is_some_and(|status| !status.is_final),
@@ -156,10 +156,24 @@ pub(crate) fn parameters<S: Saga>(operation: Operation) -> Operation {
     }
 }
 
+fn user(text: &str) -> Result<Uuid, Problem> {
+    text.parse().map_err(|_| Problem::malformed("`user_id` must be a UUID"))
+}
+
 fn read(search: &Search, text: &str) -> Result<String, Problem> {
     (search.read)(text).map_err(|why| Problem::malformed(format!("`{}` {why}", search.name)))
 }
 
-fn moment(name: &str, text: &str) -> Result<DateTime<Utc>, Problem> {
-    text.parse().map_err(|_| Problem::malformed(format!("`{name}` must be a time such as 2026-01-31T12:00:00Z")))
+/// What is wrong with a text that says no time.
+pub(crate) const NOT_A_TIME: &str = "must be a time such as 2026-01-31T12:00:00Z";
+
+/// A parameter that says a time.
+pub(crate) fn moment(name: &str, text: &str) -> Result<DateTime<Utc>, Problem> {
+    text.parse().map_err(|_| Problem::malformed(format!("`{name}` {NOT_A_TIME}")))
+}
+
+/// The status of a saga that a parameter names.
+pub(crate) fn status<S: Saga>(given: &Given) -> Result<Option<StatusWord>, Problem> {
+    let named = given.get("status").map(|name| status_named::<S>(name));
+    named.transpose().map_err(|why| Problem::malformed(format!("`status`: {why}")))
 }

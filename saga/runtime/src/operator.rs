@@ -10,21 +10,23 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use chassis::database::Reader;
-use chassis::http::{Caller, Checks, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, Routes, number, parse_id};
+use chassis::http::{
+    Caller, Checks, FieldError, Id, IdempotencyKey, Json, Page, PageQuery, Problem, Query, Routes, number, parse_id,
+};
 use chrono::{DateTime, Utc};
 use envelope::line;
 use saga::{Action, Direction, IgnoredBecause, State as SagaState, Verdict};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::described::{ActBody, operations};
 use crate::export::Export;
-use crate::filter::{Filter, Given};
+use crate::filter::{Filter, Given, moment, status};
 use crate::item::{Outcome, Trigger};
 use crate::runtime::Runtime;
-use crate::saga::{Layout as _, Saga, StatusWord, status_named};
+use crate::saga::{Layout as _, Saga};
 use crate::steps::{step_named, waiting_for};
 use crate::store::{InFlight, Part, SagaFilter, delta, plan_of};
 
@@ -148,26 +150,19 @@ pub(crate) fn unanswered(error: sqlx::Error) -> Problem {
     }
 }
 
-#[derive(Deserialize)]
-struct ListQuery {
-    step: Option<String>,
-    older_than: Option<f64>,
-    #[serde(default)]
-    stuck: bool,
-}
-
 async fn list<S: Saga>(
     State(runtime): State<Arc<Runtime<S>>>,
     page: PageQuery,
     Query(given): Query<Given>,
-    Query(query): Query<ListQuery>,
 ) -> Result<Page, Problem> {
     let mut filter = Filter::of::<S>(&given, None)?;
-    let step = query.step.as_deref().map(step::<S>).transpose()?;
-    let older_than = query.older_than.map(older_than).transpose()?;
+    let text = |name: &str| given.get(name).map(String::as_str);
+    let step = text("step").map(step_named::<S>).transpose().map_err(|why| Problem::malformed(format!("`step`: {why}")))?;
+    let older_than = text("older_than").map(older_than).transpose()?;
+    let stuck = text("stuck").map(stuck).transpose()?.unwrap_or(false);
     // Where nothing particular is asked for, it is about what does not come through. What waits for a step, or for too long, is in flight, whatever
     // its status.
-    filter.in_flight |= (filter.status.is_none() && !filter.searches()) || step.is_some() || query.stuck;
+    filter.in_flight |= (filter.status.is_none() && !filter.searches()) || step.is_some() || stuck;
     if let Some(age) = older_than {
         let (database, operators) = (runtime.database.clone(), &runtime.operators);
         let now = operators
@@ -179,22 +174,19 @@ async fn list<S: Saga>(
         filter.to = filter.to.into_iter().chain([now.map_err(unanswered)? - delta(age)]).min();
     }
     filter.check(&S::Layout::TABLE)?;
-    let wanted = SagaFilter::<S> { filter, id: None, step, stuck_only: query.stuck, stuck_after: runtime.stuck_after };
+    let wanted = SagaFilter::<S> { filter, id: None, step, stuck_only: stuck, stuck_after: runtime.stuck_after };
     let found = sagas(&runtime, wanted, page.after, page.rows()).await?;
     page.part(found.items.into_iter().map(View::<S>::from).collect(), |view| view.id, found.next)
 }
 
-fn status<S: Saga>(text: Option<&str>) -> Result<Option<StatusWord>, Problem> {
-    text.map(status_named::<S>).transpose().map_err(Problem::malformed)
+fn older_than(text: &str) -> Result<Duration, Problem> {
+    let span = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let span = span.filter(|span| *span <= OLDEST);
+    span.ok_or_else(|| Problem::malformed(format!("`older_than` must be a number of seconds, 0 to {}", OLDEST.as_secs())))
 }
 
-fn step<S: Saga>(name: &str) -> Result<S::Step, Problem> {
-    step_named::<S>(name).map_err(Problem::malformed)
-}
-
-fn older_than(seconds: f64) -> Result<Duration, Problem> {
-    let span = Duration::try_from_secs_f64(seconds).ok().filter(|span| *span <= OLDEST);
-    span.ok_or_else(|| Problem::malformed(format!("`older_than` is not a number of seconds, at most {}", OLDEST.as_secs())))
+fn stuck(text: &str) -> Result<bool, Problem> {
+    text.parse().map_err(|_| Problem::malformed("`stuck` must be true or false"))
 }
 
 async fn show<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>) -> Result<Body<View<S>>, Problem> {
@@ -230,19 +222,13 @@ async fn waybill<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uui
     Export::one(runtime.operators.clone(), store, saga).respond("application/json").await.map_err(unanswered)
 }
 
-#[derive(Deserialize)]
-struct ExportQuery {
-    since: Option<DateTime<Utc>>,
-    status: Option<String>,
-    limit: Option<String>,
-}
-
 /// Every waybill, oldest first, a line each.
-async fn export<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Query(query): Query<ExportQuery>) -> Result<Response, Problem> {
-    let status = status::<S>(query.status.as_deref())?;
-    let limit = query.limit.as_deref().map(|text| number(text).and_then(|limit| limit.try_into().ok()));
+async fn export<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Query(given): Query<Given>) -> Result<Response, Problem> {
+    let status = status::<S>(&given)?;
+    let since = given.get("since").map(|text| moment("since", text)).transpose()?;
+    let limit = given.get("limit").map(|text| number(text).and_then(|limit| limit.try_into().ok()));
     let limit = limit.map_or(Ok(usize::MAX), |limit| limit.ok_or_else(|| Problem::malformed("`limit` must be a number")))?;
-    let export = Export::all(runtime.operators.clone(), runtime.store, query.since, status, limit);
+    let export = Export::all(runtime.operators.clone(), runtime.store, since, status, limit);
     export.respond("application/x-ndjson").await.map_err(unanswered)
 }
 
@@ -264,7 +250,7 @@ async fn act<S: Saga>(
         "cancel" => Action::Cancel,
         "compensate" => Action::Compensate,
         "skip" => Action::Skip(skipped(&runtime, id, body.step.as_deref()).await?),
-        other => return Err(Problem::not_found(format!("there is no action `{other}`"))),
+        _ => return Err(Problem::not_found("there is no such action: there are retry, cancel, compensate and skip")),
     };
     let trigger = Trigger::Operator { action, by, reason };
     let moved = runtime.input(id, trigger).await?.ok_or_else(|| runtime.not_found(id))?;
@@ -290,7 +276,8 @@ async fn act<S: Saga>(
 /// The step whose compensation is to be given up: the one named, or the only one under way.
 async fn skipped<S: Saga>(runtime: &Runtime<S>, id: Uuid, named: Option<&str>) -> Result<S::Step, Problem> {
     if let Some(name) = named {
-        return step::<S>(name);
+        return step_named::<S>(name)
+            .map_err(|why| Problem::invalid(vec![FieldError { pointer: "/step".to_owned(), detail: why }]));
     }
     let found = view(runtime, id).await?;
     let mut undoing = found.waiting.iter().filter(|waiting| waiting.direction == "undo");

@@ -117,7 +117,7 @@ struct ItemBody {
 /// Parsed once, into an order that cannot be wrong.
 fn parse(body: &OrderBody) -> Result<Order, Problem> {
     let mut checks = Checks::default();
-    let user_id = checks.take("/user_id", body.user_id.parse::<UserId>().map_err(|_| "is not a UUID"));
+    let user_id = checks.take("/user_id", body.user_id.parse::<UserId>().map_err(|_| "must be a UUID"));
     if !(1..=MAX_ITEMS).contains(&body.items.len()) {
         checks.refuse("/items", format!("must hold 1 to {MAX_ITEMS} items"));
         return checks.finish(None);
@@ -125,7 +125,7 @@ fn parse(body: &OrderBody) -> Result<Order, Problem> {
     let mut items = Vec::with_capacity(body.items.len());
     let mut seen = HashSet::with_capacity(body.items.len());
     for (index, Object(item)) in body.items.iter().enumerate() {
-        let product = item.product_id.parse::<ProductId>().map_err(|_| "is not a UUID");
+        let product = item.product_id.parse::<ProductId>().map_err(|_| "must be a UUID");
         let product = checks.take(format_args!("/items/{index}/product_id"), product);
         let quantity = checks.take(format_args!("/items/{index}/quantity"), Quantity::try_from(item.quantity));
         if let Some(product_id) = product

@@ -58,7 +58,7 @@ const REASON: Search = Search {
     shape: Shape::of::<ReasonCode>,
     read: |text| {
         let code: Result<ReasonCode, _> = serde_json::from_value(Value::from(text));
-        code.map(|_| text.to_owned()).map_err(|_| "is not the code of a reason".to_owned())
+        code.map(|_| text.to_owned()).map_err(|_| "must be the code of a reason, such as `insufficient_stock`".to_owned())
     },
     condition: "reason->>'code' = {}",
     walk: Some(Walk {
@@ -79,7 +79,7 @@ const PRODUCT: Search = Search {
     name: "product_id",
     description: "Those with this product, among what something else finds",
     shape: Shape::of::<ProductId>,
-    read: |text| text.parse::<ProductId>().map(|product| product.to_string()).map_err(|_| "is not a UUID".to_owned()),
+    read: |text| text.parse::<ProductId>().map(|product| product.to_string()).map_err(|_| "must be a UUID".to_owned()),
     // Nothing else in the text of an order's lines is a UUID.
     condition: "strpos(items::text, {}) > 0",
     walk: None,

@@ -273,7 +273,7 @@ async fn reserve(
     Json(body): Json<ReserveBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
-    let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "is not a UUID"));
+    let product_id = checks.take("/product_id", body.product_id.parse::<ProductId>().map_err(|_| "must be a UUID"));
     let quantity = checks.take("/quantity", Quantity::try_from(body.quantity));
     let keyed = keyed(&caller, &headers, "reserve", || json!({ "product_id": product_id, "quantity": quantity }))?;
     let (product_id, quantity) = checks.finish(product_id.zip(quantity))?;

@@ -37,6 +37,7 @@ mod http_border;
 mod http_browsers;
 mod http_cancel;
 mod http_edge;
+mod http_invalid;
 mod http_keys;
 mod http_limits;
 mod http_live;

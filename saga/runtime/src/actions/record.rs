@@ -54,7 +54,8 @@ struct ActionBody {
     #[schemars(with = "Line")]
     about: String,
     /// The saga it is about, where it is about one.
-    saga: Option<Uuid>,
+    #[schemars(with = "Option<Uuid>")]
+    saga: Option<String>,
     /// Why, where it was said.
     #[schemars(with = "Option<Line>")]
     reason: Option<String>,
@@ -91,12 +92,13 @@ async fn begin<S: Saga>(
     let by = checks.take("/by", line(&caller.signs(body.by)?));
     let action = checks.take("/action", line(&body.action));
     let about = checks.take("/about", line(&body.about));
+    let saga = body.saga.and_then(|saga| checks.take("/saga", saga.parse().map_err(|_| "must be a UUID")));
     let reason = match &body.reason {
         Some(reason) => checks.take("/reason", line(reason)),
         None => Some(String::new()),
     };
     let ((by, action), (about, reason)) = checks.finish(by.zip(action).zip(about.zip(reason)))?;
-    let (id, action) = (Uuid::now_v7(), Arc::new(Outside { by, action, about, saga: body.saga, reason, outcome: None }));
+    let (id, action) = (Uuid::now_v7(), Arc::new(Outside { by, action, about, saga, reason, outcome: None }));
     let write = |mut db: chassis::database::Reader| {
         let action = action.clone();
         async move { store::begin(&mut db, id, &action).await }

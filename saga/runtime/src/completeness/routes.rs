@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::filter::NOT_A_TIME;
 use crate::store::completeness::{self as store, Rebuild};
 
 /// The database whose events these are.
@@ -71,7 +72,8 @@ struct BeginBody {
     /// Who asks, if the token does not say it; a dry run changes nothing, and nobody has to sign it.
     #[schemars(with = "Option<Line>")]
     by: Option<String>,
-    since: Option<DateTime<Utc>>,
+    #[schemars(with = "Option<DateTime<Utc>>")]
+    since: Option<String>,
     #[serde(default)]
     dry_run: bool,
 }
@@ -82,16 +84,16 @@ async fn begin(
     Json(body): Json<BeginBody>,
 ) -> Result<Body<Rebuild>, Problem> {
     let unsigned = body.dry_run && body.by.is_none() && caller.subject().is_none();
-    // Nobody's name is an empty one, which is refused.
-    let by = if caller.subject().is_none() { Some(body.by.unwrap_or_default()) } else { body.by };
-    let by: Option<String> = if unsigned {
-        None
-    } else {
-        let mut checks = Checks::default();
-        let by = checks.take("/by", line(&caller.signs(by)?));
-        Some(checks.finish(by)?)
+    let mut checks = Checks::default();
+    let since = match &body.since {
+        Some(since) => checks.take("/since", since.parse().map_err(|_| NOT_A_TIME)),
+        None => Some(DateTime::UNIX_EPOCH),
     };
-    let (since, dry_run) = (body.since.unwrap_or(DateTime::UNIX_EPOCH), body.dry_run);
+    let by = match unsigned {
+        true => Some(None),
+        false => checks.take("/by", line(&caller.signs(body.by)?)).map(Some),
+    };
+    let ((by, since), dry_run) = (checks.finish(by.zip(since))?, body.dry_run);
     let begun = database.read(move |mut db| {
         let by = by.clone();
         async move { store::ask_rebuild(&mut db, by, since, dry_run).await }

@@ -84,9 +84,10 @@ impl Caller {
     pub fn signs(&self, by: Option<String>) -> Result<String, Problem> {
         match (self.subject(), by) {
             (None, Some(by)) => Ok(by),
-            (None, None) => {
-                Err(Problem::invalid(vec![FieldError { pointer: String::new(), detail: "missing field `by`".to_owned() }]))
-            }
+            (None, None) => Err(Problem::invalid(vec![FieldError {
+                pointer: "/by".to_owned(),
+                detail: "is missing: who signs this?".to_owned(),
+            }])),
             (Some(subject), Some(by)) if by.trim() != subject => {
                 let detail = "is not the subject of the token, which signs; it can be left out".to_owned();
                 Err(Problem::invalid(vec![FieldError { pointer: "/by".to_owned(), detail }]))

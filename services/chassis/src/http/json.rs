@@ -11,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::http::explain::explain;
 use crate::http::{BODY_MAX, FieldError, Problem};
 
 /// A JSON body. Malformed 400, of the wrong shape 422, of another content type 415. Its length was looked at when it was received.
@@ -81,42 +82,8 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // Where an error is costs a fifth more to keep track of, so what cannot be read is read once more.
-    serde_json::from_slice::<Object<T>>(body)
-        .map(|object| object.0)
-        .map_err(|error| explain::<T>(body).unwrap_or_else(|| not_json(&error)))
-}
-
-/// What is wrong with a body, and where.
-fn explain<T: DeserializeOwned>(body: &[u8]) -> Option<Problem> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let error = serde_path_to_error::deserialize::<_, Object<T>>(&mut json).err()?;
-    let pointer = pointer(error.path());
-    let error = error.into_inner();
-    if !error.is_data() {
-        return None;
-    }
-    // "... at line 1 column 20" helps nobody who has the pointer.
-    let detail = error.to_string();
-    let detail = detail.rsplit_once(" at line ").map_or(detail.as_str(), |(detail, _)| detail).to_owned();
-    Some(Problem::invalid(vec![FieldError { pointer, detail }]))
-}
-
-fn not_json(error: &serde_json::Error) -> Problem {
-    Problem::malformed(format!("the body is not JSON: {error}"))
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
-    }
-    pointer
+    // To keep track of where an error is, and of what it is, costs more, so what cannot be read is read once more.
+    serde_json::from_slice::<Object<T>>(body).map(|object| object.0).map_err(|_| explain::<Object<T>>(body))
 }
 
 /// Gathers everything that is wrong with an input, so that a client can mend it in one go.
@@ -166,12 +133,10 @@ mod tests {
     fn syntax_is_malformed_and_shape_is_invalid() {
         assert_eq!(parse::<Outer>(b"{").unwrap_err().status, 400);
         assert_eq!(parse::<Outer>(br#"{"items":[]} x"#).unwrap_err().status, 400);
-        assert_eq!(parse::<Outer>(b"[[]]").unwrap_err().detail, "invalid type: sequence, expected an object");
+        assert_eq!(parse::<Outer>(b"[[]]").unwrap_err().detail, "must be an object");
         let problem = parse::<Outer>(br#"{"items":[{"quantity":1},{"quantity":"x"}]}"#).unwrap_err();
         assert_eq!((problem.status, problem.errors[0].pointer.as_str()), (422, "/items/1/quantity"));
-        assert_eq!(problem.errors[0].detail, "invalid type: string \"x\", expected i64");
         let problem = parse::<Outer>(br#"{"items":[],"more":1}"#).unwrap_err();
-        assert_eq!(problem.status, 422);
-        assert!(problem.errors[0].detail.starts_with("unknown field `more`"), "{problem:?}");
+        assert_eq!((problem.status, problem.errors[0].pointer.as_str()), (422, "/more"));
     }
 }

@@ -8,6 +8,7 @@ mod connection;
 mod cross_origin;
 mod deprecation;
 mod docs;
+mod explain;
 #[cfg(test)]
 mod fuzz;
 mod head;
