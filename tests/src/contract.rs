@@ -22,7 +22,7 @@ pub fn openapi(service: Service) -> Value {
         Service::Product => product::openapi(),
         Service::Order => order::openapi(),
         Service::Gateway => {
-            let mut parts = [gateway::openapi(), user::openapi(), product::openapi(), order::openapi()];
+            let mut parts = [gateway::openapi(), order::openapi(), product::openapi(), user::openapi()];
             for part in &mut parts[1..] {
                 let paths = part["paths"].as_object_mut().expect("an object");
                 paths.retain(|path, _| {

@@ -112,6 +112,15 @@ async fn the_page_loads_nothing_from_elsewhere() {
 }
 
 #[test]
+fn a_page_of_the_document_opens_with_what_a_service_is_for_and_ends_with_what_every_service_serves() {
+    for (service, first) in Service::ALL.into_iter().zip(["users", "products", "orders", "orders"]) {
+        let document = openapi(service);
+        let tags: Vec<&str> = document["tags"].as_array().expect("tags").iter().filter_map(|tag| tag["name"].as_str()).collect();
+        assert_eq!((tags.first(), tags.last()), (Some(&first), Some(&"service")), "the {} service", service.name());
+    }
+}
+
+#[test]
 fn every_sample_is_what_its_schema_says() {
     let mut seen = 0;
     for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/samples")).expect("the samples") {

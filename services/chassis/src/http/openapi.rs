@@ -12,6 +12,9 @@ use crate::http::problem::{COMMON, Problem};
 /// The prefix of every type of problem.
 const PROBLEM: &str = "urn:waybill:problem:";
 
+/// The tag of what every service serves.
+const SERVICE: &str = "service";
+
 /// The document of these operations.
 pub fn openapi(title: &str, operations: &[Operation]) -> Value {
     let (mut read, mut written) = (generator(false), generator(true));
@@ -43,6 +46,7 @@ pub fn openapi(title: &str, operations: &[Operation]) -> Value {
             { "url": "/", "description": "The same without its prefix" },
         ],
         "security": [{}, { "bearer": [] }],
+        "tags": tags(operations.iter().map(|operation| json!({ "name": tag(operation) }))),
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -53,6 +57,23 @@ pub fn openapi(title: &str, operations: &[Operation]) -> Value {
             } },
         },
     })
+}
+
+/// What an operation is about, by the beginning of its path.
+fn tag(operation: &Operation) -> &'static str {
+    operation.path.split('/').nth(1).filter(|tag| !operation.plain && !tag.is_empty()).unwrap_or(SERVICE)
+}
+
+/// Each once. A page of the document shows them in this order: what every service serves comes last.
+fn tags(all: impl Iterator<Item = Value>) -> Vec<Value> {
+    let mut tags: Vec<Value> = Vec::new();
+    for tag in all {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    tags.sort_by_key(|tag| tag["name"] == SERVICE);
+    tags
 }
 
 /// What any request may be answered, by status.
@@ -74,8 +95,7 @@ fn generator(written: bool) -> SchemaGenerator {
 
 fn described(operation: &Operation, read: &mut SchemaGenerator, written: &mut SchemaGenerator) -> Value {
     let problem = written.subschema_for::<Problem>().to_value();
-    let tag = operation.path.split('/').nth(1).filter(|tag| !operation.plain && !tag.is_empty()).unwrap_or("service");
-    let mut described = json!({ "operationId": operation.id, "summary": operation.summary, "tags": [tag] });
+    let mut described = json!({ "operationId": operation.id, "summary": operation.summary, "tags": [tag(operation)] });
     if let Some(description) = operation.description {
         described["description"] = description.into();
     }
@@ -141,7 +161,7 @@ fn refusal(status: u16, kinds: &[(&str, &str)], problem: &Value) -> Value {
     refusal
 }
 
-/// The document of several, as one: what a gateway in front of them serves.
+/// The document of several, as one: what a gateway in front of them serves. What the first is about comes first.
 pub fn merged(title: &str, documents: impl IntoIterator<Item = Value>) -> Value {
     documents
         .into_iter()
@@ -156,6 +176,8 @@ pub fn merged(title: &str, documents: impl IntoIterator<Item = Value>) -> Value 
                     assert!(other.is_none_or(|other| other == *value), "two documents differ in {place}/{name}");
                 }
             }
+            let of_both = [&whole, &part].into_iter().flat_map(|document| document["tags"].as_array().into_iter().flatten());
+            whole["tags"] = tags(of_both.cloned()).into();
             whole
         })
         .map(|mut whole| {
@@ -166,8 +188,12 @@ pub fn merged(title: &str, documents: impl IntoIterator<Item = Value>) -> Value 
         .unwrap_or_default()
 }
 
-/// Removes the schemas that nothing refers to.
+/// Removes the schemas that nothing refers to, and the tags that nothing has.
 fn prune(document: &mut Value) {
+    let text = document.to_string();
+    if let Some(tags) = document["tags"].as_array_mut() {
+        tags.retain(|tag| text.contains(&format!("\"tags\":[{}]", tag["name"])));
+    }
     loop {
         let text = document.to_string();
         let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
