@@ -141,7 +141,10 @@ impl<S: Saga> Prepared<S> {
                 index.ensure(of.clone(), until.clone()).await;
             }
         });
-        service.spawn(keys::expire(database.clone(), settings.keys.keys_expire_after, store.expire_keys(), shutdown.clone()));
+        let actions = store.expire_actions().map(|statement| (settings.operators.actions_expire_after, statement));
+        for (after, expired) in [(settings.keys.keys_expire_after, store.expire_keys())].into_iter().chain(actions) {
+            service.spawn(keys::expire(database.clone(), after, expired, shutdown.clone()));
+        }
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));
         let (last, counting) = Default::default();

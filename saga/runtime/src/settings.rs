@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use chassis::Parts;
 use chassis::database::Database;
-use chassis::keys::KeySettings;
+use chassis::keys::{KeySettings, a_day_or_more};
 use chassis::settings::{DatabaseSettings, Secret, seconds};
 use clap::Args;
 use saga::{RetryOverride, Timing, step_name};
@@ -176,6 +176,12 @@ pub struct OperatorSettings {
     /// Seconds a statement of an operator may run before the database ends it.
     #[arg(long, env = "WAYBILL_OPERATOR_TIMEOUT", default_value = "10", value_parser = seconds)]
     pub operator_timeout: Duration,
+
+    /// Seconds after which what operators did outside of any saga is forgotten: with dead letters, with what no saga gives back, and rebuilds of
+    /// the events; at least a day. More than a year, so that whoever looks through the last one finds all of it. What they did with a saga lasts as
+    /// long as the saga.
+    #[arg(long, env = "WAYBILL_ACTIONS_EXPIRE_AFTER", default_value = "34560000", value_parser = a_day_or_more)]
+    pub actions_expire_after: Duration,
 }
 
 impl OperatorSettings {

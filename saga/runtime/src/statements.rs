@@ -43,7 +43,9 @@ pub(crate) struct Statements {
     pub history_page: &'static str,
     pub cancelled_with: &'static str,
     pub keep_cancelled: &'static str,
+    /// What deletes what has expired: keys of cancellations; what operators did outside of any saga.
     pub expire_keys: &'static str,
+    pub expire_actions: [&'static str; 2],
     pub lists: HashMap<Found, List>,
     pub exported: &'static str,
     pub oldest_first: &'static str,
@@ -132,6 +134,7 @@ impl Statements {
                  (select idempotency_key from {cancellations} where created_at < now() - make_interval(secs => $1) \
                   order by created_at limit $2 for update skip locked)"
             )),
+            expire_actions: [keep(actions::expire_actions(table)), actions::EXPIRE_REBUILDS],
             lists: lists(table),
             exported: keep(format!("select {request}, sequence from {name} where id = $1")),
             oldest_first: keep(format!(

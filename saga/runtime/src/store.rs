@@ -73,6 +73,11 @@ impl<S: Saga> Store<S> {
     pub fn expire_keys(&self) -> &'static str {
         self.sql.expire_keys
     }
+
+    /// The same of what operators did outside of any saga, each kind by a statement of its own.
+    pub fn expire_actions(&self) -> [&'static str; 2] {
+        self.sql.expire_actions
+    }
 }
 
 fn corrupt(what: String) -> sqlx::Error {

@@ -36,7 +36,7 @@ pub fn a_day_or_more(text: &str) -> Result<Duration, String> {
     seconds_from(text, LEAST, LONGEST)
 }
 
-/// Deletes expired rows (keys, replies) until shutdown, few at a time. The statement is given the seconds a row lives and how many it may delete,
+/// Deletes expired rows (keys, replies, what operators did) until shutdown, few at a time. The statement is given the seconds a row lives and how many it may delete,
 /// and leaves alone what somebody else is at: any number of instances may do this.
 pub async fn expire(database: Database, after: Duration, statement: &'static str, shutdown: CancellationToken) {
     let seconds = after.as_secs_f64();

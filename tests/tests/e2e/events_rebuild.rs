@@ -262,3 +262,32 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
     let client = system.client(Service::Order);
     assert_eq!(client.post("/events/rebuild", &json!({ "dry_run": false })).await.invalid(), ["/by"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_operators_did_is_kept_for_its_time_and_longer_where_its_order_is_there() {
+    let system = System::new().await;
+    let order = confirmed(&system, 1).await[0];
+    // The default is 400 days. More than are deleted in one statement.
+    let actions = "insert into operator_actions (id, at, by, action, about, reason, saga) \
+                   select gen_random_uuid(), now() - make_interval(days => days, mins => 1), 'ann', 'drop', 'letter ' || n, kept, saga \
+                   from generate_series(1, 700) as n, \
+                        (values (399, 'young', null::uuid), (400, 'old', null), (400, 'of nobody', gen_random_uuid()), (400, 'of an order', $1)) \
+                        as kinds (days, kept, saga)";
+    sqlx::query(actions).bind(order.0).execute(&system.order_db).await.unwrap();
+    let rebuilds = "insert into event_rebuilds (id, reason, asked_by, since, begun_at, ended_at) \
+                    select gen_random_uuid(), 'asked for', 'ann', 'epoch', now() - make_interval(days => days, mins => 2), \
+                           now() - make_interval(days => days, mins => 1) from unnest(array[399, 400]) as days";
+    sqlx::query(rebuilds).execute(&system.order_db).await.unwrap();
+    system.stop(Service::Order).await;
+    system.start(Service::Order).await;
+    eventually(SOON, || async {
+        let kinds = "select reason, count(*) from operator_actions group by reason order by reason";
+        let kept: Vec<(String, i64)> = sqlx::query_as(kinds).fetch_all(&system.order_db).await.unwrap();
+        let rebuilds = count(&system.order_db, "select count(*) from event_rebuilds where asked_by = 'ann'").await;
+        let expected = [("of an order".to_owned(), 700), ("young".to_owned(), 700)];
+        if kept == expected && rebuilds == 1 { Ok(()) } else { Err(format!("{kept:?}, {rebuilds} rebuilds")) }
+    })
+    .await;
+    let page = system.client(Service::Order).get("/actions?limit=1").await.expect(200);
+    assert_eq!(page["items"][0]["reason"], "young", "{page:#}");
+}

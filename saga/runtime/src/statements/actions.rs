@@ -30,3 +30,17 @@ pub(super) fn actions(table: &Table) -> String {
          ) as taken order by at desc, id desc, sequence desc offset $2 limit $3"
     )
 }
+
+/// Deletes what was done outside of any saga more than `$1` seconds ago, the oldest first and `$2` at most. What is about a saga lives as long as it.
+pub(super) fn expire_actions(table: &Table) -> String {
+    let name = table.name;
+    format!(
+        "delete from operator_actions where id in (\
+             select id from operator_actions as done where at < now() - make_interval(secs => $1) \
+             and not exists (select from {name} where {name}.id = done.saga) order by at limit $2 for update skip locked)"
+    )
+}
+
+/// The same of the rebuilds, which are listed with it. One that is under way stays.
+pub(super) const EXPIRE_REBUILDS: &str = "delete from event_rebuilds where id in (\
+         select id from event_rebuilds where ended_at < now() - make_interval(secs => $1) order by ended_at limit $2 for update skip locked)";
