@@ -6,13 +6,16 @@
 mod books;
 mod checks;
 mod rows;
+mod told;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chassis::settings::seconds;
+use chrono::{DateTime, Utc};
 use saga_commands::output::{Format, Output, Tabular as _, plain, table, tell, write_out};
 use saga_commands::system::announce;
+use saga_commands::{age, broker};
 use serde::Serialize;
 
 pub use self::books::{Books, Check};
@@ -24,6 +27,7 @@ pub const EXAMPLES: &str = "Examples:
   waybill audit
   waybill audit -o json
   waybill audit --grace 60 || page-someone
+  waybill audit --events-since 2026-01-02T03:04:05Z   # after a restore: which orders of since then are lost?
 
 Exit status: 0 everything adds up, 1 something does not (each row is printed), 2 wrong usage.";
 
@@ -43,6 +47,14 @@ pub struct Args {
     /// Seconds by which a deadline may be missed: a sweep and a repetition.
     #[arg(long, default_value = "120", value_parser = seconds, value_name = "SECONDS")]
     grace: Duration,
+
+    /// Also whether all that ORDER_EVENTS told since is in the orders' histories: a moment (2026-01-02T03:04:05Z) or how long ago (10m). After a
+    /// database was restored, the moment that it was restored to: what the time since then has lost is listed by order.
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment)]
+    events_since: Option<DateTime<Utc>>,
+
+    #[command(flatten)]
+    broker: broker::Target,
 }
 
 /// The answer of the whole audit.
@@ -59,7 +71,10 @@ impl Args {
         announce("databases", &[&orders, &products]);
         let mut books = Books::open(&orders, &products).await?;
         (books.patience, books.grace) = (self.saga_deadline, self.grace);
-        let checks = checks(&books).await;
+        let mut checks = checks(&books).await;
+        if let Some(since) = self.events_since {
+            checks.push(told::told(&books, &self.broker.connect().await?, since).await?);
+        }
         let report = Report { clean: checks.iter().all(|check| check.findings.is_empty()), checks };
         match out.format {
             Format::Table => show(&report)?,

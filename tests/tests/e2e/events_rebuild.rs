@@ -264,6 +264,53 @@ async fn an_operator_has_what_nobody_can_notice_published_again_and_sees_how_far
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_audit_after_a_restore_lists_the_orders_that_everybody_was_told_of_and_nobody_knows() {
+    let system = System::new().await;
+    let orders = confirmed(&system, 3).await;
+    let before = chrono::Utc::now();
+    let later = confirmed(&system, 1).await[0];
+    let told = async |since: &str, status: i32| {
+        let arguments = ["audit", "--events-since", since, "-o", "json"];
+        let output = crate::cli_saga::command(&system, &arguments).output().await.expect("it runs");
+        assert_eq!(output.status.code(), Some(status), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        report["checks"].as_array().expect("checks").last().expect("it is the last").clone()
+    };
+    let all = told("1h", 0).await;
+    assert_eq!((&all["rows"], &all["findings"]), (&json!(8), &json!([])), "placed and confirmed, of each");
+
+    // As a copy has them that was made before one was placed, one was confirmed, and one went another way than it does by now.
+    let user: Uuid =
+        sqlx::query_scalar("select user_id from orders where id = $1").bind(later.0).fetch_one(&system.order_db).await.unwrap();
+    for (order, sql) in [
+        (later, "with entries as (delete from order_history where order_id = $1) delete from orders where id = $1"),
+        (orders[0], "delete from order_history where order_id = $1 and sequence = 3"),
+        (orders[1], "update order_history set at = at + interval '1 minute' where order_id = $1 and sequence = 3"),
+    ] {
+        sqlx::query(sql).bind(order.0).execute(&system.order_db).await.unwrap();
+    }
+    let found = told("1h", 1).await["findings"].clone();
+    let found: BTreeMap<&str, &str> = found
+        .as_array()
+        .expect("findings")
+        .iter()
+        .map(|found| (found["id"].as_str().expect("an order"), found["what"].as_str().expect("words")))
+        .collect();
+    assert_eq!(found.len(), 3, "{found:#?}");
+    let gone = found[later.to_string().as_str()];
+    assert!(
+        gone.contains(&format!("of user {user} is not there")) && gone.contains("placed at") && gone.contains("confirmed at"),
+        "{gone}"
+    );
+    for order in &orders[..2] {
+        let behind = found[order.to_string().as_str()];
+        assert!(behind.contains("is confirmed; ") && behind.contains(": confirmed at") && !behind.contains("placed"), "{behind}");
+    }
+    let since = told(&before.to_rfc3339_opts(chrono::SecondsFormat::Micros, true), 1).await;
+    assert_eq!((&since["rows"], since["findings"].as_array().map(Vec::len)), (&json!(2), Some(1)), "{since:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_operators_did_is_kept_for_its_time_and_longer_where_its_order_is_there() {
     let system = System::new().await;
     let order = confirmed(&system, 1).await[0];
