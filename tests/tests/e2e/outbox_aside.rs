@@ -1,4 +1,4 @@
-//! Rows of an outbox that are set aside hide no other, however many they are.
+//! Rows of an outbox that are set aside, or that a relay was at when it died, hide and hold up no other, however many they are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,4 +88,43 @@ async fn hundreds_of_poisoned_rows_and_those_that_wait_behind_them_hide_no_other
     assert_eq!(told.len(), MANY + 1);
     assert!(poisoned.iter().all(|(who, _)| told[who] == [1, 2]), "in their order, once: {told:?}");
     assert!(system.said("DEAD_LETTERS").await.is_empty());
+}
+
+/// One message about each of these users, in one row, as a task that died committed it an hour ago.
+async fn put_together(system: &System, about: &[Uuid], n: u32, claimed: Option<f64>) {
+    sqlx::query(
+        "insert into outbox (id, created_at, subjects, headers, payloads, claimed_until) \
+         values ($1, now() - interval '1 hour', $2, $3, $4, now() + make_interval(secs => $5))",
+    )
+    .bind(Uuid::now_v7())
+    .bind(about.iter().map(|who| format!("events.user.updated.{who}")).collect::<Vec<_>>())
+    .bind(Value::from(vec![json!({}); about.len()]))
+    .bind(about.iter().map(|_| json!({ "n": n }).to_string().into_bytes()).collect::<Vec<_>>())
+    .bind(claimed)
+    .execute(&system.user_db)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_that_died_was_at_holds_up_only_what_tells_of_the_same() {
+    let system = System::builder().impatient().start().await;
+    let [held, other, third] = [(); 3].map(|()| Uuid::now_v7());
+    // Taken two seconds ago, for fifteen.
+    put_together(&system, &[held], 1, Some(13.0)).await;
+    put_together(&system, &[held, other], 2, None).await;
+    put_together(&system, &[other, third], 3, None).await;
+    let at_once = eventually(Duration::from_secs(8), || async {
+        let told = told(&system).await;
+        if told.contains_key(&third) { Ok(told) } else { Err(told) }
+    })
+    .await;
+    assert_eq!(at_once, BTreeMap::from([(other, vec![2, 3]), (third, vec![3])]), "what tells of the same keeps its order");
+    let still = "select exists (select from outbox where claimed_until > now())";
+    assert!(sqlx::query_scalar::<_, bool>(still).fetch_one(&system.user_db).await.unwrap(), "it was not waited for");
+    eventually(SOON, || async {
+        let told = told(&system).await;
+        if told.get(&held).is_some_and(|told| *told == [1, 2]) { Ok(()) } else { Err(told) }
+    })
+    .await;
 }

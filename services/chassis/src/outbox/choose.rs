@@ -30,9 +30,9 @@ pub(super) struct Candidate<'a> {
 /// What may go out now, and what may not.
 #[derive(Debug, Default)]
 pub(super) struct Choice<'a> {
-    /// The rows to publish now, in their order, each with those of the things it tells of that are held up by a row that is set aside.
+    /// The rows to publish now, in their order, each with those of the things it tells of that are held up by a row that is set aside or stalled.
     pub chosen: Vec<(Uuid, Vec<Uuid>)>,
-    /// Due rows that wait behind others which are set aside, with all they tell of.
+    /// Due rows that wait behind such rows with all they tell of.
     pub behind: Vec<&'a Seen>,
 }
 
@@ -56,7 +56,7 @@ impl Room {
 
 /// Chooses so many rows that were not tried before, and so many that were: those that fail again and again take no room from the others. One
 /// that is not published holds up younger ones that tell of the same thing; one that failed before does so until it has succeeded. What waits
-/// behind a row that is set aside holds up nothing else: its row goes without it.
+/// behind a row that is set aside, or that a relay which may have died was at, holds up nothing else: its row goes without it.
 pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: Room) -> Choice<'a> {
     let (mut held, mut held_aside): (HashSet<&Uuid>, HashSet<&Uuid>) = (HashSet::new(), HashSet::new());
     let (mut choice, mut room) = (Choice::default(), [most; 2]);
@@ -68,7 +68,7 @@ pub(super) fn choose<'a>(candidates: &[Candidate<'a>], most: Room) -> Choice<'a>
         if !goes || row.tried {
             held.extend(&row.about);
         }
-        if row.waiting {
+        if row.waiting || row.stalled {
             held_aside.extend(&row.about);
         }
         if goes {
@@ -92,7 +92,17 @@ mod tests {
     fn row(number: u128, about: &[u128]) -> Seen {
         let about = about.iter().copied().map(id).collect();
         let place = (Some(number as i64), id(number));
-        Seen { id: id(number), place, about, old: false, claimed: false, aside: false, waiting: false, tried: false }
+        Seen {
+            id: id(number),
+            place,
+            about,
+            old: false,
+            claimed: false,
+            stalled: false,
+            aside: false,
+            waiting: false,
+            tried: false,
+        }
     }
 
     const MOST: Room = Room { rows: 3, messages: 4 };
@@ -139,5 +149,15 @@ mod tests {
         let behind: Vec<u128> = choice.behind.iter().map(|row| row.id.as_u128()).collect();
         assert_eq!(choice.chosen, [(id(2), vec![id(1)]), (id(3), vec![])], "2 goes without what waits");
         assert_eq!(behind, [4], "6 and 7 wait for somebody who is at 5");
+    }
+
+    #[test]
+    fn what_a_relay_that_may_have_died_was_at_holds_up_only_what_tells_of_the_same() {
+        let stalled = Seen { claimed: true, stalled: true, ..row(1, &[10, 11]) };
+        let rows = [(stalled, false), (row(2, &[11, 12]), true), (row(3, &[10]), true), (row(4, &[12]), true)];
+        let candidates: Vec<_> = rows.iter().map(|(row, due)| Candidate { row, due: *due }).collect();
+        let choice = choose(&candidates, MOST);
+        assert_eq!(choice.chosen, [(id(2), vec![id(11)]), (id(4), vec![])]);
+        assert_eq!(choice.behind.iter().map(|row| row.id).collect::<Vec<_>>(), [id(3)]);
     }
 }

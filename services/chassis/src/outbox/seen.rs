@@ -26,6 +26,8 @@ pub(super) struct Seen {
     pub old: bool,
     /// Another relay is at it.
     pub claimed: bool,
+    /// It is so for longer than that takes where all is well: it may have died.
+    pub stalled: bool,
     /// It was set aside, for whatever reason, and may still be.
     pub aside: bool,
     /// It is set aside until its next attempt.
@@ -52,6 +54,7 @@ macro_rules! columns {
         "id, position, subjects, notes, about, pending is not null or attempts > 0 as tried, retry_at is not null as aside, \
          created_at < now() - make_interval(secs => $1) as old, \
          coalesce(claimed_until between now() and now() + make_interval(secs => $2), false) as claimed, \
+         coalesce(claimed_until between now() and now() + make_interval(secs => $2 - 1), false) as stalled, \
          coalesce(retry_at between now() and now() + make_interval(secs => $3), false) as waiting"
     };
 }
@@ -68,7 +71,7 @@ pub(super) async fn look(db: impl PgExecutor<'_>, relay_after: Duration, limit: 
         ", null from outbox where retry_at < now() order by retry_at limit $4) union all (select ",
         columns!(),
         ", null from outbox where retry_at > now() + make_interval(secs => $3) order by retry_at limit $4) \
-         union all select null, null, null, null, null, null, null, null, null, null, \
+         union all select null, null, null, null, null, null, null, null, null, null, null, \
                           (select count(*) from (select from outbox where retry_at is not null limit 2 * $4 + 1) counted)"
     ))
     .bind(relay_after.as_secs_f64())
@@ -152,6 +155,7 @@ fn read(row: &PgRow) -> sqlx::Result<Seen> {
         about,
         old: row.try_get("old")?,
         claimed: row.try_get("claimed")?,
+        stalled: row.try_get("stalled")?,
         aside: row.try_get("aside")?,
         waiting: row.try_get("waiting")?,
         tried: row.try_get("tried")?,
