@@ -1,10 +1,10 @@
 //! Spans of batches, told while the work is done: one for what a handler makes of a batch, one for what the outbox publishes, each linked to those of
 //! its members whose traces are told. A batch is nobody's alone, so its span begins a trace of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
-use envelope::TraceParent;
+use envelope::{TraceContext, TraceParent, TraceState};
 use memchr::memmem;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub(crate) struct Member<'a> {
 impl BatchSpan {
     /// What a handler makes of these messages; `None` where nobody is told of any member's trace.
     pub fn process<'a>(traces: &Traces, handler: &str, members: impl Iterator<Item = Member<'a>> + Clone) -> Option<Self> {
-        let linked = members.clone().flat_map(|member| mentioned(member.payload)).filter(|trace| traces.tells(trace));
+        let linked = members.clone().flat_map(|member| told(traces, member.payload));
         let mut batch = Self::new(traces, ("process", "process"), span::SpanKind::Consumer, linked)?;
         batch.of(members.clone().map(|member| member.subject.to_owned()));
         let consumers: BTreeSet<&str> = members.clone().map(|member| member.consumer).collect();
@@ -49,14 +49,14 @@ impl BatchSpan {
 
     /// What is put on the wire together; `None` as above.
     pub fn publish<'a>(traces: &Traces, packets: impl Iterator<Item = &'a Packet> + Clone) -> Option<Self> {
-        let of_batch = |packet: &'a Packet| packet.is_batch().then(|| mentioned(&packet.payload));
+        let of_batch = |packet: &'a Packet| packet.is_batch().then(|| told(traces, &packet.payload));
         let of_event = |packet: &'a Packet| {
-            let (_, value) = packet.headers.iter().find(|(name, _)| name == "traceparent")?;
-            TraceParent::parse(value)
+            let header = |wanted| packet.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+            let parent = TraceParent::parse(header("traceparent")?).filter(|parent| traces.tells(parent))?;
+            Some(TraceContext { parent, state: header("tracestate").and_then(TraceState::parse) })
         };
         let linked = packets.clone().flat_map(of_batch).flatten().chain(packets.clone().filter_map(of_event));
-        let mut batch =
-            Self::new(traces, ("publish", "send"), span::SpanKind::Producer, linked.filter(|trace| traces.tells(trace)))?;
+        let mut batch = Self::new(traces, ("publish", "send"), span::SpanKind::Producer, linked)?;
         batch.of(packets.map(|packet| without_id(&packet.subject)));
         Some(batch)
     }
@@ -65,16 +65,18 @@ impl BatchSpan {
         traces: &Traces,
         (name, kind): (&str, &str),
         of: span::SpanKind,
-        linked: impl Iterator<Item = TraceParent>,
+        linked: impl Iterator<Item = TraceContext>,
     ) -> Option<Self> {
         // Several messages of a batch may be of one trace.
-        let linked: BTreeSet<(u128, u64)> = linked.map(|trace| (trace.trace_id(), trace.span_id())).collect();
+        let apart = |TraceContext { parent, state }: TraceContext| ((parent.trace_id(), parent.span_id()), state);
+        let linked: BTreeMap<(u128, u64), Option<TraceState>> = linked.map(apart).collect();
         if linked.is_empty() {
             return None;
         }
-        let link = |&(trace, span): &(u128, u64)| span::Link {
+        let link = |((trace, span), state): (&(u128, u64), &Option<TraceState>)| span::Link {
             trace_id: trace.to_be_bytes().to_vec(),
             span_id: span.to_be_bytes().to_vec(),
+            trace_state: state.as_ref().map(TraceState::as_str).unwrap_or_default().to_owned(),
             ..span::Link::default()
         };
         let span = Span {
@@ -123,16 +125,33 @@ fn without_id(subject: &str) -> String {
     }
 }
 
-/// The traces that events in a batch say they belong to. Only the text is looked at, which is a tenth of the work of reading it: that is for whoever
-/// handles them.
-fn mentioned(payload: &[u8]) -> impl Iterator<Item = TraceParent> {
+/// The traces that are told of those that events in a batch say they belong to, each with what others keep in it.
+fn told(traces: &Traces, payload: &[u8]) -> impl Iterator<Item = TraceContext> {
+    let told = mentioned(payload).filter(|(parent, _)| traces.tells(parent));
+    told.map(|(parent, rest)| TraceContext { parent, state: state(rest) })
+}
+
+/// The traces that events in a batch say they belong to, each with the text after it. Only the text is looked at, which is a tenth of the work of
+/// reading it: that is for whoever handles them.
+fn mentioned(payload: &[u8]) -> impl Iterator<Item = (TraceParent, &[u8])> {
     const NAME: &[u8] = b"\"traceparent\"";
     const LENGTH: usize = 55;
     memmem::find_iter(payload, NAME).filter_map(|at| {
-        let value = payload[at + NAME.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-        let (value, end) = value.split_at_checked(LENGTH)?;
-        TraceParent::parse(std::str::from_utf8(value).ok()?).filter(|_| end.starts_with(b"\""))
+        let (parent, rest) = value(&payload[at + NAME.len()..])?.strip_prefix(b"\"")?.split_at_checked(LENGTH)?;
+        Some((TraceParent::parse(std::str::from_utf8(parent).ok()?)?, rest.strip_prefix(b"\"")?))
     })
+}
+
+/// The `tracestate` right after a `traceparent`, which is where whoever writes events puts it.
+fn state(after: &[u8]) -> Option<TraceState> {
+    let next = after.trim_ascii_start().strip_prefix(b",")?.trim_ascii_start().strip_prefix(b"\"tracestate\"")?;
+    let mut texts = serde_json::Deserializer::from_slice(value(next)?).into_iter::<String>();
+    TraceState::parse(&texts.next()?.ok()?)
+}
+
+/// What begins with a member's value, after its name.
+fn value(after: &[u8]) -> Option<&[u8]> {
+    Some(after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
 }
 
 #[cfg(test)]
@@ -176,13 +195,43 @@ mod tests {
         let compact = format!(
             r#"[{{"id":"1","traceparent":"{one}","data":{{"note":"\"traceparent\":\"{two}\""}}}},{{"traceparent":null}}]"#
         );
-        let found = |text: &str| mentioned(text.as_bytes()).map(String::from).collect::<Vec<_>>();
+        let found = |text: &str| mentioned(text.as_bytes()).map(|(parent, _)| String::from(parent)).collect::<Vec<_>>();
         assert_eq!(found(&compact), [one]);
         assert_eq!(found(&format!("[{{ \"traceparent\" :\n\"{two}\" }}, {{\"traceparent\": \"{one}\"}}]")), [two, one]);
         for torn in ["\"traceparent\"", "\"traceparent\":", "\"traceparent\":\"00-4bf9", &format!("\"traceparent\":\"{one}-1\"")]
         {
             assert_eq!(found(torn), Vec::<String>::new(), "{torn}");
         }
+    }
+
+    #[test]
+    fn a_link_bears_what_others_keep_in_its_trace() {
+        let settings = TraceSettings { otlp_url: Some("http://127.0.0.1:9".to_owned().into()), traces_share: 1.0 };
+        let traces = Traces::new(Metrics::new("test"), &settings).expect("a client").expect("a receiver").0;
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let states = |packet: Packet| {
+            let span = BatchSpan::publish(&traces, [&packet].into_iter()).expect("it is sampled").span;
+            span.links.into_iter().map(|link| link.trace_state).collect::<Vec<_>>()
+        };
+        let batch = |rest: &str| {
+            let payload = format!(r#"[{{"traceparent":"{parent}"{rest}}}]"#);
+            states(Packet { payload: payload.into(), ..packet(1, "01") })
+        };
+        assert_eq!(batch(r#","tracestate":"congo=a\"b,rojo=1","data":{}"#), [r#"congo=a"b,rojo=1"#]);
+        assert_eq!(batch(" ,\n\"tracestate\" : \"congo=1\" "), ["congo=1"]);
+        let none = [
+            "",
+            r#","data":{"tracestate":"congo=1"}"#,
+            r#","tracestate":null"#,
+            r#","tracestate":"no list""#,
+            r#","tracestate":"congo="#,
+        ];
+        for none in none {
+            assert_eq!(batch(none), [""], "{none}");
+        }
+        let headers = [("traceparent", parent), ("tracestate", "congo=1")].map(|(name, value)| (name.into(), value.to_owned()));
+        let event = Packet { subject: "events.order.placed.1".to_owned(), headers: headers.into(), payload: "{}".into() };
+        assert_eq!(states(event), ["congo=1"]);
     }
 
     #[test]

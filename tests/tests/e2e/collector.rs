@@ -32,9 +32,10 @@ pub struct Seen {
     pub attributes: BTreeMap<String, String>,
     /// Its times.
     pub times: [u64; 2],
-    /// The events in it, and the traces it is linked to.
+    /// The events in it, and the traces it is linked to with what others keep in them.
     pub events: Vec<String>,
     pub links: Vec<String>,
+    pub link_states: Vec<String>,
     fields: BTreeMap<String, String>,
 }
 
@@ -120,6 +121,7 @@ fn read(written: &str) -> Vec<Seen> {
             (Some(item), Some(span)) if heading == "Attributes" => drop(span.attributes.insert(item.to_owned(), value)),
             (Some("Name"), Some(span)) if heading == "Events" => span.events.push(value),
             (Some("Trace ID"), Some(span)) if heading == "Links" => span.links.push(value),
+            (Some("TraceState"), Some(span)) if heading == "Links" => span.link_states.push(value),
             _ => {}
         }
     }

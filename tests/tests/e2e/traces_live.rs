@@ -81,6 +81,7 @@ async fn every_batch_with_a_sampled_member_is_a_span_that_is_linked_to_its_trace
     assert_eq!(request.text("http.response.status_code"), "Int(202)");
     for batch in spans.iter().filter(|span| span.attributes.contains_key("messaging.operation.name")) {
         assert_eq!(batch.links, [trace.as_str()], "{batch:?}");
+        assert_eq!(batch.link_states, ["congo=t61rcWkgMzE"], "{batch:?}");
         assert_ne!(batch.field("Trace ID"), trace, "a batch is nobody's alone");
         assert_eq!((batch.field("Parent ID"), batch.text("messaging.system")), ("", "nats"));
         assert_ne!(batch.field("Status code"), "STATUS_CODE_ERROR");
