@@ -13,8 +13,8 @@ use events::streams::TOPOLOGY;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use stack::{Port, Stack};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::deployed::Deployed;
 use crate::http::Client;
@@ -138,7 +138,7 @@ pub struct System {
 /// The task that keeps streams and consumers.
 struct Topology {
     stop: CancellationToken,
-    _task: JoinHandle<()>,
+    keeping: TaskTracker,
 }
 
 impl Drop for Topology {
@@ -202,7 +202,9 @@ impl System {
         settings.gateway.order_url = url(ports[2])?;
         let settings = Arc::new(settings);
         // A test that hangs should say where: longer than anything a service may take, shorter than a runner's patience.
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(45)).no_proxy().build()?;
+        // A service closes a connection that rests; whoever asks on it at that moment is not answered.
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(45)).pool_idle_timeout(Duration::from_secs(1));
+        let http = http.no_proxy().build()?;
         let instance =
             |service: Service| Arc::new(Instance::new(service, ports[service as usize], settings.clone(), http.clone()));
         let system = Self {
@@ -324,9 +326,10 @@ impl System {
         self.broker.client()
     }
 
-    /// Stops what keeps streams and consumers as they should be.
-    pub fn stop_keeping_topology(&self) {
+    /// Stops what keeps streams and consumers as they should be. From then on nothing is put back, by a look that had begun neither.
+    pub async fn stop_keeping_topology(&self) {
         self.topology.stop.cancel();
+        self.topology.keeping.wait().await;
     }
 
     /// The settings the services run with.
@@ -357,10 +360,10 @@ impl Settings {
 
 fn keep_topology(broker: &Broker) -> Topology {
     let (broker, stop) = (broker.clone(), CancellationToken::new());
-    let shutdown = stop.clone();
-    let task =
-        tokio::spawn(async move { topology::keep(broker.jetstream(), &TOPOLOGY, &TopologySettings::default(), &shutdown).await });
-    Topology { stop, _task: task }
+    let (shutdown, keeping) = (stop.clone(), TaskTracker::new());
+    keeping.spawn(async move { topology::keep(broker.jetstream(), &TOPOLOGY, &TopologySettings::default(), &shutdown).await });
+    keeping.close();
+    Topology { stop, keeping }
 }
 
 fn pool(url: &Secret) -> sqlx::Result<PgPool> {

@@ -55,7 +55,7 @@ async fn a_consumer_made_anew_begins_where_sagas_can_still_be_waiting_and_no_ord
     const BACK: Duration = Duration::from_secs(2);
     let system = System::builder().impatient().never_giving_up().start().await;
     let (user, product) = (system.create_user(true).await, system.create_product(100, 100).await);
-    system.stop_keeping_topology();
+    system.stop_keeping_topology().await;
     let settings = TopologySettings { consumer_look_back: BACK, ..TopologySettings::default() };
     flood(&system).await;
     let before = eventually(PATIENCE, || async {

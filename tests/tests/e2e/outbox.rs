@@ -129,7 +129,7 @@ async fn a_message_that_is_refused_is_tried_again_and_shows_and_an_outage_does_n
     eventually(SOON, || async { if in_outbox(&system.user_db, row).await { Err("it is still there") } else { Ok(()) } }).await;
 
     // No stream takes this message, for longer than three attempts last; then there is one.
-    system.stop_keeping_topology();
+    system.stop_keeping_topology().await;
     let stream = system.jetstream().get_stream("USER_EVENTS").await.unwrap();
     let config = Config { subjects: vec!["events.user.nothing".to_owned()], ..stream.cached_info().config.clone() };
     system.jetstream().update_stream(config.clone()).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_slow_line_to_the_broker_stores_every_message_once() {
 
     // Nobody answers yet, and the broker absorbs nothing: what is sent twice is stored twice.
     system.stop(Service::User).await;
-    system.stop_keeping_topology();
+    system.stop_keeping_topology().await;
     for name in ["ORDER_EVENTS", "USER_COMMANDS", "PRODUCT_COMMANDS"] {
         let stream = system.jetstream().get_stream(name).await.unwrap();
         let config = Config { duplicate_window: Duration::from_millis(100), ..stream.cached_info().config.clone() };

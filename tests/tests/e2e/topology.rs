@@ -146,7 +146,7 @@ async fn every_property_of_a_consumer_is_put_back_and_orders_flow_again() {
     stream.resume_consumer("order").await.expect("resumed");
 
     // Nobody puts it back: the service that depends on it says so by name, and is ready again when it is put back.
-    system.stop_keeping_topology();
+    system.stop_keeping_topology().await;
     let client = system.client(Service::Order);
     let mut changed = config(&system, what).await;
     changed["ack_wait"] = json!(1_000_000_000);

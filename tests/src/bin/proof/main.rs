@@ -74,7 +74,7 @@ async fn faults(arguments: Faults) -> ExitCode {
     let began = Instant::now();
     let carry_out = |row: &'static rows::Row| async move {
         eprintln!("[{:>4.0} s] row {}: {}", began.elapsed().as_secs_f64(), row.number, row.fault);
-        (row, Run::new(row.number, arguments.times as usize, seed).carry_out(row.run).await)
+        (row, Run::new(row.number, arguments.times as usize, seed).carry_out(row.run, row.heals_within()).await)
     };
     let (alone, others): (Vec<_>, Vec<_>) = rows::ROWS.iter().filter(wanted).partition(|row| row.is_alone());
     let others = stream::iter(others).map(carry_out).buffer_unordered(arguments.at_once.into());

@@ -9,6 +9,8 @@ mod participants;
 mod processes;
 mod rights;
 
+use std::time::Duration;
+
 use crate::run::Body;
 
 /// A row of the matrix.
@@ -26,7 +28,18 @@ pub struct Row {
 /// Rows that would say something else beside others: they measure how soon something is noticed, or need the whole machine.
 const ALONE: [u8; 6] = [13, 18, 19, 23, 24, 27];
 
+/// After the end of a fault an order that is placed then is confirmed within this, on a machine that does other things too. Where a broker was
+/// stopped, or hundreds of buyers press, many others come first.
+const HEALS_WITHIN: Duration = Duration::from_secs(10);
+const HEALS_SLOWLY_WITHIN: Duration = Duration::from_secs(20);
+const HEALS_SLOWLY: [u8; 2] = [7, 23];
+
 impl Row {
+    /// A row that heals slower is broken.
+    pub fn heals_within(&self) -> Duration {
+        if HEALS_SLOWLY.contains(&self.number) { HEALS_SLOWLY_WITHIN } else { HEALS_WITHIN }
+    }
+
     /// Whether nothing may run beside it.
     pub fn is_alone(&self) -> bool {
         ALONE.contains(&self.number)

@@ -54,8 +54,8 @@ impl Run {
         fastrand::Rng::with_seed(self.seed ^ u64::from(self.row).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Runs it. A panic is a violation.
-    pub async fn carry_out(self, body: Body) -> Counted {
+    /// Runs it. A panic is a violation, and so is to heal slower than this.
+    pub async fn carry_out(self, body: Body, heals_within: Duration) -> Counted {
         let began = Instant::now();
         let ended = tokio::time::timeout(LONGEST, tokio::spawn(body(self.clone()))).await;
         let violation = match ended {
@@ -65,7 +65,7 @@ impl Run {
         };
         let mut counted = self.counted().clone();
         counted.took = began.elapsed();
-        counted.violation = violation.or_else(|| counted.idle(self.times));
+        counted.violation = violation.or_else(|| counted.idle(self.times)).or_else(|| counted.slow(heals_within));
         counted
     }
 
@@ -124,6 +124,12 @@ impl Counted {
             return Some(format!("the fault happened {} times of {times}", self.fired));
         }
         (self.orders == 0).then(|| "no order succeeded meanwhile".to_owned())
+    }
+
+    /// What took too long to heal.
+    fn slow(&self, within: Duration) -> Option<String> {
+        let slowest = self.healed.iter().max().filter(|slowest| **slowest > within)?;
+        Some(format!("it healed after {:.2} s, and must within {} s", slowest.as_secs_f64(), within.as_secs()))
     }
 }
 

@@ -144,7 +144,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 pub async fn long_after(run: Run) {
     let mut rng = run.rng();
     let mut scene = Scene::begin(&run, patient()).await;
-    scene.system.stop_keeping_topology();
+    scene.system.stop_keeping_topology().await;
     for consumer in &CONSUMERS {
         let stream = scene.system.jetstream().get_stream(consumer.stream).await.expect("the stream");
         let mut config = stream.cached_info().config.clone();

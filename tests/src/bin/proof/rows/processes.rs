@@ -154,7 +154,7 @@ pub async fn before_the_pub_ack(run: Run) {
 
 /// Messages come again after so long: the consumers as in production but for that. Nobody may put them back meanwhile.
 pub async fn ack_wait(system: &System, wait: Duration) {
-    system.stop_keeping_topology();
+    system.stop_keeping_topology().await;
     for consumer in &events::streams::CONSUMERS {
         let stream = system.jetstream().get_stream(consumer.stream).await.expect("the stream");
         let found = stream.get_consumer::<pull::Config>(consumer.name).await.expect("the consumer");
