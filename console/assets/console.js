@@ -6,14 +6,18 @@
   let following = null;
   let renewing = false;
 
+  // The content of a page of ours, or nothing.
+  async function content(address) {
+    const response = await fetch(address, { headers: { accept: 'text/html' } });
+    return response.ok ? new DOMParser().parseFromString(await response.text(), 'text/html').getElementById('main') : null;
+  }
+
   // Takes the same page again and puts its content in the place of the old one; what is open stays open.
   async function renew() {
     if (renewing || main().contains(document.activeElement) && document.activeElement.matches('input, select, textarea')) return;
     renewing = true;
     try {
-      const response = await fetch(location.href, { headers: { accept: 'text/html' } });
-      if (!response.ok) return;
-      const fresh = new DOMParser().parseFromString(await response.text(), 'text/html').getElementById('main');
+      const fresh = await content(location.href);
       if (!fresh) return;
       const open = [...main().querySelectorAll('details')].map((details) => details.open);
       [...fresh.querySelectorAll('details')].forEach((details, index) => { details.open = open[index] || false; });
@@ -23,6 +27,24 @@
     } finally {
       renewing = false;
     }
+  }
+
+  // Goes through time while the slider is moved: everything about the entry is put in its place, but the slider, which somebody holds.
+  async function travel(range) {
+    const at = range.value;
+    const address = `${location.pathname}?at=${at}`;
+    const fresh = await content(address).catch(() => null);
+    if (!fresh || range.value !== at || !range.isConnected) return;
+    for (const part of ['[aria-labelledby=steps]', '[aria-labelledby=entries]']) {
+      main().querySelector(part).replaceWith(fresh.querySelector(part));
+    }
+    const [form, now] = [range.form, fresh.querySelector('.through')];
+    [...form.children].forEach((child, index) => { if (child !== range) child.replaceWith(now.children[index].cloneNode(true)); });
+    [...form.parentElement.children].forEach((child) => { if (child !== form) child.remove(); });
+    const parts = [...now.parentElement.children];
+    form.before(...parts.slice(0, parts.indexOf(now)));
+    form.after(...parts.slice(parts.indexOf(now) + 1));
+    history.replaceState(null, '', `${address}#at`);
   }
 
   function stop() {
@@ -42,7 +64,7 @@
 
   function enhance() {
     for (const range of main().querySelectorAll('.through input[type=range]')) {
-      range.addEventListener('change', () => range.form.requestSubmit());
+      range.addEventListener('input', () => travel(range));
     }
     for (const all of main().querySelectorAll('input[data-all]')) {
       all.hidden = false;
@@ -54,6 +76,7 @@
 
   document.addEventListener('DOMContentLoaded', () => {
     enhance();
+    document.querySelector('.top nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
     if (main().dataset.live) follow();
     setInterval(() => {
       if (main().dataset.renew && !document.hidden) renew();

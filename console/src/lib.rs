@@ -7,6 +7,7 @@
 
 mod args;
 mod assets;
+mod changes;
 mod chart;
 mod failed;
 mod forms;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use saga::{Action, Plan, Transcript};
+use saga::{Action, Plan, Transcript, changes};
 use saga_commands::preview::{Preview, undone};
 use saga_commands::{CommandLine, View, phrases, source};
 use saga_runtime::steps::step_named;
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::one::parse;
+use crate::changes::Changed;
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
@@ -34,6 +35,7 @@ struct Page {
     refused: Option<&'static str>,
     decided: String,
     sent: Vec<String>,
+    changes: Vec<Changed>,
     before: String,
     after: String,
 }
@@ -103,6 +105,7 @@ pub async fn confirm<C: CommandLine>(
         refused: preview.refused(),
         decided: preview.decided(),
         sent: preview.sent(),
+        changes: Changed::all(&changes(&preview.before, &preview.decision.state)),
         before: crate::words::json(&preview.before),
         after: crate::words::json(&preview.decision.state),
     })

@@ -43,6 +43,8 @@ struct Card {
     count: String,
     one: bool,
     undoing: bool,
+    /// Whether this build can go on with them.
+    readable: bool,
     oldest: Option<When>,
     /// What can be done with all of them.
     actions: Vec<(String, &'static str)>,
@@ -63,14 +65,14 @@ impl Card {
         let first =
             group.newest.first().filter(|_| in_flight > MANY).map(|view| Uuid::from_u128(view.id().as_u128().saturating_add(1)));
         let cursor = first.map(|first| first.to_string()).unwrap_or_default();
-        let step = group.step.as_deref().unwrap_or_default();
-        let all = link("/sagas", [("stuck", "1"), ("step", step), ("cursor", cursor.as_str())]);
+        let all = link("/sagas", [("stuck", "1"), ("cause", group.cause.as_str()), ("cursor", cursor.as_str())]);
         Self {
             cause: plain(group.cause.clone()),
             plan: group.plan.map(|plan| plan.to_string()).unwrap_or_default(),
             count: count(group.sagas as f64),
             one: group.sagas == 1,
             undoing: group.is_undoing(),
+            readable: group.readable,
             oldest: group.since.map(When::at),
             actions: verbs.iter().copied().map(act).collect(),
             rows: group.newest.iter().map(Row::of_view).collect(),

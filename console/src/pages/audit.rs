@@ -7,7 +7,9 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use saga_commands::{CommandLine, Taken};
+use chrono::SecondsFormat;
+use saga_commands::output::plain;
+use saga_commands::{CommandLine, Taken, age};
 use uuid::Uuid;
 
 use crate::failed::{Failed, page};
@@ -15,6 +17,9 @@ use crate::frame::Frame;
 use crate::links::link;
 use crate::setup::Console;
 use crate::words::When;
+
+/// What a list may be narrowed by.
+const FILTERS: [&str; 4] = ["by", "action", "from", "to"];
 
 /// Actions on a page.
 const ROWS: &str = "100";
@@ -24,7 +29,16 @@ const ROWS: &str = "100";
 struct Page {
     frame: Frame,
     rows: Vec<Row>,
+    /// What was asked for.
+    by: String,
+    action: String,
+    from: String,
+    to: String,
+    filtered: bool,
+    /// What was wrong with it.
+    wrong: Option<String>,
     first: bool,
+    newest: String,
     next: Option<String>,
 }
 
@@ -66,14 +80,40 @@ pub async fn show<C: CommandLine>(
     State(console): State<Arc<Console<C>>>,
     Query(asked): Query<BTreeMap<String, String>>,
 ) -> Result<Response, Failed> {
-    let cursor = asked.get("cursor").filter(|cursor| !cursor.is_empty());
-    let query: Vec<(&str, String)> =
-        [("limit", ROWS.to_owned())].into_iter().chain(cursor.map(|cursor| ("cursor", cursor.clone()))).collect();
-    let found = console.service.page::<Taken<C>>("/actions", &query).await?;
+    let value = |name: &str| asked.get(name).map(|value| value.trim().to_owned()).unwrap_or_default();
+    let (found, wrong) = match query(&value) {
+        Ok(query) => (Some(console.service.page::<Taken<C>>("/actions", &query).await?), None),
+        Err(why) => (None, Some(plain(why))),
+    };
+    let next = found.as_ref().and_then(|found| found.next_cursor.clone());
+    let [by, action, from, to] = FILTERS.map(value);
+    let filters = || FILTERS.into_iter().zip([by.as_str(), &action, &from, &to]);
     page(&Page {
         frame: Frame::of(&console, "/audit"),
-        rows: found.items.into_iter().map(Row::of).collect(),
-        first: cursor.is_none(),
-        next: found.next_cursor.map(|cursor| link("/audit", [("cursor", cursor.as_str())])),
+        rows: found.into_iter().flat_map(|found| found.items).map(Row::of).collect(),
+        filtered: filters().any(|(_, value)| !value.is_empty()),
+        wrong,
+        first: value("cursor").is_empty(),
+        newest: link("/audit", filters()),
+        next: next.map(|cursor| link("/audit", filters().chain([("cursor", cursor.as_str())]))),
+        by: by.clone(),
+        action: action.clone(),
+        from: from.clone(),
+        to: to.clone(),
     })
+}
+
+/// As the service is asked for them.
+fn query(value: &impl Fn(&str) -> String) -> Result<Vec<(&'static str, String)>, String> {
+    let mut query = vec![("limit", ROWS.to_owned())];
+    for name in ["by", "action", "cursor"] {
+        query.extend(Some(value(name)).filter(|value| !value.is_empty()).map(|value| (name, value)));
+    }
+    for name in ["from", "to"] {
+        let text = value(name);
+        if !text.is_empty() {
+            query.push((name, age::moment(&text)?.to_rfc3339_opts(SecondsFormat::Micros, true)));
+        }
+    }
+    Ok(query)
 }

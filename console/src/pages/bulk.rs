@@ -24,6 +24,9 @@ use crate::frame::Frame;
 use crate::jobs::Ask;
 use crate::setup::Console;
 
+/// So many are looked at for one that shows what would be done.
+const EXAMPLES: usize = 5;
+
 /// The pace that is offered: a thousand in less than a minute, and no burden to a service that has just come back.
 const RATE: f64 = 20.0;
 
@@ -104,10 +107,10 @@ pub async fn confirm<C: CommandLine>(
 ) -> Result<Response, Failed> {
     let what = meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
     let meant = Meant::read(&fields)?;
-    let (count, expected, causes, first) = match &meant {
+    let (count, expected, causes, some) = match &meant {
         Meant::Chosen(ids) => {
             let count = ids.len().to_string();
-            (count.clone(), count, Vec::new(), ids.first().copied())
+            (count.clone(), count, Vec::new(), ids.iter().copied().take(EXAMPLES).collect())
         }
         Meant::All(which) => {
             let found = Causes::<C>::of(&console.service).await?;
@@ -115,14 +118,19 @@ pub async fn confirm<C: CommandLine>(
             let groups: Vec<&Group<C>> = found.groups.iter().filter(holds).collect();
             let causes = groups.iter().map(|group| (group.sagas, plain(group.cause.clone()))).collect();
             let expected: u64 = groups.iter().map(|group| group.sagas).sum();
-            let first = groups.iter().find_map(|group| group.newest.first()).map(View::id);
-            (shown(expected as f64), expected.to_string(), causes, first)
+            let some: Vec<Uuid> = groups.iter().flat_map(|group| &group.newest).take(EXAMPLES).map(View::id).collect();
+            (shown(expected as f64), expected.to_string(), causes, some)
         }
     };
-    let example = match first {
-        Some(id) => Some(example::<C>(&console, id, &verb).await?),
-        None => None,
-    };
+    let mut example_shown = None;
+    for id in some {
+        let example = example::<C>(&console, id, &verb).await;
+        let done = !example.refused;
+        example_shown = Some(example);
+        if done {
+            break;
+        }
+    }
     page(&Page {
         frame: Frame::of(&console, "/attention"),
         verb,
@@ -130,20 +138,25 @@ pub async fn confirm<C: CommandLine>(
         count,
         expected,
         causes,
-        example,
+        example: example_shown,
         hidden: meant.hidden(),
         rate: RATE,
     })
 }
 
-async fn example<C: CommandLine>(console: &Console<C>, id: Uuid, verb: &str) -> Result<Example, Failed> {
-    let transcript = source::from_service::<C>(&console.service, id).await?;
-    let preview = action::<C>(verb, &transcript).and_then(|action| Preview::<C>::of(&transcript, action, &console.by, ""));
-    let (would, refused) = match &preview {
-        Some(preview) => (preview.to_string(), preview.refused().is_some()),
-        None => ("there is nothing it could be done to".to_owned(), true),
+async fn example<C: CommandLine>(console: &Console<C>, id: Uuid, verb: &str) -> Example {
+    let (would, refused) = match source::from_service::<C>(&console.service, id).await {
+        Ok(transcript) => {
+            let action = action::<C>(verb, &transcript);
+            match action.and_then(|action| Preview::<C>::of(&transcript, action, &console.by, "")) {
+                Some(preview) => (preview.to_string(), preview.refused().is_some()),
+                None => ("there is nothing it could be done to".to_owned(), true),
+            }
+        }
+        // One of many that cannot be read keeps nobody from the others.
+        Err(error) => (plain(format!("it cannot be said what, {}", chassis::causes(&error))), true),
     };
-    Ok(Example { path: Console::<C>::path(id), id: id.to_string(), would, refused })
+    Example { path: Console::<C>::path(id), id: id.to_string(), would, refused }
 }
 
 /// Begins it, and goes to where it can be watched.

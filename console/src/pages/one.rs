@@ -12,7 +12,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse as _, Response, Sse};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::stream;
 use saga::{Action, Direction, Exportable as _, State as SagaState, Transcript};
 use saga_commands::output::{plain, visible_json};
@@ -29,7 +29,7 @@ use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;
 use crate::setup::Console;
-use crate::words::{When, exact, json, length};
+use crate::words::{ago, clock, exact, json, length};
 
 #[derive(Template)]
 #[template(path = "saga.html")]
@@ -42,13 +42,15 @@ struct Page {
     /// What was asked for, and what came of it, a line each.
     head: Vec<String>,
     outcome: Vec<String>,
-    facts: Vec<(&'static str, String)>,
+    facts: Vec<Fact>,
     cause: Option<String>,
     actions: Vec<Button>,
     /// What was just done.
     done: Option<String>,
     /// Why this build cannot read its history; then what follows is empty.
     unreadable: Option<String>,
+    /// Whether it could not be decided when it was due.
+    aside: bool,
     /// Where this build decides otherwise.
     divergence: Option<String>,
     chart: Chart,
@@ -57,6 +59,14 @@ struct Page {
     /// Whether more will come.
     live: bool,
     last: u32,
+}
+
+/// A line of where it stands.
+struct Fact {
+    name: &'static str,
+    value: String,
+    /// The exact moment, where it is one.
+    at: Option<String>,
 }
 
 /// An action that would be taken.
@@ -109,10 +119,11 @@ pub async fn show<C: CommandLine>(
         actions: transcript.as_ref().filter(|_| view.readable).map(|transcript| buttons::<C>(id, transcript)).unwrap_or_default(),
         done: asked.done.map(plain),
         unreadable,
+        aside: view.aside.is_some(),
         divergence: transcript.as_ref().and_then(Transcript::divergence).map(|divergence| plain(divergence.to_string())),
         chart: transcript
             .as_ref()
-            .map(|transcript| Chart::of::<C>(transcript, ended.unwrap_or_else(Utc::now)))
+            .map(|transcript| Chart::of::<C>(transcript, ended.unwrap_or_else(Utc::now), asked.at))
             .unwrap_or_default(),
         last: transcript.as_ref().and_then(|transcript| transcript.entries.last()).map_or(0, |entry| entry.sequence),
         live: transcript.is_some() && !settled,
@@ -126,22 +137,26 @@ pub fn parse<C: CommandLine>(id: &str) -> Result<Uuid, Failed> {
     id.parse().map_err(|_| Failed::missing(format!("`{id}` is no id of a {}.", C::Saga::NAME)))
 }
 
-fn facts<C: CommandLine>(view: &View<C>) -> Vec<(&'static str, String)> {
-    let since = |at: When| format!("{} ago ({})", at.ago, at.at);
+fn facts<C: CommandLine>(view: &View<C>) -> Vec<Fact> {
+    let plainly = |name, value: String| Fact { name, value, at: None };
+    let since = |name, at: DateTime<Utc>| Fact { name, value: format!("{} ago · {}", ago(at), clock(at)), at: Some(exact(at)) };
     let mut facts = vec![
-        ("Phase", view.phase()),
-        ("Plan", view.plan.map_or_else(|| "unreadable".to_owned(), |plan| format!("version {plan}"))),
-        ("Began", since(When::at(view.created_at))),
-        ("Last moved", since(When::at(view.updated_at))),
+        plainly("Phase", view.phase()),
+        plainly("Plan", view.plan.map_or_else(|| "unreadable".to_owned(), |plan| format!("version {plan}"))),
+        since("Began", view.created_at),
+        since("Last moved", view.updated_at),
     ];
     if view.waiting.is_empty() {
-        facts.push(("Took", length(view.updated_at - view.created_at)));
+        facts.push(plainly("Took", length(view.updated_at - view.created_at)));
     } else {
-        facts.push(("Waiting for", view.waiting_for()));
-        facts.push(("Attempts", view.attempts()));
-        facts.extend(view.waiting_since.map(|at| ("Waiting since", since(When::at(at)))));
+        facts.push(plainly("Waiting for", view.waiting_for()));
+        facts.push(plainly("Attempts", view.attempts()));
+        facts.extend(view.waiting_since.map(|at| since("Waiting since", at)));
     }
-    facts.extend(view.due_at.map(|due| ("Asked again at", exact(due))));
+    facts.extend(view.due_at.map(|due| {
+        let when = if due > Utc::now() { format!("in {}", length(due - Utc::now())) } else { "now".to_owned() };
+        Fact { name: "Asked again", value: format!("{when} · {}", clock(due)), at: Some(exact(due)) }
+    }));
     facts
 }
 

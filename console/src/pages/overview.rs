@@ -126,7 +126,7 @@ fn figures(samples: &[Sample]) -> Vec<Figure> {
             &rate,
         ),
         figure(
-            "Seconds to final",
+            "Time to final, p50",
             "/sagas",
             shown(quick(last), seconds),
             format!("p99 {}", shown(slow(last), seconds)),

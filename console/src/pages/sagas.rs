@@ -29,6 +29,7 @@ struct Page {
     frame: Frame,
     statuses: Vec<Choice>,
     steps: Vec<Choice>,
+    cause: String,
     older_than: String,
     created_from: String,
     created_to: String,
@@ -67,7 +68,9 @@ pub struct Row {
     pub since: Option<When>,
     pub attempts: String,
     pub stuck: bool,
+    /// What else there is to say: the last answer, or why it cannot go on.
     pub cause: String,
+    pub last: Option<String>,
     pub began: When,
 }
 
@@ -75,6 +78,12 @@ impl Row {
     /// A saga as its service shows it.
     pub fn of_view<C: CommandLine>(view: &View<C>) -> Self {
         let id = view.id();
+        let cause = match view.aside {
+            Some(_) => view.cause.clone(),
+            None => view.cause_in_short(),
+        };
+        let cause = plain(cause.unwrap_or_default());
+        let last = cause.rsplit_once(", last answer: ").map(|(_, last)| last.to_owned());
         Self {
             id: id.to_string(),
             path: Console::<C>::path(id),
@@ -84,7 +93,8 @@ impl Row {
             since: view.waiting_since.map(When::at),
             attempts: view.attempts(),
             stuck: view.stuck,
-            cause: view.cause_in_short().map(plain).unwrap_or_default(),
+            cause,
+            last,
             began: When::at(view.created_at),
         }
     }
@@ -94,7 +104,7 @@ impl Row {
 fn query<C: CommandLine>(asked: &BTreeMap<String, String>) -> Result<Vec<(&'static str, String)>, String> {
     let mut query = Vec::new();
     let given = |name: &str| asked.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-    for name in ["status", "step", "cursor"] {
+    for name in ["status", "step", "cause", "cursor"] {
         query.extend(given(name).map(|value| (name, value.to_owned())));
     }
     if let Some(text) = given("older_than") {
@@ -156,6 +166,7 @@ pub async fn list<C: CommandLine>(
         frame: Frame::of(&console, "/sagas"),
         statuses: choices("status", C::Saga::STATUSES.iter().map(|status| status.name.to_owned()).collect()),
         steps: choices("step", step_names::<C::Saga>()),
+        cause: value("cause"),
         older_than: value("older_than"),
         created_from: value("created_from"),
         created_to: value("created_to"),

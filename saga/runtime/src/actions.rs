@@ -6,18 +6,19 @@ pub(crate) mod record;
 use std::sync::Arc;
 
 use axum::extract::State;
-use chassis::http::{Operation, Page, PageQuery, Problem, Routes, Shape, Who};
+use chassis::http::{Operation, Page, PageQuery, Problem, Query, Routes, Shape, Who};
 use chrono::{DateTime, Utc};
 use saga::{Action, Effect, Input, State as SagaState, step_name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use crate::filter::{Given, moment, words};
 use crate::operator::unanswered;
 use crate::runtime::Runtime;
 use crate::saga::{Layout as _, Saga};
 use crate::steps::step_names;
-use crate::store::actions::{ActionRow, Kept, Outside};
+use crate::store::actions::{ActionRow, Kept, Outside, Which};
 
 /// The routes.
 pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
@@ -67,8 +68,8 @@ pub(crate) fn routes<S: Saga>() -> Routes<Arc<Runtime<S>>> {
         "outcome": { "type": ["string", "null"], "description": "What came of it, outside of any saga; null: under way, or never told" },
     });
     Routes::new()
-        .route(of_sagas.page_of(Shape::id_cursor(), item(&[id, "sequence", "time"], json!({}))), of_sagas_alone::<S>)
-        .route(all.page_of(Shape::id_cursor(), item(&["time"], outside)), list_all::<S>)
+        .route(filtered(of_sagas).page_of(Shape::id_cursor(), item(&[id, "sequence", "time"], json!({}))), of_sagas_alone::<S>)
+        .route(filtered(all).page_of(Shape::id_cursor(), item(&["time"], outside)), list_all::<S>)
 }
 
 /// An operator's action, and what came of it.
@@ -150,18 +151,43 @@ fn read(cursor: Uuid) -> Result<(DateTime<Utc>, i64), Problem> {
     at.zip(i64::try_from(after).ok()).ok_or_else(|| Problem::malformed("`cursor` is not one this service gave"))
 }
 
-async fn of_sagas_alone<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
-    list(&runtime, page, false).await
+/// What a list of them may be asked for.
+fn filtered(list: Operation) -> Operation {
+    let text = || Shape::Value(json!({ "type": "string" }));
+    let time = || Shape::Value(json!({ "type": "string", "format": "date-time" }));
+    list.query("by", "What this person did, in any case of letters", text())
+        .query("action", "Those of this word: `retry`, `redrive`", text())
+        .query("from", "Those taken then or later", time())
+        .query("to", "Those taken before then", time())
 }
 
-async fn list_all<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, page: PageQuery) -> Result<Page, Problem> {
-    list(&runtime, page, true).await
+fn which(given: &Given) -> Result<Which, Problem> {
+    let words = |name: &str| given.get(name).map(|text| words(name, text)).transpose();
+    let moment = |name: &str| given.get(name).map(|text| moment(name, text)).transpose();
+    Ok(Which { by: words("by")?, action: words("action")?, from: moment("from")?, to: moment("to")? })
 }
 
-async fn list<S: Saga>(runtime: &Runtime<S>, page: PageQuery, outside: bool) -> Result<Page, Problem> {
+async fn of_sagas_alone<S: Saga>(
+    State(runtime): State<Arc<Runtime<S>>>,
+    page: PageQuery,
+    Query(given): Query<Given>,
+) -> Result<Page, Problem> {
+    list(&runtime, page, false, which(&given)?).await
+}
+
+async fn list_all<S: Saga>(
+    State(runtime): State<Arc<Runtime<S>>>,
+    page: PageQuery,
+    Query(given): Query<Given>,
+) -> Result<Page, Problem> {
+    list(&runtime, page, true, which(&given)?).await
+}
+
+async fn list<S: Saga>(runtime: &Runtime<S>, page: PageQuery, outside: bool, which: Which) -> Result<Page, Problem> {
     let from = page.after.map(read).transpose()?;
     let (store, rows) = (runtime.store, page.rows());
-    let found = runtime.operators.read(|mut db| async move { store.actions(&mut db, from, rows, outside).await }).await;
+    let which = &which;
+    let found = runtime.operators.read(|mut db| async move { store.actions(&mut db, from, rows, outside, which).await }).await;
     let mut last = from.map(|(at, after)| (at, after as u32));
     let taken = |ActionRow { id, at, kept }| {
         let after = last.filter(|(last, _)| *last == at).map_or(0, |(_, after)| after) + 1;

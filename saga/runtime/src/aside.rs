@@ -9,17 +9,20 @@ use uuid::Uuid;
 /// The longest wait: whoever mended such an order does not wait for long, and many of them cost little.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Sagas remembered; a few megabytes. Those beyond are tried again each time, which is slow and loses nothing.
+/// Sagas remembered, each with why; some megabytes. Those beyond are tried again each time, which is slow and loses nothing.
 const REMEMBERED: usize = 20_000;
+
+/// So much is remembered of why.
+const LONGEST_WHY: usize = 300;
 
 /// In this process only: another build may well decide what this one cannot.
 #[derive(Default)]
 pub struct Aside(Mutex<HashMap<Uuid, Failed>>);
 
-#[derive(Clone, Copy)]
 struct Failed {
     wait: Duration,
     until: Instant,
+    why: String,
 }
 
 impl Aside {
@@ -28,12 +31,13 @@ impl Aside {
         self.0.lock().expect("never poisoned").get(&id).is_none_or(|failed| failed.until <= now)
     }
 
-    /// It failed: twice as long as before until it is tried again. Returns how long.
-    pub fn put(&self, id: Uuid, first: Duration, now: Instant) -> Duration {
+    /// It failed, and why: twice as long as before until it is tried again. Returns how long.
+    pub fn put(&self, id: Uuid, why: &str, first: Duration, now: Instant) -> Duration {
         let mut sagas = self.0.lock().expect("never poisoned");
         let wait = sagas.get(&id).map_or(first, |failed| failed.wait * 2).min(LONGEST);
         if sagas.len() < REMEMBERED || sagas.contains_key(&id) {
-            sagas.insert(id, Failed { wait, until: now + wait });
+            let why = why.chars().take(LONGEST_WHY).collect();
+            sagas.insert(id, Failed { wait, until: now + wait, why });
         }
         wait
     }
@@ -41,6 +45,16 @@ impl Aside {
     /// It was decided.
     pub fn clear(&self, id: Uuid) {
         self.0.lock().expect("never poisoned").remove(&id);
+    }
+
+    /// Those that are set aside.
+    pub fn ids(&self) -> Vec<Uuid> {
+        self.0.lock().expect("never poisoned").keys().copied().collect()
+    }
+
+    /// Why one is, if it is.
+    pub fn why(&self, id: Uuid) -> Option<String> {
+        self.0.lock().expect("never poisoned").get(&id).map(|failed| failed.why.clone())
     }
 
     /// How many are set aside. What nobody asked for any more is forgotten: it was put right, or carried on by another instance.
@@ -61,12 +75,13 @@ mod tests {
     fn each_failure_doubles_a_sagas_wait_and_success_ends_it() {
         let (aside, now) = (Aside::default(), Instant::now());
         let (first, [bad, good]) = (Duration::from_secs(1), [1, 2].map(Uuid::from_u128));
-        let waits: Vec<u64> = (0..11).map(|_| aside.put(bad, first, now).as_secs()).collect();
+        let waits: Vec<u64> = (0..11).map(|_| aside.put(bad, "no", first, now).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert!(!aside.may_try(bad, now + Duration::from_secs(299)) && aside.may_try(bad, now + LONGEST));
         assert!(aside.may_try(good, now));
+        assert_eq!((aside.ids(), aside.why(bad).as_deref(), aside.why(good)), (vec![bad], Some("no"), None));
         aside.clear(bad);
-        assert!(aside.may_try(bad, now));
+        assert!(aside.may_try(bad, now) && aside.ids().is_empty());
     }
 
     #[test]
@@ -74,7 +89,7 @@ mod tests {
         let (aside, now) = (Aside::default(), Instant::now());
         let saga = |number: usize| Uuid::from_u128(number as u128);
         for number in 0..=REMEMBERED {
-            aside.put(saga(number), LONGEST, now);
+            aside.put(saga(number), "no", LONGEST, now);
         }
         assert_eq!(aside.count(now), REMEMBERED);
         assert!(aside.may_try(saga(REMEMBERED), now), "there was no room for it");

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::cause::{NOBODY, UNDECIDED, UNREADABLE, unknown_plan};
 use crate::described::view;
 use crate::operator::{View, unanswered};
 use crate::runtime::Runtime;
@@ -93,15 +94,14 @@ struct Group<S: Saga> {
 
 impl<S: Saga> Group<S> {
     fn of(known: &[String], waiting: &Waiting<S>) -> Self {
-        let Waiting { plan, command, late, sagas, since, newest } = waiting;
-        let readable = plan.as_ref().is_some_and(|plan| known.contains(plan));
+        let Waiting { plan, command, late, aside, sagas, since, newest } = waiting;
+        let readable = plan.as_ref().is_some_and(|plan| known.contains(plan)) && !aside;
         let cause = match (plan, command) {
-            (None, _) => "this build cannot read its state".to_owned(),
-            (Some(plan), _) if !readable => {
-                format!("this build does not know plan version {plan}; a build that does must go on with it")
-            }
+            (None, _) => UNREADABLE.to_owned(),
+            _ if *aside => UNDECIDED.to_owned(),
+            (Some(plan), _) if !readable => unknown_plan(plan),
             (_, Some((step, direction))) => waiting_for::<S>(*step, *direction),
-            (_, None) => "waits for nobody".to_owned(),
+            (_, None) => NOBODY.to_owned(),
         };
         Self {
             cause,
@@ -128,15 +128,17 @@ async fn causes<S: Saga>(State(runtime): State<Arc<Runtime<S>>>) -> Result<Body<
     groups.truncate(GROUPS);
     let ids: Arc<[Uuid]> = groups.iter().flat_map(|group| group.ids.iter().copied()).collect();
     let (clock, store, stuck_after) = (&runtime.clock, runtime.store, runtime.stuck_after);
+    let aside: Arc<[Uuid]> = runtime.aside.ids().into();
     let read = |mut db: Reader| {
-        let ids = ids.clone();
+        let (ids, aside) = (ids.clone(), aside.clone());
         async move {
             let steady = clock.now(&mut **db).await?;
-            store.those(&mut db, steady, stuck_after, &ids).await
+            store.those(&mut db, steady, stuck_after, &aside, &ids).await
         }
     };
     let found = runtime.operators.read(read).await.map_err(unanswered)?;
-    let mut views: HashMap<Uuid, View<S>> = found.into_iter().map(View::from).map(|view| (view.id, view)).collect();
+    let views = found.into_iter().map(|saga| View::of(saga, &runtime.aside));
+    let mut views: HashMap<Uuid, View<S>> = views.map(|view| (view.id, view)).collect();
     for group in &mut groups {
         group.newest = group.ids.iter().filter_map(|id| views.remove(id)).collect();
     }

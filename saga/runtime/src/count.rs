@@ -9,6 +9,7 @@ use chassis::database::{Database, Reader};
 use chassis::health::Health;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::aside::Aside;
 use crate::metrics::SagaMetrics;
@@ -48,6 +49,8 @@ pub(crate) struct Count<S: Saga> {
     pub clock: SteadyClock,
     pub store: Store<S>,
     pub stuck_after: Duration,
+    /// Those that could not be decided.
+    pub aside: Arc<Aside>,
     pub last: Mutex<Option<Arc<Counted<S>>>>,
     /// One at a time.
     pub counting: tokio::sync::Mutex<()>,
@@ -55,19 +58,13 @@ pub(crate) struct Count<S: Saga> {
 
 impl<S: Saga> Count<S> {
     /// Counts until shutdown.
-    pub async fn run(
-        self: Arc<Self>,
-        metrics: Arc<SagaMetrics<S>>,
-        aside: Arc<Aside>,
-        health: Health,
-        shutdown: CancellationToken,
-    ) {
+    pub async fn run(self: Arc<Self>, metrics: Arc<SagaMetrics<S>>, health: Health, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let counted = self.clone().count().await;
             if let Ok(counted) = &counted {
                 let tally = Tally::of(&counted.groups);
                 metrics.sagas(&tally);
-                health.note("sagas", tally.words(aside.count(Instant::now())));
+                health.note("sagas", tally.words(self.aside.count(Instant::now())));
             }
             let rest = counted.map_or(EVERY, |counted| EVERY.max(counted.took * SHARE));
             tokio::select! {
@@ -102,11 +99,12 @@ impl<S: Saga> Count<S> {
             return Ok(last);
         }
         let (begun, at) = (Instant::now(), Utc::now());
+        let aside: Arc<[Uuid]> = self.aside.ids().into();
         let count = |mut db: Reader| {
-            let count = self.clone();
+            let (count, aside) = (self.clone(), aside.clone());
             async move {
                 let steady = count.clock.now(&mut **db).await?;
-                count.store.count(&mut db, steady, count.stuck_after).await
+                count.store.count(&mut db, steady, count.stuck_after, &aside).await
             }
         };
         let groups = self.operators.read(count).await?;

@@ -60,7 +60,12 @@ pub(crate) fn operations<S: Saga>() -> Operations {
                 Shape::Value(json!({ "type": "number", "minimum": 0, "maximum": u32::MAX })),
             )
             .query("user_id", "Those of this user", Shape::Value(json!({ "type": "string", "format": "uuid" })))
-            .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" }))),
+            .query("stuck", "Those that have waited for too long", Shape::Value(json!({ "type": "boolean" })))
+            .query(
+                "cause",
+                "Those in flight that wait for this, as /sagas/causes names it, or a part of it in any case of letters",
+                Shape::Value(json!({ "type": "string" })),
+            ),
         )
         .page_of(Shape::id_cursor(), Shape::Value(page)),
         export: Operation::get(
@@ -116,6 +121,7 @@ pub(crate) fn view<S: Saga>() -> Value {
             "waiting_since": time,
             "due_at": time,
             "stuck": { "type": "boolean" },
+            "aside": { "type": ["string", "null"], "description": "Why this build could not decide it when it was due; it is tried again" },
             "cause": { "type": ["string", "null"] },
             "created_at": { "type": "string", "format": "date-time" },
             "updated_at": { "type": "string", "format": "date-time" },

@@ -172,6 +172,11 @@ pub(crate) fn moment(name: &str, text: &str) -> Result<DateTime<Utc>, Problem> {
     text.parse().map_err(|_| Problem::malformed(format!("`{name}` {NOT_A_TIME}")))
 }
 
+/// A parameter that is any text the database takes.
+pub(crate) fn words(name: &str, text: &str) -> Result<String, Problem> {
+    if text.contains('\0') { Err(Problem::malformed(format!("`{name}` must be text without NUL"))) } else { Ok(text.to_owned()) }
+}
+
 /// The status of a saga that a parameter names.
 pub(crate) fn status<S: Saga>(given: &Given) -> Result<Option<StatusWord>, Problem> {
     let named = given.get("status").map(|name| status_named::<S>(name));

@@ -11,6 +11,7 @@ mod actions;
 mod aside;
 mod batch;
 mod cache;
+mod cause;
 mod causes;
 mod channel;
 mod completeness;

@@ -21,9 +21,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::aside::Aside;
+use crate::cause::{UNDECIDED, UNREADABLE, unknown_plan};
 use crate::described::{ActBody, operations};
 use crate::export::Export;
-use crate::filter::{Filter, Given, moment, status};
+use crate::filter::{Filter, Given, moment, status, words};
 use crate::item::{Outcome, Trigger};
 use crate::runtime::Runtime;
 use crate::saga::{Layout as _, Saga};
@@ -67,6 +69,8 @@ pub(crate) struct View<S: Saga> {
     due_at: Option<DateTime<Utc>>,
     /// It has waited for longer than `--stuck-after`, or this build cannot continue it.
     stuck: bool,
+    /// Why it could not be decided when it was due. It is tried again.
+    aside: Option<String>,
     /// What it waits for, in words.
     cause: Option<String>,
     created_at: DateTime<Utc>,
@@ -82,8 +86,10 @@ struct Waiting<S: Saga> {
     attempts: u32,
 }
 
-impl<S: Saga> From<InFlight> for View<S> {
-    fn from(saga: InFlight) -> Self {
+impl<S: Saga> View<S> {
+    /// Of a saga that was read. `aside`: those that could not be decided.
+    pub(crate) fn of(saga: InFlight, aside: &Aside) -> Self {
+        let aside = if saga.settled { None } else { aside.why(saga.id) };
         let plan = plan_of(&saga.state);
         let mut summary = saga.summary.clone();
         summary.insert(S::Layout::TABLE.history_id.to_owned(), saga.id.to_string().into());
@@ -93,10 +99,9 @@ impl<S: Saga> From<InFlight> for View<S> {
         let unknown = plan.is_some_and(|plan| S::stages(plan).is_none());
         let cause = match (plan, &state) {
             _ if saga.settled => None,
-            (Some(plan), _) if unknown => {
-                Some(format!("this build does not know plan version {plan}; a build that does must go on with it"))
-            }
-            (_, Err(error)) => Some(format!("this build cannot read its state: {error}")),
+            (Some(plan), _) if unknown => Some(unknown_plan(plan)),
+            (_, Err(error)) => Some(format!("{UNREADABLE}: {error}")),
+            (_, Ok(_)) if aside.is_some() => aside.as_ref().map(|why| format!("{UNDECIDED}: {why}")),
             (_, Ok(_)) => waiting.first().map(|waiting| cause::<S>(waiting, &saga)),
         };
         let direction = |direction| match direction {
@@ -114,7 +119,8 @@ impl<S: Saga> From<InFlight> for View<S> {
             waiting: waiting.collect(),
             waiting_since: saga.waiting_since,
             due_at: saga.due_at,
-            stuck: saga.stuck || (state.is_err() && !saga.settled),
+            stuck: saga.stuck || aside.is_some() || (state.is_err() && !saga.settled),
+            aside,
             cause,
             created_at: saga.created_at,
             updated_at: saga.updated_at,
@@ -160,9 +166,10 @@ async fn list<S: Saga>(
     let step = text("step").map(step_named::<S>).transpose().map_err(|why| Problem::malformed(format!("`step`: {why}")))?;
     let older_than = text("older_than").map(older_than).transpose()?;
     let stuck = text("stuck").map(stuck).transpose()?.unwrap_or(false);
-    // Where nothing particular is asked for, it is about what does not come through. What waits for a step, or for too long, is in flight, whatever
-    // its status.
-    filter.in_flight |= (filter.status.is_none() && !filter.searches()) || step.is_some() || stuck;
+    let cause = text("cause").map(|text| words("cause", text)).transpose()?;
+    // Where nothing particular is asked for, it is about what does not come through. What waits for a step, for too long, or for a cause, is in
+    // flight, whatever its status.
+    filter.in_flight |= (filter.status.is_none() && !filter.searches()) || step.is_some() || stuck || cause.is_some();
     if let Some(age) = older_than {
         let (database, operators) = (runtime.database.clone(), &runtime.operators);
         let now = operators
@@ -174,9 +181,10 @@ async fn list<S: Saga>(
         filter.to = filter.to.into_iter().chain([now.map_err(unanswered)? - delta(age)]).min();
     }
     filter.check(&S::Layout::TABLE)?;
-    let wanted = SagaFilter::<S> { filter, id: None, step, stuck_only: stuck, stuck_after: runtime.stuck_after };
+    let wanted = SagaFilter::<S> { step, stuck_only: stuck, cause, ..wanted(&runtime, filter) };
     let found = sagas(&runtime, wanted, page.after, page.rows()).await?;
-    page.part(found.items.into_iter().map(View::<S>::from).collect(), |view| view.id, found.next)
+    let views = found.items.into_iter().map(|saga| View::<S>::of(saga, &runtime.aside));
+    page.part(views.collect(), |view| view.id, found.next)
 }
 
 fn older_than(text: &str) -> Result<Duration, Problem> {
@@ -194,10 +202,15 @@ async fn show<S: Saga>(State(runtime): State<Arc<Runtime<S>>>, Id(id): Id<Uuid>)
 }
 
 async fn view<S: Saga>(runtime: &Runtime<S>, id: Uuid) -> Result<View<S>, Problem> {
-    let filter = Filter::all::<S>();
-    let wanted = SagaFilter { filter, id: Some(id), step: None, stuck_only: false, stuck_after: runtime.stuck_after };
+    let wanted = SagaFilter { id: Some(id), ..wanted(runtime, Filter::all::<S>()) };
     let found = sagas(runtime, wanted, None, 1).await?;
-    found.items.into_iter().next().map(View::from).ok_or_else(|| runtime.not_found(id))
+    found.items.into_iter().next().map(|saga| View::of(saga, &runtime.aside)).ok_or_else(|| runtime.not_found(id))
+}
+
+/// All that a filter finds.
+fn wanted<S: Saga>(runtime: &Runtime<S>, filter: Filter) -> SagaFilter<S> {
+    let (stuck_after, aside) = (runtime.stuck_after, runtime.aside.ids());
+    SagaFilter { filter, id: None, step: None, stuck_only: false, cause: None, aside, stuck_after }
 }
 
 async fn sagas<S: Saga>(
@@ -268,6 +281,7 @@ async fn act<S: Saga>(
             Err(Problem::conflict("operator-refused", format!("this build cannot read the {}'s state: {why}", S::NAME)))
         }
         Outcome::Decided(Verdict::Moved) | Outcome::Nothing | Outcome::KeyUsed(_) => {
+            runtime.aside.clear(id);
             view(&runtime, id).await.map(Body).map_err(Problem::after_the_fact)
         }
     }

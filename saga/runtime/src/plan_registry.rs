@@ -59,7 +59,10 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub fn of<S: Saga>(waiting: &[Waiting<S>]) -> Self {
-        Self::with(&known_plans::<S>(), waiting.iter().map(|group| (group.plan.as_deref(), group.sagas, group.late)))
+        Self::with(
+            &known_plans::<S>(),
+            waiting.iter().map(|group| (group.plan.as_deref(), group.sagas, group.late || group.aside)),
+        )
     }
 
     fn with<'a>(known: &[String], groups: impl IntoIterator<Item = (Option<&'a str>, i64, bool)>) -> Self {

@@ -60,6 +60,8 @@ pub struct Runtime<S: Saga> {
     pub(crate) shutdown: CancellationToken,
     pub(crate) stuck_after: Duration,
     pub(crate) count: Arc<Count<S>>,
+    /// What could not be decided.
+    pub(crate) aside: Arc<Aside>,
 }
 
 impl<S: Saga> Prepared<S> {
@@ -148,8 +150,17 @@ impl<S: Saga> Prepared<S> {
         service.health().expect(plan_registry::CHECK);
         service.spawn(plan_registry::record::<S>(database.clone(), service.health(), shutdown.clone()));
         let (last, counting) = Default::default();
-        let count = Arc::new(Count { operators: operators.clone(), clock: clock.clone(), store, stuck_after, last, counting });
-        service.spawn(count.clone().run(metrics, aside, service.health(), shutdown.clone()));
+        let count = Count {
+            operators: operators.clone(),
+            clock: clock.clone(),
+            store,
+            stuck_after,
+            aside: aside.clone(),
+            last,
+            counting,
+        };
+        let count = Arc::new(count);
+        service.spawn(count.clone().run(metrics, service.health(), shutdown.clone()));
         Ok(Arc::new(Runtime {
             database,
             operators,
@@ -162,6 +173,7 @@ impl<S: Saga> Prepared<S> {
             shutdown,
             stuck_after,
             count,
+            aside,
         }))
     }
 }

@@ -135,7 +135,7 @@ impl Statements {
                   order by created_at limit $2 for update skip locked)"
             )),
             expire_actions: [keep(actions::expire_actions(table)), actions::EXPIRE_REBUILDS],
-            lists: lists(table),
+            lists: lists(table, steps),
             exported: keep(format!("select {request}, sequence from {name} where id = $1")),
             oldest_first: keep(format!(
                 "select {request}, sequence from {name} \
@@ -144,7 +144,7 @@ impl Statements {
                  order by id limit $5"
             )),
             count: keep(count(table, steps)),
-            those: keep(those(table)),
+            those: keep(those(table, steps)),
             moved_since: keep(format!(
                 "select id, updated_at >= $2 from {name} where ($1::uuid is null or id > $1) order by id limit $3"
             )),

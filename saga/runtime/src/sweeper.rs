@@ -115,7 +115,7 @@ impl<S: Saga> Sweeper<S> {
             match failure {
                 None => self.aside.clear(*id),
                 Some(why) => {
-                    let wait = self.aside.put(*id, self.every, Instant::now());
+                    let wait = self.aside.put(*id, &why, self.every, Instant::now());
                     tracing::error!(saga = S::NAME, %id, why, again_in = ?wait, "a saga that is due could not be decided; it steps aside");
                 }
             }

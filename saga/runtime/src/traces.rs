@@ -117,7 +117,8 @@ impl<S: Saga> Tracer<S> {
     async fn stuck(&self, after: &mut Option<Uuid>) -> Vec<Uuid> {
         let mut filter = Filter::all::<S>();
         filter.in_flight = true;
-        let wanted = &SagaFilter::<S> { filter, id: None, step: None, stuck_only: true, stuck_after: self.stuck_after };
+        let (stuck_after, aside) = (self.stuck_after, Vec::new());
+        let wanted = &SagaFilter::<S> { filter, id: None, step: None, stuck_only: true, cause: None, aside, stuck_after };
         let (clock, store, from) = (&self.clock, self.store, *after);
         let read = |mut db: Reader| async move {
             let steady = clock.now(&mut **db).await?;

@@ -157,7 +157,7 @@ async fn what_is_stuck_is_shown_by_its_cause_and_put_right_by_a_button_that_firs
     .await;
     holds(
         &attention,
-        &["waiting for the product service to reserve the stock, last answer: waybill.user.validated.v1", "retry all"],
+        &["waiting for the product service to reserve the stock</h2>", "last answer waybill.user.validated.v1", "retry all"],
     );
 
     let path = format!("/sagas/{order}");
@@ -372,7 +372,7 @@ async fn what_flows_is_shown_with_how_each_service_is_and_which_sagas_this_build
         if ready == 4 && page.contains("<path class=\"line") && page.contains("confirmed ") { Ok(page) } else { Err(page) }
     })
     .await;
-    holds(&overview, &["Final a second", "Seconds to final", "In flight", "Stuck", "Dead letters", "data-renew"]);
+    holds(&overview, &["Final a second", "Time to final, p50", "In flight", "Stuck", "Dead letters", "data-renew"]);
     let streams = console.page("/streams").await;
     let parts = ["ORDER_EVENTS", "PRODUCT_COMMANDS", "events.order.", "up to date", "Instances and their outboxes"];
     holds(&streams, &parts);
@@ -508,6 +508,31 @@ async fn every_action_of_an_operator_is_listed_with_who_when_why_and_what_came_o
         ],
     );
 
+    // By person, action and time, and page after page of these too.
+    let reason = json!({ "by": "Zoë \"Z\" O'Hara", "reason": "\"by\":\"ben\"" });
+    let other = system.submit(user, &[(product, 1)]).await;
+    system.wait_entries(other, 2).await;
+    client.post(&format!("/sagas/{other}/retry"), &reason).await.expect(200);
+    let count = async |query: &str| {
+        let path = format!("/actions?{query}");
+        client.get(&path).await.expect(200)["items"].as_array().expect("items").len()
+    };
+    assert_eq!((count("by=ben").await, count("by=BEN&action=skip").await, count("action=retry").await), (9, 3, 4));
+    assert_eq!((count("by=zo%C3%AB%20%22Z%22%20O%27Hara").await, count("by=be").await, count("action=redrive").await), (1, 0, 0));
+    assert_eq!((count("from=2026-01-01T00:00:00Z&limit=200").await, count("to=2026-01-01T00:00:00Z").await), (10, 0));
+    let first = client.get("/actions?by=ben&limit=5").await.expect(200);
+    let next = first["next_cursor"].as_str().expect("there are more").to_owned();
+    assert_eq!(count(&format!("by=ben&limit=5&cursor={next}")).await, 4);
+    client.get("/actions?by=%00").await.problem(400, "malformed");
+    let narrowed = console.page("/audit?by=ben&action=skip&from=1h").await;
+    assert_eq!(narrowed.matches("data-label=\"Who\">ben</td>").count(), 3, "{narrowed}");
+    holds(&console.page("/audit?by=nobody").await, &["No action is like this."]);
+    holds(&console.page("/audit?from=soon").await, &["is neither a moment"]);
+    let said =
+        crate::cli_saga::waybill(&system, &["saga", "actions", "--by", "ben", "--action", "skip", "--from", "1h", "-o", "json"])
+            .await;
+    assert_eq!(said.json(0)["items"].as_array().expect("items").len(), 3);
+
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = client.get(&format!("/sagas/actions?limit=2&cursor={cursor}")).await.expect(200);
@@ -518,14 +543,14 @@ async fn every_action_of_an_operator_is_listed_with_who_when_why_and_what_came_o
         cursor = next.to_owned();
     }
     let times: Vec<&str> = seen.iter().map(|action| action["time"].as_str().expect("a time")).collect();
-    assert!(seen.len() == 9 && times.is_sorted_by(|one, other| one >= other), "{seen:#?}");
+    assert!(seen.len() == 10 && times.is_sorted_by(|one, other| one >= other), "{seen:#?}");
     let mut each: Vec<(&str, u64)> = seen
         .iter()
         .map(|action| (action["order_id"].as_str().expect("an id"), action["sequence"].as_u64().expect("a number")))
         .collect();
     each.sort_unstable();
     each.dedup();
-    assert_eq!(each.len(), 9, "each once");
+    assert_eq!(each.len(), 10, "each once");
 
     // However many entries there are, only those of operators are looked at.
     eventually(Duration::from_secs(60), || async {

@@ -169,6 +169,17 @@ async fn every_page_and_action_works_in_a_browser_and_nothing_complains() {
     browser.run(key, &[]).await;
     shows(&browser, "Entry 2 of 3").await;
 
+    // By the slider: the page stays, and what it shows is of that entry.
+    let slide = "
+        const range = document.querySelector('.through input');
+        window.held = range;
+        range.value = 3;
+        range.dispatchEvent(new Event('input', { bubbles: true }));";
+    browser.run(slide, &[]).await;
+    shows(&browser, "Entry 3 of 3").await;
+    let held = "return window.held.isConnected && location.search === '?at=3' && document.querySelector('tr.chosen th').innerText.trim() === '3'";
+    assert_eq!(browser.run(held, &[]).await, Value::Bool(true));
+
     // A letter is deleted.
     browser.open(&at("/dead-letters/1")).await;
     press_in_place(&browser, "Delete…").await;

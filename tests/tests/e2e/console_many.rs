@@ -134,6 +134,8 @@ async fn every_page_shows_all_of_a_hundred_thousand_and_answers_at_once() {
             "/sagas?step=validate_user",
             "/sagas?status=pending",
             "/sagas?status=cancelling",
+            "/sagas?cause=going%20nowhere",
+            "/sagas?stuck=1&cause=to%20release%20the%20stock",
             "/sagas?older_than=1s",
             "/sagas?created_from=1h&created_to=1s",
             "/attention",
@@ -144,6 +146,8 @@ async fn every_page_shows_all_of_a_hundred_thousand_and_answers_at_once() {
             "/streams",
             "/upgrade",
             "/audit",
+            "/audit?by=ann&action=drop",
+            "/audit?by=nobody",
             &order,
         ],
     )

@@ -63,6 +63,7 @@ mod postgres_tls;
 mod roles;
 mod saga_aside;
 mod saga_cancel;
+mod saga_causes;
 mod saga_claim;
 mod saga_history;
 mod saga_late;

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use saga::{Direction, Effect, Plan, Progress, Transcript};
 use saga_commands::{CommandLine, phrases};
 
-use crate::words::{exact, length};
+use crate::words::{clock, length};
 
 /// How wide the drawing is, in units of its own: it is stretched to what room there is.
 const WIDTH: f64 = 1_000.0;
@@ -25,6 +25,8 @@ pub struct Chart {
     pub took: String,
     /// The two.
     pub span: [String; 2],
+    /// Where the entry is that is looked at.
+    pub cursor: Option<f64>,
 }
 
 /// One step.
@@ -63,8 +65,8 @@ struct Stretch<S> {
 }
 
 impl Chart {
-    /// Of a saga; `end`: its end, or now.
-    pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, end: DateTime<Utc>) -> Self {
+    /// Of a saga; `end`: its end, or now; `at`: the entry that is looked at.
+    pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, end: DateTime<Utc>, at: Option<u32>) -> Self {
         let Some(first) = transcript.entries.first() else { return Self::default() };
         let stretches = stretches::<C>(transcript);
         let mut moments: Vec<DateTime<Utc>> = transcript.entries.iter().map(|entry| entry.time).collect();
@@ -88,8 +90,10 @@ impl Chart {
             };
             lane.bars.push(bar(stretch, &scale, end));
         }
+        let looked_at = transcript.entries.iter().find(|entry| Some(entry.sequence) == at);
+        let cursor = looked_at.map(|entry| scale.x(entry.time));
         let pauses = scale.pauses.iter().map(|(from, to)| (scale.span(*from, *to), length(*to - *from))).collect();
-        Self { lanes, pauses, took: length(end - first.time), span: [exact(first.time), exact(end)] }
+        Self { lanes, pauses, took: length(end - first.time), span: [clock(first.time), clock(end)], cursor }
     }
 }
 

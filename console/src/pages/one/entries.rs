@@ -1,5 +1,6 @@
 //! The entries of a saga, a row each: what came, what was decided, what was sent, where it stood afterwards.
 
+use chrono::{DateTime, Utc};
 use saga::{State, Transcript};
 use saga_commands::{CommandLine, phrases};
 
@@ -9,6 +10,8 @@ use crate::words::{exact, json, length};
 pub struct Entry {
     pub sequence: u32,
     pub time: String,
+    /// The time of day; where the day is another than before, with it.
+    pub shown: String,
     /// How long after the one before.
     pub elapsed: String,
     pub came: String,
@@ -27,13 +30,17 @@ pub struct Entry {
 pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, at: Option<u32>) -> Vec<Entry> {
     let (mut before, mut last) = (State::new(), None);
     let entry = |entry: &saga::Entry<C::Saga>| {
-        let elapsed = last.replace(entry.time).map(|last| format!("+{}", length(entry.time - last)));
+        let since = last.replace(entry.time);
+        let elapsed = since.map(|last: DateTime<Utc>| format!("+{}", length(entry.time - last)));
+        let same_day = since.is_some_and(|last| last.date_naive() == entry.time.date_naive());
+        let form = if same_day { "%H:%M:%S%.3f" } else { "%-d %b, %H:%M:%S%.3f" };
         let decided = phrases::decided::<C>(&before, entry.verdict, &entry.state);
         before = entry.state.clone();
         let progress = |(step, progress)| (phrases::name(step), phrases::progress(&serde_json::json!(progress)));
         Entry {
             sequence: entry.sequence,
             time: exact(entry.time),
+            shown: entry.time.format(form).to_string(),
             elapsed: elapsed.unwrap_or_default(),
             came: phrases::came::<C>(&transcript.plan, &entry.input),
             decided,

@@ -1,10 +1,9 @@
 //! One entry as this build decides it: the state before, the state after, and their difference; where the history says otherwise, both.
 
 use saga::Transcript;
-use saga_commands::output::plain;
 use saga_commands::{CommandLine, phrases};
-use serde_json::Value;
 
+use crate::changes::Changed;
 use crate::words::{exact, json};
 
 /// An entry decided again, or why it was not.
@@ -29,13 +28,6 @@ pub struct Now {
     pub sends: Vec<(String, String)>,
 }
 
-/// A field that differs.
-pub struct Changed {
-    pub path: String,
-    pub before: String,
-    pub after: String,
-}
-
 /// What the history and this build disagree about.
 pub struct Diverged {
     /// The entry where they part.
@@ -43,10 +35,6 @@ pub struct Diverged {
     pub field: String,
     pub recorded: String,
     pub now: String,
-}
-
-fn short(value: &Value) -> String {
-    if value.is_null() { "–".to_owned() } else { plain(value.to_string()) }
 }
 
 /// The entry with this sequence; the nearest where there is none.
@@ -61,11 +49,7 @@ pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, at: u32) -> Replayed
         decided: phrases::decided::<C>(&step.before, step.now.verdict, &step.now.state),
         before: json(&step.before),
         after: json(&step.now.state),
-        changes: step
-            .changes
-            .iter()
-            .map(|change| Changed { path: change.path.clone(), before: short(&change.before), after: short(&change.after) })
-            .collect(),
+        changes: Changed::all(&step.changes),
         sends: step
             .now
             .effects

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::process::ExitCode;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use saga::{Effect, Milestone, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,8 +13,8 @@ use super::phrases;
 use super::target::Target;
 use super::view::View;
 use crate::command_line::CommandLine;
-use crate::list;
 use crate::output::{Output, Tabular, plain, time};
+use crate::{age, list};
 
 /// Shown under `actions --help`.
 pub const EXAMPLES: &str = "What moved a saga stands in its history. What was done outside of any, with dead letters for example, was written down before it was done,
@@ -22,12 +22,25 @@ and what came of it after; where that is missing it is under way, or whoever did
 
 Examples:
   {saga} actions
-  {saga} actions --all -o jsonl | jq -r 'select(.by == \"ann\") | .reason'";
+  {saga} actions --by ann --action skip --from 7d
+  {saga} actions --all -o jsonl | jq -r .reason";
 
 /// Which part of the list.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args<C: CommandLine> {
+    /// Only what this person did, in any case of letters.
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    /// Only those of this word: retry, cancel, compensate, skip, redrive, drop.
+    #[arg(long, value_name = "WORD")]
+    action: Option<String>,
+    /// Only those taken then or later: a moment (2026-01-02T03:04:05Z) or how long ago (24h).
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment, allow_hyphen_values = true)]
+    from: Option<DateTime<Utc>>,
+    /// Only those taken before then.
+    #[arg(long, value_name = "MOMENT", value_parser = age::moment, allow_hyphen_values = true)]
+    to: Option<DateTime<Utc>>,
     #[command(flatten)]
     list: list::Args,
     #[command(flatten)]
@@ -37,7 +50,10 @@ pub struct Args<C: CommandLine> {
 impl<C: CommandLine> Args<C> {
     /// Runs the command.
     pub async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
-        self.list.run::<Taken<C>>(&self.target.service()?, out, "/actions", Vec::new()).await
+        let said = |moment: DateTime<Utc>| moment.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let asked = [("by", self.by), ("action", self.action), ("from", self.from.map(said)), ("to", self.to.map(said))];
+        let query = asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        self.list.run::<Taken<C>>(&self.target.service()?, out, "/actions", query).await
     }
 }
 

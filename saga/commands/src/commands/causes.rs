@@ -14,8 +14,8 @@ use crate::output::{Format, Output, table, tell, write_out};
 use crate::problem::Failure;
 
 /// Shown under `causes --help`.
-pub const EXAMPLES: &str = "Those that are stuck come first, of these those whose compensation does not come through. However many there are, all are counted; `list --stuck`
-has each of them, and the cause, or a part of it, is what `retry --stuck --cause` takes.
+pub const EXAMPLES: &str = "Those that are stuck come first, of these those whose compensation does not come through. However many there are, all are counted; `list --cause`
+has each of those of one cause, and `retry --stuck --cause` takes it too, or a part of it.
 
 Examples:
   {saga} causes

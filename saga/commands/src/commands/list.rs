@@ -17,6 +17,7 @@ pub const EXAMPLES: &str = "Where neither a status, a time nor anything else tha
 
 Examples:
   {saga} list --stuck
+  {saga} list --cause 'waiting for the product service'
   {saga} list --step {step} --older-than 10m
   {saga} list --status {status} --all -o jsonl | jq -r .cause
   {saga} list --created-from 2026-01-31T10:00:00Z --created-to 2026-01-31T11:00:00Z";
@@ -34,6 +35,9 @@ pub struct Args<C: CommandLine> {
     /// Only those that wait for an answer to this step.
     #[arg(long, value_parser = steps::<C>())]
     step: Option<String>,
+    /// Only those in flight that wait for this, as `causes` names it: the text, or a part of it in any case of letters.
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
     /// Only those begun at least so long ago: 90s, 10m, 2h, 1d.
     #[arg(long, value_name = "AGE", value_parser = age::parse, allow_hyphen_values = true)]
     older_than: Option<Duration>,
@@ -55,6 +59,7 @@ impl<C: CommandLine> Args<C> {
         filters.extend(self.stuck.then(|| ("stuck", "true".to_owned())));
         filters.extend(self.status.map(|status| ("status", status)));
         filters.extend(self.step.map(|step| ("step", step)));
+        filters.extend(self.cause.map(|cause| ("cause", cause)));
         filters.extend(self.older_than.map(|age| ("older_than", seconds(age))));
         let (service, page) = (self.target.service()?, self.stuck && !self.list.is_whole());
         let listed = self.list.run::<View<C>>(&service, out, "/sagas", filters).await?;

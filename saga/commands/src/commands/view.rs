@@ -41,6 +41,9 @@ pub struct View<C> {
     pub due_at: Option<DateTime<Utc>>,
     /// Whether it has waited too long.
     pub stuck: bool,
+    /// Why the service could not decide it when it was due; it is tried again.
+    #[serde(default)]
+    pub aside: Option<String>,
     /// What it waits for, in words.
     pub cause: Option<String>,
     /// When it began.
@@ -81,6 +84,9 @@ impl<C: CommandLine> View<C> {
     /// What it waits for and the last answer, without what tells it from another that waits for the same: since when, how often asked.
     pub fn cause_in_short(&self) -> Option<String> {
         let cause = self.cause.as_deref()?;
+        if let Some((what, _)) = cause.split_once(": ").filter(|_| self.aside.is_some()) {
+            return Some(what.to_owned());
+        }
         let Some((what, rest)) = cause.split_once(" since ") else { return Some(cause.to_owned()) };
         let last = rest.split_once("last answer: ").map_or("", |(_, last)| last);
         Some(format!("{what}, last answer: {last}"))

@@ -6,12 +6,24 @@ use crate::table::Table;
 /// Whether an entry is an operator's: how its text begins.
 pub(super) const OPERATORS: &str = "left(entry, 22) = '{\"message\":{\"operator\"'";
 
+/// The action, and who took it, in the text of such an entry.
+const ACTION: &str = r#"^\{"message":\{"operator":\{"action":\{?"([^"]*)""#;
+const BY: &str = r#"^\{"message":\{"operator":\{"action":(?:"[^"]*"|\{[^}]*\}),"by":"((?:[^"\\]|\\.)*)""#;
+
 /// A page of `$3` rows: what was done at the moment `$1` or before, without the first `$2` of that moment. `$4`: also what was done outside of any saga.
+/// Of these, what `$5` did (`$6`: the name as JSON has it), by the word `$7`, at the moment `$8` or later, before the moment `$9`; each of these may be null.
 /// What one batch did bears one time, so a page begins within a moment. Each place is read by an index of its own, and no further than the page goes.
 pub(super) fn actions(table: &Table) -> String {
     let Table { history, history_id, .. } = table;
-    let until = |at: &str| format!("($1::timestamptz is null or {at} <= $1)");
-    let (of_saga, other, rebuilt) = (until("at"), until("at"), until("begun_at"));
+    let wanted = |at: &str, action: &str, by: &str, name: &str| {
+        format!(
+            "($1::timestamptz is null or {at} <= $1) and ($8::timestamptz is null or {at} >= $8) and ($9::timestamptz is null or {at} < $9) \
+               and ($7::text is null or {action} = $7) and (${name}::text is null or lower({by}) = lower(${name}))"
+        )
+    };
+    let (action, by) = (format!("substring(entry from '{ACTION}')"), format!("substring(entry from '{BY}')"));
+    let (of_saga, other) = (wanted("at", &action, &by, "6"), wanted("at", "action", "by", "5"));
+    let rebuilt = wanted("begun_at", "'rebuild'", "asked_by", "5");
     let limit = "limit $2::bigint + $3::bigint";
     format!(
         "select id, sequence, at, entry, by, action, about, saga, reason, outcome from (\

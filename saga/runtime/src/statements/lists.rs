@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use super::count::{readable, waits};
+use crate::cause::{NOBODY, UNDECIDED, UNREADABLE, unknown_plan};
 use crate::filter::Found;
 use crate::search::{By, Search};
 use crate::table::Table;
@@ -23,7 +25,8 @@ pub(crate) struct List {
     /// What customers see.
     pub views: &'static str,
     /// What operators see. After the common parameters: before when a wait is too long, the plans this build knows, what the steady clock says, the
-    /// step that is waited for, whether only those are meant that are stuck.
+    /// step that is waited for, whether only those are meant that are stuck, those that are set aside, what each command is called, and a part of the
+    /// cause.
     pub sagas: &'static str,
     /// Where the walk ended, if it went as far as it may.
     pub end: &'static str,
@@ -38,7 +41,7 @@ struct Walked {
 }
 
 /// Those of every index.
-pub(crate) fn lists(table: &Table) -> HashMap<Found, List> {
+pub(crate) fn lists(table: &Table, steps: &[String]) -> HashMap<Found, List> {
     let searched = table.searches.iter().enumerate();
     let by = searched.filter_map(|(place, search)| Some((Found::By(place), searched_walk(table, search, place)?)));
     let owner = table.owner.map(|owner| (Found::Owner, walk(table, owner, "true", "coalesce($6::uuid, $5::uuid)")));
@@ -64,7 +67,7 @@ pub(crate) fn lists(table: &Table) -> HashMap<Found, List> {
         // No more than most indexes hold, so that the rows themselves are not read.
         let place = if found == Found::Time { "id, created_at" } else { "id" };
         let end = format!("select {place} from ({}) as walked order by {} offset $3 - 1 limit 1", walk.rows, walk.order);
-        (found, List { views: keep(views(table, &walk)), sagas: keep(sagas(table, &walk)), end: keep(end) })
+        (found, List { views: keep(views(table, &walk)), sagas: keep(sagas(table, steps, &walk)), end: keep(end) })
     };
     by.chain(owner).chain(status).chain(others).map(text).collect()
 }
@@ -134,10 +137,10 @@ fn views(table: &Table, Walked { rows, order }: &Walked) -> String {
 }
 
 /// Those of these ids: a parameter behind the others.
-pub(super) fn those(table: &Table) -> String {
-    let ids = BEFORE_SEARCHES + table.searches.len() + 6;
+pub(super) fn those(table: &Table, steps: &[String]) -> String {
+    let ids = BEFORE_SEARCHES + table.searches.len() + 9;
     let rows = format!("select * from {} where id = any(${ids}::uuid[])", table.name);
-    sagas(table, &Walked { rows, order: "id desc".to_owned() })
+    sagas(table, steps, &Walked { rows, order: "id desc".to_owned() })
 }
 
 /// Readings of the steady clock are shown as times of day: what has passed since is the same by both.
@@ -145,14 +148,16 @@ pub(super) fn those(table: &Table) -> String {
 /// The last reply is cut out of the entry's text. As JSON (`entry::json->...`) it takes a quarter more, and one entry that is no JSON, which somebody
 /// damaged, would hide all sagas. Read by the service instead it takes the database half as much, and brings up to 64 whole entries of each saga
 /// here: 4 MB for a page of 200 sagas of small orders, a hundred for large ones.
-fn sagas(table: &Table, Walked { rows, order }: &Walked) -> String {
+fn sagas(table: &Table, steps: &[String], Walked { rows, order }: &Walked) -> String {
     let Table { name, history, history_id, .. } = table;
     let (view, meant) = (table.view_columns(), meant(table));
     let next = |more: usize| format!("${}", BEFORE_SEARCHES + table.searches.len() + more);
     let (waits, plans, steady, step, stuck) = (next(1), next(2), next(3), next(4), next(5));
+    let (aside, words, cause) = (format!("{}::uuid[]", next(6)), format!("{}::text[]", next(7)), format!("{}::text", next(8)));
+    let causes = causes(steps, &aside, &words);
     format!(
         "select {view}, state, settled, waiting_since + (now() - {steady}) as waiting_since, due_at + (now() - {steady}) as due_at, \
-                coalesce(waiting_since < {waits}, false) or (not settled and not known) as stuck, \
+                coalesce(waiting_since < {waits}, false) or (not settled and (not known or id = any({aside}))) as stuck, \
                 (select fingerprint from plans where version::text = state->>'plan') as fingerprint, \
                 case when not settled then (\
                     select said from (\
@@ -163,7 +168,18 @@ fn sagas(table: &Table, Walked { rows, order }: &Walked) -> String {
                   and json_typeof(state->'steps') = 'object', false) as known) as plan \
          where {meant} \
            and ({step}::text is null or coalesce(state->'steps'->{step}->>'asked', state->'steps'->{step}->>'undoing') is not null) \
-           and (not {stuck} or waiting_since < {waits} or not known) \
+           and (not {stuck} or waiting_since < {waits} or not known or id = any({aside})) \
+           and ({cause} is null or strpos(lower({causes}), lower({cause})) > 0) \
          order by {order} limit $4"
+    )
+}
+
+/// What a saga in flight waits for, in the words of the counts by cause.
+fn causes(steps: &[String], aside: &str, words: &str) -> String {
+    let (readable, waits) = (readable("state", "state->'steps'"), waits(steps, "state->'steps'"));
+    let unknown = unknown_plan("' || left(state->>'plan', 20) || '");
+    format!(
+        "case when not coalesce({readable}, false) then '{UNREADABLE}' when id = any({aside}) then '{UNDECIDED}' \
+              when known then coalesce(({words})[1 + {waits}], '{NOBODY}') else '{unknown}' end"
     )
 }

@@ -1,12 +1,25 @@
 //! What operators did: read from wherever it is kept, and written down where no saga does.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::Store;
 use crate::saga::Saga;
+
+/// Which actions; all of what is not said.
+#[derive(Clone, Debug)]
+pub(crate) struct Which {
+    /// Who took them.
+    pub by: Option<String>,
+    /// In a word.
+    pub action: Option<String>,
+    pub from: Option<DateTime<Utc>>,
+    /// Up to then, exclusively.
+    pub to: Option<DateTime<Utc>>,
+}
 
 /// An operator's action.
 pub(crate) struct ActionRow {
@@ -63,9 +76,20 @@ impl<S: Saga> Store<S> {
         from: Option<(DateTime<Utc>, i64)>,
         rows: i64,
         outside: bool,
+        which: &Which,
     ) -> sqlx::Result<Vec<ActionRow>> {
         let (at, skip) = from.unzip();
-        let asked = sqlx::query(self.sql.actions).bind(at).bind(skip.unwrap_or_default()).bind(rows).bind(outside);
+        let as_json = which.by.as_ref().map(|by| Value::from(by.as_str()).to_string());
+        let asked = sqlx::query(self.sql.actions)
+            .bind(at)
+            .bind(skip.unwrap_or_default())
+            .bind(rows)
+            .bind(outside)
+            .bind(&which.by)
+            .bind(as_json.as_deref().map(|quoted| &quoted[1..quoted.len() - 1]))
+            .bind(&which.action)
+            .bind(which.from)
+            .bind(which.to);
         let found = asked.fetch_all(db).await?;
         found.iter().map(ActionRow::read).collect()
     }

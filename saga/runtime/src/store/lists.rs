@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::operator::{before, ids_at};
 use super::{Store, named};
+use crate::cause::words;
 use crate::filter::{CLOCKS_DIFFER, Filter, Found, WALKED};
 use crate::saga::{Layout as _, Saga, View};
 use crate::statements::List;
@@ -68,6 +69,10 @@ pub(crate) struct SagaFilter<S: Saga> {
     pub id: Option<Uuid>,
     pub step: Option<S::Step>,
     pub stuck_only: bool,
+    /// A part of what they wait for, in words.
+    pub cause: Option<String>,
+    /// Those that could not be decided.
+    pub aside: Vec<Uuid>,
     /// How long a saga may wait before it is stuck.
     pub stuck_after: Duration,
 }
@@ -167,7 +172,10 @@ impl<S: Saga> Store<S> {
             .bind(known_plans::<S>())
             .bind(steady)
             .bind(wanted.step.map(step_name::<S>))
-            .bind(wanted.stuck_only);
+            .bind(wanted.stuck_only)
+            .bind(&wanted.aside)
+            .bind(words::<S>())
+            .bind(&wanted.cause);
         let read = asked.fetch_all(&mut *db).await?;
         let next = Self::next(db, filter, (found, list), &bounds, &read, rows).await?;
         let saga = |row: &PgRow| InFlight::read::<S>(row).map_err(|error| named(S::NAME, row.get::<Uuid, _>("id"), error));
@@ -180,6 +188,7 @@ impl<S: Saga> Store<S> {
         db: &mut PgConnection,
         steady: DateTime<Utc>,
         stuck_after: Duration,
+        aside: &[Uuid],
         ids: &[Uuid],
     ) -> sqlx::Result<Vec<InFlight>> {
         let filter = Filter::all::<S>();
@@ -190,6 +199,9 @@ impl<S: Saga> Store<S> {
             .bind(steady)
             .bind(None::<String>)
             .bind(false)
+            .bind(aside)
+            .bind(words::<S>())
+            .bind(None::<String>)
             .bind(ids);
         let read = asked.fetch_all(&mut *db).await?;
         read.iter().map(|row| InFlight::read::<S>(row).map_err(|error| named(S::NAME, row.get::<Uuid, _>("id"), error))).collect()

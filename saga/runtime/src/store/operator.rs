@@ -9,9 +9,9 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{Store, delta};
+use crate::cause::commands;
 use crate::filter::CLOCKS_DIFFER;
 use crate::saga::{Layout as _, Saga, StatusWord};
-use crate::steps::steps;
 
 /// A saga to be exported.
 pub(crate) struct Exported<S> {
@@ -38,6 +38,8 @@ pub(crate) struct Waiting<S: Saga> {
     pub command: Option<(S::Step, Direction)>,
     /// Whether they have waited for too long.
     pub late: bool,
+    /// Whether they could not be decided, and are set aside.
+    pub aside: bool,
     pub sagas: i64,
     /// Since when the first of them waits, as a time of day.
     pub since: Option<DateTime<Utc>>,
@@ -74,17 +76,17 @@ impl<S: Saga> Store<S> {
         found.iter().map(Exported::read).collect()
     }
 
-    /// How many sagas are in flight, by what they wait for. `steady`: what the steady clock says now.
+    /// How many sagas are in flight, by what they wait for. `steady`: what the steady clock says now; `aside`: those that could not be decided.
     pub async fn count(
         &self,
         db: &mut PgConnection,
         steady: DateTime<Utc>,
         stuck_after: Duration,
+        aside: &[Uuid],
     ) -> sqlx::Result<Vec<Waiting<S>>> {
-        let counted = sqlx::query(self.sql.count).bind(before(steady, stuck_after)).bind(steady).fetch_all(db).await?;
-        let steps = steps::<S>();
-        let ways = [Direction::Execute, Direction::Compensate];
-        let commands: Vec<(S::Step, Direction)> = steps.into_iter().flat_map(|step| ways.map(|way| (step, way))).collect();
+        let asked = sqlx::query(self.sql.count).bind(before(steady, stuck_after)).bind(steady).bind(aside);
+        let counted = asked.fetch_all(db).await?;
+        let commands = commands::<S>();
         let read = |row: &PgRow| {
             let place: Option<i32> = row.try_get("waits")?;
             let command = place.and_then(|place| commands.get(usize::try_from(place).ok()?).copied());
@@ -92,6 +94,7 @@ impl<S: Saga> Store<S> {
                 plan: row.try_get("plan")?,
                 command,
                 late: row.try_get("late")?,
+                aside: row.try_get("aside")?,
                 sagas: row.try_get("sagas")?,
                 since: row.try_get("since")?,
                 newest: row.try_get("newest")?,
