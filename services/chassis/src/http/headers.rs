@@ -44,7 +44,10 @@ impl IdempotencyKey {
         if values.next().is_some() {
             return Err(Problem::malformed("`Idempotency-Key` is given twice"));
         }
-        let text = value.to_str().map_err(|_| Problem::malformed("`Idempotency-Key` must be ASCII"))?.trim();
+        // What stands before and behind a header's value is no part of it; a tab within one is in no string of the draft's.
+        let text = value.to_str().ok().map(str::trim).filter(|text| !text.contains('\t'));
+        let text =
+            text.ok_or_else(|| Problem::malformed("`Idempotency-Key` must be of ASCII letters, digits, signs and spaces"))?;
         let key = match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
             None => text.to_owned(),
@@ -124,6 +127,8 @@ mod tests {
         assert_eq!(key(r#""a \"b\"""#), Ok(Some(r#"a "b""#.to_owned())));
         assert_eq!(key("").unwrap_err().status, 400);
         assert_eq!(key(&"x".repeat(201)).unwrap_err().status, 400);
+        assert_eq!(key("a\tb").unwrap_err().status, 400);
+        assert_eq!(key("\t a \t"), Ok(Some("a".to_owned())));
         assert_eq!(IdempotencyKey::from_headers(&HeaderMap::new()), Ok(None));
     }
 
