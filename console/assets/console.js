@@ -6,10 +6,10 @@
   let following = null;
   let renewing = false;
 
-  // The content of a page of ours, or nothing.
-  async function content(address) {
+  // A page of ours, or nothing.
+  async function page(address) {
     const response = await fetch(address, { headers: { accept: 'text/html' } });
-    return response.ok ? new DOMParser().parseFromString(await response.text(), 'text/html').getElementById('main') : null;
+    return response.ok ? new DOMParser().parseFromString(await response.text(), 'text/html') : null;
   }
 
   // Takes the same page again and puts its content in the place of the old one; what is open stays open.
@@ -17,8 +17,14 @@
     if (renewing || main().contains(document.activeElement) && document.activeElement.matches('input, select, textarea')) return;
     renewing = true;
     try {
-      const fresh = await content(location.href);
-      if (!fresh) return;
+      const taken = await page(location.href);
+      if (!taken) return;
+      const fresh = taken.getElementById('main');
+      // Of the navigation only what it counts: somebody may be about to press the rest.
+      const links = taken.querySelectorAll('.top nav a');
+      document.querySelectorAll('.top nav a').forEach((link, index) => {
+        if (link.textContent !== links[index].textContent) link.replaceChildren(...document.adoptNode(links[index]).childNodes);
+      });
       const open = [...main().querySelectorAll('details')].map((details) => details.open);
       [...fresh.querySelectorAll('details')].forEach((details, index) => { details.open = open[index] || false; });
       main().replaceWith(document.adoptNode(fresh));
@@ -33,7 +39,7 @@
   async function travel(range) {
     const at = range.value;
     const address = `${location.pathname}?at=${at}`;
-    const fresh = await content(address).catch(() => null);
+    const fresh = (await page(address).catch(() => null))?.getElementById('main');
     if (!fresh || range.value !== at || !range.isConnected) return;
     for (const part of ['[aria-labelledby=steps]', '[aria-labelledby=entries]']) {
       main().querySelector(part).replaceWith(fresh.querySelector(part));

@@ -4,6 +4,7 @@ use saga::Exportable as _;
 use saga_commands::CommandLine;
 
 use crate::setup::Console;
+use crate::words::count;
 
 /// The pages that are always a step away: path and name.
 const PAGES: [(&str, &str); 8] = [
@@ -30,23 +31,47 @@ pub struct Frame {
     pub service: String,
     /// What every form must bring.
     pub token: String,
+    /// How many are stuck, and how many dead letters are kept: as last seen, and where there are any.
+    stuck: Option<f64>,
+    letters: Option<f64>,
+}
+
+/// A page as the navigation names it.
+pub struct Tab {
+    /// Where it is.
+    pub path: &'static str,
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether it is this one.
+    pub here: bool,
+    /// How many wait there for an operator.
+    pub waiting: Option<String>,
 }
 
 impl Frame {
     /// Around a page.
     pub fn of<C: CommandLine>(console: &Console<C>, here: &'static str) -> Self {
         let service = format!("{} at {}", C::SERVICE.name, console.service.address());
-        Self { here, kind: C::Saga::NAME, by: console.by.clone(), service, token: console.token.clone() }
+        let [stuck, letters] = console.samples.waiting();
+        Self { here, kind: C::Saga::NAME, by: console.by.clone(), service, token: console.token.clone(), stuck, letters }
     }
 
     /// Around what could not be shown.
     pub fn bare() -> Self {
-        Self { here: "", kind: "", by: String::new(), service: String::new(), token: String::new() }
+        let (by, service, token) = (String::new(), String::new(), String::new());
+        Self { here: "", kind: "", by, service, token, stuck: None, letters: None }
     }
 
-    /// The pages: path, name, and whether this is it.
-    pub fn pages(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-        PAGES.into_iter().map(|(path, name)| (path, name, path == self.here))
+    /// The pages.
+    pub fn tabs(&self) -> impl Iterator<Item = Tab> {
+        PAGES.into_iter().map(|(path, name)| {
+            let waiting = match path {
+                "/attention" => self.stuck,
+                "/dead-letters" => self.letters,
+                _ => None,
+            };
+            Tab { path, name, here: path == self.here, waiting: waiting.filter(|waiting| *waiting > 0.0).map(count) }
+        })
     }
 
     /// The version of this build.

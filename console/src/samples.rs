@@ -142,6 +142,12 @@ impl Samples {
         self.read().ring.into()
     }
 
+    /// How many were stuck at the last look, and how many dead letters were kept.
+    pub fn waiting(&self) -> [Option<f64>; 2] {
+        let kept = self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        kept.ring.back().map_or([None, None], |last| [last.stuck, last.letters])
+    }
+
     fn read(&self) -> Kept {
         self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }

@@ -1,6 +1,6 @@
-//! Moments, lengths of time and JSON as pages show them.
+//! Moments, numbers and JSON as pages show them.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use saga_commands::age;
 use saga_commands::output::visible_json;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub fn clock(moment: DateTime<Utc>) -> String {
 
 /// How long ago.
 pub fn ago(moment: DateTime<Utc>) -> String {
-    length(Utc::now() - moment)
+    age::show(Utc::now() - moment)
 }
 
 /// A moment as a table shows it: how long ago, and the moment itself for whoever points at it.
@@ -36,26 +36,14 @@ impl When {
     }
 }
 
-/// A length of time, without a second unit that is nothing.
-pub fn length(length: TimeDelta) -> String {
-    let text = age::show(length);
-    [" 0 s", " 0 min", " 0 h"].iter().find_map(|nothing| text.strip_suffix(nothing)).map(str::to_owned).unwrap_or(text)
+/// A number with room between its thousands.
+pub fn count(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join("\u{202f}")
 }
 
 /// JSON with its lines broken, in which everything shows.
 pub fn json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).map_or_else(|error| error.to_string(), |text| visible_json(&text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_of_time_names_no_unit_of_which_there_is_none() {
-        assert_eq!(
-            [300, 90, 3_600, 2].map(|seconds| length(TimeDelta::seconds(seconds))),
-            ["5 min", "1 min 30 s", "1 h", "2.0 s"]
-        );
-    }
 }

@@ -12,8 +12,8 @@ use saga_runtime::steps::step_named;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::one::parse;
-use crate::changes::Changed;
+use super::one::{Unread, parse};
+use crate::changes::{Changed, Sides};
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
@@ -36,8 +36,19 @@ struct Page {
     decided: String,
     sent: Vec<String>,
     changes: Vec<Changed>,
-    before: String,
-    after: String,
+    sides: Sides,
+}
+
+/// In place of the page, where this build cannot say what an action would do.
+#[derive(Template)]
+#[template(path = "act_not.html")]
+struct Not {
+    frame: Frame,
+    id: String,
+    path: String,
+    verb: String,
+    status: String,
+    unread: Unread,
 }
 
 type Step<C> = <<C as CommandLine>::Saga as Plan>::Step;
@@ -90,13 +101,31 @@ pub async fn confirm<C: CommandLine>(
     let id = parse::<C>(&id)?;
     let what = meaning(&verb).ok_or_else(|| Failed::missing("There is no such page."))?;
     let view: View<C> = console.service.get(&format!("/sagas/{id}")).await?;
-    let transcript = source::from_service::<C>(&console.service, id).await?;
+    let line = source::line_from_service(&console.service, id).await?;
+    let path = Console::<C>::path(id);
+    let read = match Unread::state(&view) {
+        Some(unread) => Err(unread),
+        None => Transcript::<C::Saga>::read(&line).map_err(|why| Unread::history(&why)),
+    };
+    let transcript = match read {
+        Ok(transcript) => transcript,
+        Err(unread) => {
+            return page(&Not {
+                frame: Frame::of(&console, "/sagas"),
+                id: id.to_string(),
+                path,
+                verb,
+                status: view.status,
+                unread,
+            });
+        }
+    };
     let action = action::<C>(&verb, &asked.step, &transcript)?;
     let preview = Preview::<C>::of(&transcript, action, &console.by, "").ok_or_else(|| Failed::wrong("It has no history."))?;
     page(&Page {
         frame: Frame::of(&console, "/sagas"),
         id: id.to_string(),
-        path: Console::<C>::path(id),
+        path,
         action: phrases::action(&action),
         verb,
         step: asked.step,
@@ -106,8 +135,7 @@ pub async fn confirm<C: CommandLine>(
         decided: preview.decided(),
         sent: preview.sent(),
         changes: Changed::all(&changes(&preview.before, &preview.decision.state)),
-        before: crate::words::json(&preview.before),
-        after: crate::words::json(&preview.decision.state),
+        sides: Sides::of(&preview.before, &preview.decision.state),
     })
 }
 

@@ -11,13 +11,12 @@ use saga_commands::causes::{Causes, Group};
 use saga_commands::output::plain;
 use uuid::Uuid;
 
-use super::overview::count;
 use super::sagas::Row;
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;
 use crate::setup::Console;
-use crate::words::When;
+use crate::words::{When, count};
 
 /// Among more than so many a list is begun where the first of a group is: a page goes past so many at most.
 const MANY: u64 = 10_000;

@@ -17,12 +17,12 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::act::meaning;
-use super::overview::count as shown;
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
 use crate::jobs::Ask;
 use crate::setup::Console;
+use crate::words::count as shown;
 
 /// So many are looked at for one that shows what would be done.
 const EXAMPLES: usize = 5;

@@ -17,7 +17,7 @@ use futures_util::stream;
 use saga::{Action, Direction, Exportable as _, State as SagaState, Transcript};
 use saga_commands::output::{plain, visible_json};
 use saga_commands::preview::Preview;
-use saga_commands::{CommandLine, Live, View, phrases, source};
+use saga_commands::{CommandLine, Live, View, age, phrases, source};
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -29,7 +29,7 @@ use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;
 use crate::setup::Console;
-use crate::words::{ago, clock, exact, json, length};
+use crate::words::{ago, clock, exact, json};
 
 #[derive(Template)]
 #[template(path = "saga.html")]
@@ -48,7 +48,7 @@ struct Page {
     /// What was just done.
     done: Option<String>,
     /// Why this build cannot read its history; then what follows is empty.
-    unreadable: Option<String>,
+    unread: Option<Unread>,
     /// Whether it could not be decided when it was due.
     aside: bool,
     /// Where this build decides otherwise.
@@ -59,6 +59,25 @@ struct Page {
     /// Whether more will come.
     live: bool,
     last: u32,
+}
+
+/// What this build cannot read of a saga.
+pub struct Unread {
+    pub what: &'static str,
+    pub why: String,
+}
+
+impl Unread {
+    /// Its history.
+    pub fn history(why: &saga::Unreadable) -> Self {
+        Self { what: "This build cannot read its history.", why: plain(why.to_string()) }
+    }
+
+    /// Its state, or the plan it goes by.
+    pub fn state<C>(view: &View<C>) -> Option<Self> {
+        let why = || plain(view.cause.clone().unwrap_or_default());
+        (!view.readable).then(|| Self { what: "This build cannot go on with it.", why: why() })
+    }
 }
 
 /// A line of where it stands.
@@ -92,9 +111,9 @@ pub async fn show<C: CommandLine>(
     let id = parse::<C>(&id)?;
     let view: View<C> = console.service.get(&format!("/sagas/{id}")).await?;
     let line = source::line_from_service(&console.service, id).await?;
-    let (transcript, unreadable) = match Transcript::<C::Saga>::read(&line) {
+    let (transcript, unread) = match Transcript::<C::Saga>::read(&line) {
         Ok(transcript) => (Some(transcript), None),
-        Err(why) => (None, Some(plain(why.to_string()))),
+        Err(why) => (None, Some(Unread::history(&why))),
     };
     let state = transcript.as_ref().and_then(Transcript::state);
     let settled = state.is_some_and(SagaState::is_settled);
@@ -118,7 +137,7 @@ pub async fn show<C: CommandLine>(
         cause: view.cause.clone().map(plain),
         actions: transcript.as_ref().filter(|_| view.readable).map(|transcript| buttons::<C>(id, transcript)).unwrap_or_default(),
         done: asked.done.map(plain),
-        unreadable,
+        unread,
         aside: view.aside.is_some(),
         divergence: transcript.as_ref().and_then(Transcript::divergence).map(|divergence| plain(divergence.to_string())),
         chart: transcript
@@ -147,14 +166,14 @@ fn facts<C: CommandLine>(view: &View<C>) -> Vec<Fact> {
         since("Last moved", view.updated_at),
     ];
     if view.waiting.is_empty() {
-        facts.push(plainly("Took", length(view.updated_at - view.created_at)));
+        facts.push(plainly("Took", age::show(view.updated_at - view.created_at)));
     } else {
         facts.push(plainly("Waiting for", view.waiting_for()));
         facts.push(plainly("Attempts", view.attempts()));
         facts.extend(view.waiting_since.map(|at| since("Waiting since", at)));
     }
     facts.extend(view.due_at.map(|due| {
-        let when = if due > Utc::now() { format!("in {}", length(due - Utc::now())) } else { "now".to_owned() };
+        let when = if due > Utc::now() { format!("in {}", age::show(due - Utc::now())) } else { "now".to_owned() };
         Fact { name: "Asked again", value: format!("{when} · {}", clock(due)), at: Some(exact(due)) }
     }));
     facts

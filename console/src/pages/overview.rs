@@ -13,6 +13,7 @@ use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::samples::{KEPT, Place, Sample, quantile, rates};
 use crate::setup::Console;
+use crate::words::count;
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -61,13 +62,6 @@ impl Service {
         let Place { service, address, version, .. } = place;
         Self { service, address, version, state, class, says, outbox: rows, oldest }
     }
-}
-
-/// A number with room between its thousands.
-pub fn count(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join("\u{202f}")
 }
 
 fn rate(value: f64) -> String {

@@ -11,11 +11,11 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use saga_commands::{CommandLine, broker};
 
-use super::overview::{Service, count};
+use super::overview::Service;
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::setup::Console;
-use crate::words::When;
+use crate::words::{When, count};
 
 #[derive(Template)]
 #[template(path = "streams.html")]

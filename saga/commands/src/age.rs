@@ -49,14 +49,15 @@ pub fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     ago.ok_or_else(|| format!("`{text}` is neither a moment (2026-01-02T03:04:05Z) nor how long ago (24h)"))
 }
 
-/// A length of time with its two largest units.
+/// A length of time with its two largest units, without a second one that is nothing.
 pub fn show(length: TimeDelta) -> String {
     let millis = length.num_milliseconds().max(0);
     let (seconds, minutes, hours, days) = (millis / 1_000, millis / 60_000, millis / 3_600_000, millis / 86_400_000);
+    let with = |length: String, rest: i64, unit: &str| if rest == 0 { length } else { format!("{length} {rest} {unit}") };
     match () {
-        () if days > 0 => format!("{days} d {} h", hours % 24),
-        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
-        () if minutes > 0 => format!("{minutes} min {} s", seconds % 60),
+        () if days > 0 => with(format!("{days} d"), hours % 24, "h"),
+        () if hours > 0 => with(format!("{hours} h"), minutes % 60, "min"),
+        () if minutes > 0 => with(format!("{minutes} min"), seconds % 60, "s"),
         () if seconds > 0 => format!("{:.1} s", millis as f64 / 1_000.0),
         () => format!("{millis} ms"),
     }
@@ -101,7 +102,10 @@ mod tests {
             (1_250, "1.2 s"),
             (59_900, "59.9 s"),
             (200_000, "3 min 20 s"),
+            (300_000, "5 min"),
+            (3_600_000, "1 h"),
             (7_500_000, "2 h 5 min"),
+            (86_400_000, "1 d"),
         ];
         for (millis, text) in shown {
             assert_eq!(show(TimeDelta::milliseconds(millis)), text);

@@ -111,7 +111,14 @@ async fn a_saga_is_read_entry_by_entry_and_through_time_as_this_build_decides_it
     let at = console.page(&format!("/sagas/{rejected}?at=2")).await;
     holds(
         &at,
-        &["Entry 2 of 3", "steps.validate_user", "<ins>", "It would send: ask reserve_stock", "waybill.product.reserve.v1"],
+        &[
+            "Entry 2 of 3",
+            "steps.validate_user",
+            "<ins><i>+ </i>",
+            "<del><i>− </i>",
+            "It would send: ask reserve_stock",
+            "waybill.product.reserve.v1",
+        ],
     );
     let raw: serde_json::Value = console.ask(&format!("/sagas/{rejected}/raw")).await.json().await.expect("JSON");
     assert_eq!((&raw["saga"], raw["entries"].as_array().map(Vec::len)), (&json!("order"), Some(3)));
@@ -133,6 +140,9 @@ async fn a_saga_is_read_entry_by_entry_and_through_time_as_this_build_decides_it
         .await
         .expect("changed");
     holds(&console.page(&format!("/sagas/{rejected}")).await, &["This build cannot read its history."]);
+    let act = console.page(&format!("/sagas/{rejected}/retry")).await;
+    holds(&act, &["This build cannot read its history.", "as it is kept", "docs/operations.md", "Nothing was done"]);
+    assert!(!act.contains("<form"), "what cannot be foretold is not offered: {act}");
 
     for (path, status) in [("/nowhere", 404), ("/sagas/x", 404), (&*format!("/sagas/{}", Uuid::now_v7()), 404)] {
         assert_eq!(console.ask(path).await.status(), status, "{path}");
@@ -159,6 +169,13 @@ async fn what_is_stuck_is_shown_by_its_cause_and_put_right_by_a_button_that_firs
         &attention,
         &["waiting for the product service to reserve the stock</h2>", "last answer waybill.user.validated.v1", "retry all"],
     );
+
+    // Every page says how many there are.
+    eventually(Duration::from_secs(20), || async {
+        let page = console.page("/audit").await;
+        if page.contains("Needs attention <span class=\"count\">1</span>") { Ok(()) } else { Err(page) }
+    })
+    .await;
 
     let path = format!("/sagas/{order}");
     let page = console.page(&path).await;

@@ -180,6 +180,14 @@ async fn every_page_and_action_works_in_a_browser_and_nothing_complains() {
     let held = "return window.held.isConnected && location.search === '?at=3' && document.querySelector('tr.chosen th').innerText.trim() === '3'";
     assert_eq!(browser.run(held, &[]).await, Value::Bool(true));
 
+    // The navigation counts what waits for somebody, and goes on counting.
+    browser.open(&at("/streams")).await;
+    shows(&browser, "Dead letters 1").await;
+    browser.run("window.same = true", &[]).await;
+    system.jetstream().publish("replies.user", "{\"not\":\"a batch\"}".into()).await.expect("sent").await.expect("stored");
+    shows(&browser, "Dead letters 2").await;
+    assert_eq!(browser.run("return window.same", &[]).await, Value::Bool(true), "the page stays");
+
     // A letter is deleted.
     browser.open(&at("/dead-letters/1")).await;
     press_in_place(&browser, "Delete…").await;

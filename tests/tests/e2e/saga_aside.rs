@@ -10,6 +10,7 @@ use testkit::{Service, System, eventually};
 use uuid::Uuid;
 
 use crate::cli_saga::{Said, waybill};
+use crate::console::{Console, holds};
 
 const SOON: Duration = Duration::from_secs(25);
 
@@ -185,6 +186,7 @@ async fn what_operators_ask_takes_no_connection_from_customers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_saga_whose_state_cannot_be_read_is_called_that_everywhere_and_no_action_is_offered() {
     let system = System::new().await;
+    let console = Console::start(&system, None).await;
     let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
     system.stop(Service::Product).await;
     let orders = system.submit_many(2, user, &[(product, 1)]).await;
@@ -213,6 +215,9 @@ async fn a_saga_whose_state_cannot_be_read_is_called_that_everywhere_and_no_acti
         let Said(status, stdout, stderr) = waybill(&system, &act).await;
         assert_eq!((status, stdout.as_str()), (1, ""), "{stderr}");
         assert!(stderr.contains("cannot act on this order: this build cannot read its state"), "{stderr}");
+        let page = console.page(&format!("/sagas/{order}/retry")).await;
+        holds(&page, &["This build cannot go on with it.", "cannot read its state", "docs/operations.md"]);
+        assert!(!page.contains("<form"), "{page}");
         assert!(!stderr.contains("version 0") && !stderr.contains("asks again"), "{stderr}");
     }
     let checked = waybill(&system, &["saga", "upgrade-check"]).await.expect(1);

@@ -75,6 +75,8 @@ async fn sagas_are_listed_by_the_cause_that_counts_them_and_one_that_cannot_be_r
     let attention = console.page("/attention").await;
     holds(&attention, &[UNDECIDED, "Start the build that knows them, or put their rows right"]);
     holds(&console.page(&format!("/sagas/{damaged}")).await, &["This build cannot read its history.", "as it is kept", "retry"]);
+    let act = console.page(&format!("/sagas/{damaged}/compensate")).await;
+    holds(&act, &["This build cannot read its history.", "WaybillSagasUnreadable"]);
     let list = console.page(&format!("/sagas?cause={}", UNDECIDED.replace(' ', "%20"))).await;
     holds(&list, &[&damaged.to_string(), &format!("value=\"{UNDECIDED}\"")]);
     assert!(!list.contains(&orders[1].to_string()), "{list}");

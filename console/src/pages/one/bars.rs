@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use saga::{Direction, Effect, Plan, Progress, Transcript};
-use saga_commands::{CommandLine, phrases};
+use saga_commands::{CommandLine, age, phrases};
 
-use crate::words::{clock, length};
+use crate::words::clock;
 
 /// How wide the drawing is, in units of its own: it is stretched to what room there is.
 const WIDTH: f64 = 1_000.0;
@@ -92,8 +92,8 @@ impl Chart {
         }
         let looked_at = transcript.entries.iter().find(|entry| Some(entry.sequence) == at);
         let cursor = looked_at.map(|entry| scale.x(entry.time));
-        let pauses = scale.pauses.iter().map(|(from, to)| (scale.span(*from, *to), length(*to - *from))).collect();
-        Self { lanes, pauses, took: length(end - first.time), span: [clock(first.time), clock(end)], cursor }
+        let pauses = scale.pauses.iter().map(|(from, to)| (scale.span(*from, *to), age::show(*to - *from))).collect();
+        Self { lanes, pauses, took: age::show(end - first.time), span: [clock(first.time), clock(end)], cursor }
     }
 }
 
@@ -109,7 +109,7 @@ fn bar<S>(stretch: &Stretch<S>, scale: &Scale, end: DateTime<Utc>) -> Bar {
         span: scale.span(began, ended),
         class: format!("{way} {how}"),
         attempts: attempts.iter().map(|at| scale.x(*at)).collect(),
-        title: format!("{verb}, {how} {after} {}{times}", length(ended - began)),
+        title: format!("{verb}, {how} {after} {}{times}", age::show(ended - began)),
     }
 }
 

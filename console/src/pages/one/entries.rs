@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use saga::{State, Transcript};
-use saga_commands::{CommandLine, phrases};
+use saga_commands::{CommandLine, age, phrases};
 
-use crate::words::{exact, json, length};
+use crate::words::{exact, json};
 
 /// An entry as a row.
 pub struct Entry {
@@ -31,7 +31,7 @@ pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, at: Option<u32>) -> 
     let (mut before, mut last) = (State::new(), None);
     let entry = |entry: &saga::Entry<C::Saga>| {
         let since = last.replace(entry.time);
-        let elapsed = since.map(|last: DateTime<Utc>| format!("+{}", length(entry.time - last)));
+        let elapsed = since.map(|last: DateTime<Utc>| format!("+{}", age::show(entry.time - last)));
         let same_day = since.is_some_and(|last| last.date_naive() == entry.time.date_naive());
         let form = if same_day { "%H:%M:%S%.3f" } else { "%-d %b, %H:%M:%S%.3f" };
         let decided = phrases::decided::<C>(&before, entry.verdict, &entry.state);

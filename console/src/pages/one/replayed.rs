@@ -3,7 +3,7 @@
 use saga::Transcript;
 use saga_commands::{CommandLine, phrases};
 
-use crate::changes::Changed;
+use crate::changes::{Changed, Sides};
 use crate::words::{exact, json};
 
 /// An entry decided again, or why it was not.
@@ -21,8 +21,7 @@ pub struct Replayed {
 /// What this build decides.
 pub struct Now {
     pub decided: String,
-    pub before: String,
-    pub after: String,
+    pub sides: Sides,
     pub changes: Vec<Changed>,
     /// What it would send, each with its command.
     pub sends: Vec<(String, String)>,
@@ -47,8 +46,7 @@ pub fn of<C: CommandLine>(transcript: &Transcript<C::Saga>, at: u32) -> Replayed
     let step = replay.steps.iter().find(|step| step.entry.sequence == at);
     let now = step.map(|step| Now {
         decided: phrases::decided::<C>(&step.before, step.now.verdict, &step.now.state),
-        before: json(&step.before),
-        after: json(&step.now.state),
+        sides: Sides::of(&step.before, &step.now.state),
         changes: Changed::all(&step.changes),
         sends: step
             .now
