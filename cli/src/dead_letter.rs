@@ -119,6 +119,7 @@ impl Command {
 impl Act {
     async fn run(self, action: Action, out: Output) -> anyhow::Result<ExitCode> {
         self.confirm.check()?;
+        self.why.as_ref().map_or(Ok(()), |why| confirm::why("--why", why))?;
         let service = self.service.service()?;
         let by = self.by.name(service.subject())?;
         let broker = self.target.connect().await?;

@@ -66,6 +66,13 @@
       due = setTimeout(renew, 100);
     });
     following.addEventListener('end', () => { stop(); renew(); });
+    // What breaks off is taken up again by the browser; what was refused is not.
+    following.addEventListener('error', () => {
+      if (!following || following.readyState !== EventSource.CLOSED) return;
+      stop();
+      const mark = main().querySelector('.live');
+      if (mark) { mark.textContent = 'not live: reload'; mark.classList.remove('live'); }
+    });
   }
 
   function enhance() {

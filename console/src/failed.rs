@@ -7,6 +7,7 @@ use saga_commands::output::plain;
 use saga_commands::problem::Failure;
 
 use crate::frame::Frame;
+use crate::jobs::Full;
 
 /// A page that could not be made, or an action that was refused, and why.
 #[derive(Debug)]
@@ -58,6 +59,12 @@ impl From<Failure> for Failed {
             _ => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, failure.to_string())
+    }
+}
+
+impl From<Full> for Failed {
+    fn from(full: Full) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("Nothing was done: {full}. They are listed under Bulk actions."))
     }
 }
 

@@ -10,9 +10,6 @@ use crate::failed::Failed;
 use crate::secret::is_same;
 use crate::setup::Console;
 
-/// The longest text that is taken: a reason, not a book.
-const LONGEST: usize = 2_000;
-
 /// A form that one of our pages sent.
 #[derive(Debug)]
 pub struct Posted {
@@ -24,7 +21,12 @@ impl<C: CommandLine> FromRequest<Arc<Console<C>>> for Posted {
 
     async fn from_request(request: Request, console: &Arc<Console<C>>) -> Result<Self, Failed> {
         let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
-        let Form(fields) = form.map_err(|rejection| Failed::new(rejection.status(), rejection.body_text()))?;
+        let Form(fields) = form.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Failed::new(rejection.status(), "This is more than a form may bring. Nothing was done.")
+            }
+            status => Failed::new(status, "This is no form of a page of ours. Nothing was done."),
+        })?;
         let posted = Self { fields };
         if !is_same(posted.text("token"), &console.token) {
             let why =
@@ -53,11 +55,10 @@ impl Posted {
             .ok_or_else(|| Failed::wrong(format!("Say something for `{name}`. Nothing was done.")))
     }
 
-    /// A field that must say something.
-    pub fn required(&self, name: &str) -> Result<&str, Failed> {
-        match self.required_long(name)? {
-            text if text.len() > LONGEST => Err(Failed::wrong(format!("`{name}` is too long. Nothing was done."))),
-            text => Ok(text),
-        }
+    /// A field that says why: one line, as the service takes it.
+    pub fn why(&self, name: &str) -> Result<&str, Failed> {
+        let text = self.required_long(name)?;
+        envelope::line(text).map_err(|error| Failed::wrong(format!("The reason {error}. Nothing was done.")))?;
+        Ok(text)
     }
 }

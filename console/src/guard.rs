@@ -11,9 +11,6 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use crate::failed::Failed;
 use crate::secret::is_same;
 
-/// The cookie that holds the key.
-const COOKIE: &str = "waybill_console";
-
 /// Nothing from elsewhere, nothing inline, and in nobody's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -22,7 +19,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 #[derive(Debug)]
 pub struct Guard {
     /// What a browser must show; `None`: nothing.
-    pub key: Option<String>,
+    key: Option<String>,
+    /// The cookie that holds the key.
+    cookie: String,
 }
 
 /// Refuses what nobody of ours asks, and says with every answer what a browser may do with it.
@@ -47,6 +46,11 @@ pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next
 }
 
 impl Guard {
+    /// Of a console on this port. Cookies know no ports, so the name does: two consoles of a machine do not lock each other out.
+    pub fn new(key: Option<String>, port: u16) -> Self {
+        Self { key, cookie: format!("waybill_console_{port}") }
+    }
+
     fn check(&self, request: &Request) -> Result<(), Box<Response>> {
         let refuse = |status, why: &str| Err(Box::new(Failed::new(status, why).into_response()));
         let headers = request.headers();
@@ -73,7 +77,7 @@ impl Guard {
     fn unlock(&self, request: &Request, key: &str) -> Result<(), Box<Response>> {
         let cookies = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let shown = cookies.flat_map(|cookies| cookies.split("; ")).filter_map(|cookie| cookie.split_once('='));
-        if shown.into_iter().any(|(name, value)| name == COOKIE && is_same(value, key)) {
+        if shown.into_iter().any(|(name, value)| name == self.cookie && is_same(value, key)) {
             return Ok(());
         }
         let given = request.uri().query().and_then(|query| query.strip_prefix("key="));
@@ -81,10 +85,16 @@ impl Guard {
             let why = "Open the console with the address that it printed when it was started: its key says that you may act in that name.";
             return Err(Box::new(Failed::new(StatusCode::FORBIDDEN, why).into_response()));
         }
-        let cookie = format!("{COOKIE}={key}; HttpOnly; SameSite=Strict; Path=/");
-        let response = ([(header::SET_COOKIE, cookie)], Redirect::to(request.uri().path())).into_response();
+        let cookie = format!("{}={key}; HttpOnly; SameSite=Strict; Path=/", self.cookie);
+        let response = ([(header::SET_COOKIE, cookie)], Redirect::to(own(request.uri().path()))).into_response();
         Err(Box::new(response))
     }
+}
+
+/// A path to go to: of this console, where a browser does not read the host of another out of it.
+fn own(path: &str) -> &str {
+    let leads_away = path.starts_with("//") || path.contains('\\') || !path.starts_with('/');
+    if leads_away { "/" } else { path }
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
@@ -103,6 +113,14 @@ fn is_here(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_browser_that_is_let_in_stays_here() {
+        assert_eq!((own("/sagas/x"), own("/")), ("/sagas/x", "/"));
+        for away in ["//evil.example/a", "/\\evil.example", "/a\\b", "http://evil.example", "*", ""] {
+            assert_eq!(own(away), "/", "{away}");
+        }
+    }
 
     #[test]
     fn only_names_of_this_machine_are_answered() {

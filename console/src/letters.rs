@@ -29,15 +29,27 @@ const SOME: u64 = 10_000;
 /// What tells a reason from another.
 const TELLING: usize = 100;
 
-/// Which letters: of a stream, with a reason that begins so; all, where nothing is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Which reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// Whatever it is.
+    #[default]
+    Any,
+    /// One that begins with this, which is all that tells it from others.
+    Is(String),
+    /// Those that are not told apart any more.
+    Others,
+}
+
+/// Which letters: of a stream, with a reason; all, where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Which {
     /// The stream they came from.
     pub stream: String,
     /// The consumer that could not handle them.
     pub consumer: String,
-    /// How the reason begins.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// Letters of one kind.
@@ -54,13 +66,14 @@ pub struct Group {
 impl Which {
     fn of(letter: &Letter) -> Self {
         let (stream, consumer) = (letter.stream.clone(), letter.consumer.clone());
-        Self { stream, consumer, reason: letter.reason.chars().take(TELLING).collect() }
+        Self { stream, consumer, reason: Reason::Is(letter.reason.chars().take(TELLING).collect()) }
     }
 
     /// Whether letters of a kind are meant.
     fn wants(&self, kind: &Self) -> bool {
         let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-        is(&self.stream, &kind.stream) && is(&self.consumer, &kind.consumer) && kind.reason.starts_with(&self.reason)
+        let reason = self.reason == Reason::Any || self.reason == kind.reason;
+        is(&self.stream, &kind.stream) && is(&self.consumer, &kind.consumer) && reason
     }
 }
 
@@ -89,6 +102,11 @@ impl Index {
         groups
     }
 
+    /// The last letter that was seen.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The sequences of those that are meant, from one on.
     pub fn those(&self, which: &Which, from: u64) -> impl Iterator<Item = u64> {
         let wanted: Vec<bool> = self.kinds.iter().map(|kind| which.wants(kind)).collect();
@@ -98,7 +116,7 @@ impl Index {
     fn take(&mut self, letter: &Letter) {
         let mut which = Which::of(letter);
         if self.kinds.len() >= GROUPS && !self.kinds.contains(&which) {
-            which.reason = String::new();
+            which.reason = Reason::Others;
         }
         let kind = self.kinds.iter().position(|kind| *kind == which).unwrap_or_else(|| {
             self.kinds.push(which);
@@ -195,4 +213,36 @@ pub async fn kept(broker: Option<&Broker>) -> anyhow::Result<(Broker, Stream)> {
     let broker = broker.context("this console was started without a broker: dead letters are kept there")?;
     anyhow::ensure!(broker.is_connected(), "the broker does not answer; dead letters are kept there");
     Ok((broker.clone(), stream(broker, DEAD_LETTERS).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(sequence: u64, reason: &str) -> Letter {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(envelope::dead_letter::REASON, reason);
+        let (subject, payload) = ("dead.PRODUCT_REPLIES.order".to_owned(), bytes::Bytes::new());
+        Letter::from(saga_commands::broker::Stored { subject, sequence, time: DateTime::UNIX_EPOCH, headers, payload })
+    }
+
+    #[test]
+    fn a_kind_is_neither_one_that_begins_like_it_nor_those_that_are_not_told_apart() {
+        let mut index = Index::default();
+        let reasons = (0..GROUPS as u64 + 7).map(|n| format!("line 1 column {n}")).chain([String::new()]);
+        for (sequence, reason) in (1..).zip(reasons) {
+            index.take(&letter(sequence, &reason));
+        }
+        let of = |reason: Reason| {
+            let which = Which { stream: "PRODUCT_REPLIES".to_owned(), consumer: "order".to_owned(), reason };
+            index.those(&which, 0).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Reason::Is("line 1 column 3".to_owned())), [4]);
+        assert!(of(Reason::Is("line 1".to_owned())).is_empty());
+        assert_eq!(of(Reason::Others), (51..=58).collect::<Vec<_>>());
+        assert_eq!((of(Reason::Any).len(), index.last()), (58, 58));
+        for group in index.groups() {
+            assert_eq!(index.those(&group.which, 0).count() as u64, group.count, "{group:?}");
+        }
+    }
 }

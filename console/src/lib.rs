@@ -6,6 +6,7 @@
 //! this machine alone, and takes no word of another site's page (`guard`).
 
 mod args;
+mod asked;
 mod assets;
 mod changes;
 mod chart;
@@ -23,6 +24,7 @@ mod samples;
 mod secret;
 mod server;
 mod setup;
+mod verbs;
 mod words;
 
 pub use args::{Args, EXAMPLES};

@@ -25,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// # Errors
 /// Where the listener breaks.
 pub async fn serve<C: CommandLine>(listener: TcpListener, setup: Setup, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let guarding = Arc::new(Guard { key: setup.key.clone() });
+    let guarding = Arc::new(Guard::new(setup.key.clone(), listener.local_addr()?.port()));
     let (places, broker) = (setup.places.clone(), setup.broker.clone());
     let console = Arc::new(Console::<C>::new(setup, shutdown.clone()));
     let looking = console.samples.clone().keep::<C>(places, broker.clone());

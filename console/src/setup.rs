@@ -11,6 +11,7 @@ use saga_commands::client::Gateway;
 use saga_commands::confirm::user;
 use saga_commands::problem::Failure;
 use saga_commands::record::{Deed, Recorded};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,6 +22,9 @@ use crate::secret::secret;
 
 /// Where it listens if nobody says.
 pub const PORT: u16 = 8090;
+
+/// Pages that are live at once: more than anybody has open, and few of the streams and connections of the service, which others need.
+pub const LIVE: usize = 100;
 
 /// What a console speaks to, and in whose name.
 pub struct Setup {
@@ -71,6 +75,8 @@ pub struct Console<C> {
     pub letters: Arc<Letters>,
     /// What is done to many.
     pub jobs: Jobs,
+    /// Room for pages that are live.
+    pub live: Arc<Semaphore>,
     saga: PhantomData<C>,
 }
 
@@ -89,6 +95,7 @@ impl<C: CommandLine> Console<C> {
             letters: Arc::default(),
             saga: PhantomData,
             jobs: Jobs::default(),
+            live: Arc::new(Semaphore::new(LIVE)),
         }
     }
 

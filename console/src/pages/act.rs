@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use saga::{Action, Plan, Transcript, changes};
 use saga_commands::preview::{Preview, undone};
@@ -13,12 +13,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::one::{Unread, parse};
+use crate::asked::{Path, Query};
 use crate::changes::{Changed, Sides};
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
 use crate::links::link;
 use crate::setup::Console;
+use crate::verbs::meaning;
 
 #[derive(Template)]
 #[template(path = "act.html")]
@@ -58,21 +60,6 @@ type Step<C> = <<C as CommandLine>::Saga as Plan>::Step;
 pub struct Asked {
     #[serde(default)]
     step: String,
-}
-
-/// What an action does, for whoever is about to take it.
-pub fn meaning(verb: &str) -> Option<&'static str> {
-    Some(match verb {
-        "retry" => {
-            "Sends every unanswered command again now. Participants answer a repeated command as they answered the first, so it does nothing twice."
-        }
-        "cancel" => "Calls it off in the name of whoever began it: what was done is undone.",
-        "compensate" => "Undoes what was done so far, and what may have been.",
-        "skip" => {
-            "Gives up a compensation that can never succeed. The saga ends although its step may still hold something, which is then put right by hand."
-        }
-        _ => return None,
-    })
 }
 
 fn action<C: CommandLine>(verb: &str, step: &str, transcript: &Transcript<C::Saga>) -> Result<Action<Step<C>>, Failed> {
@@ -147,7 +134,7 @@ pub async fn act<C: CommandLine>(
 ) -> Result<Response, Failed> {
     let id = parse::<C>(&id)?;
     meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
-    let mut body = json!({ "by": console.by, "reason": posted.required("reason")? });
+    let mut body = json!({ "by": console.by, "reason": posted.why("reason")? });
     if !posted.text("step").is_empty() {
         body["step"] = posted.text("step").into();
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use chrono::SecondsFormat;
 use saga_commands::output::plain;
 use saga_commands::{CommandLine, Taken, age};
 use uuid::Uuid;
 
+use crate::asked::Query;
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use futures_util::{StreamExt as _, stream};
 use saga::{Action, Plan, Transcript};
@@ -16,12 +17,13 @@ use saga_commands::{CommandLine, View, phrases, source};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::act::meaning;
+use crate::asked::{Path, Query};
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
 use crate::jobs::Ask;
 use crate::setup::Console;
+use crate::verbs::meaning;
 use crate::words::count as shown;
 
 /// So many are looked at for one that shows what would be done.
@@ -39,6 +41,8 @@ struct Page {
     count: String,
     expected: String,
     causes: Vec<(u64, String)>,
+    /// How many it said there were, where there are more now.
+    fewer: Option<String>,
     /// One of them, and what would be done with it.
     example: Option<Example>,
     /// What says which they are, for the form.
@@ -62,7 +66,11 @@ enum Meant {
 impl Meant {
     fn read(fields: &[(String, String)]) -> Result<Self, Failed> {
         let first = |name: &str| fields.iter().find(|(field, value)| field == name && !value.is_empty());
-        let ids: Vec<Uuid> = fields.iter().filter(|(field, _)| field == "id").filter_map(|(_, id)| id.parse().ok()).collect();
+        let ids = fields
+            .iter()
+            .filter(|(field, _)| field == "id")
+            .map(|(_, id)| id.parse().map_err(|_| Failed::wrong(format!("`{id}` is no id. Nothing was done."))));
+        let ids = ids.collect::<Result<Vec<Uuid>, Failed>>()?;
         if !ids.is_empty() {
             return Ok(Self::Chosen(ids));
         }
@@ -105,17 +113,31 @@ pub async fn confirm<C: CommandLine>(
     Path(verb): Path<String>,
     Query(fields): Query<Vec<(String, String)>>,
 ) -> Result<Response, Failed> {
+    confirmed(&console, verb, &Meant::read(&fields)?, None).await
+}
+
+/// The groups of stuck sagas that are meant.
+fn those<'a, C>(found: &'a Causes<C>, which: &Which) -> impl Iterator<Item = &'a Group<C>> {
+    let cause = which.cause.to_lowercase();
+    found.groups.iter().filter(move |group| group.stuck && group.cause.to_lowercase().contains(&cause))
+}
+
+/// `fewer`: how many it said there were, where there are more now.
+async fn confirmed<C: CommandLine>(
+    console: &Console<C>,
+    verb: String,
+    meant: &Meant,
+    fewer: Option<u64>,
+) -> Result<Response, Failed> {
     let what = meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
-    let meant = Meant::read(&fields)?;
-    let (count, expected, causes, some) = match &meant {
+    let (count, expected, causes, some) = match meant {
         Meant::Chosen(ids) => {
             let count = ids.len().to_string();
             (count.clone(), count, Vec::new(), ids.iter().copied().take(EXAMPLES).collect())
         }
         Meant::All(which) => {
             let found = Causes::<C>::of(&console.service).await?;
-            let holds = |group: &&Group<C>| group.stuck && group.cause.to_lowercase().contains(&which.cause.to_lowercase());
-            let groups: Vec<&Group<C>> = found.groups.iter().filter(holds).collect();
+            let groups: Vec<&Group<C>> = those(&found, which).collect();
             let causes = groups.iter().map(|group| (group.sagas, plain(group.cause.clone()))).collect();
             let expected: u64 = groups.iter().map(|group| group.sagas).sum();
             let some: Vec<Uuid> = groups.iter().flat_map(|group| &group.newest).take(EXAMPLES).map(View::id).collect();
@@ -124,7 +146,7 @@ pub async fn confirm<C: CommandLine>(
     };
     let mut example_shown = None;
     for id in some {
-        let example = example::<C>(&console, id, &verb).await;
+        let example = example::<C>(console, id, &verb).await;
         let done = !example.refused;
         example_shown = Some(example);
         if done {
@@ -132,12 +154,13 @@ pub async fn confirm<C: CommandLine>(
         }
     }
     page(&Page {
-        frame: Frame::of(&console, "/attention"),
+        frame: Frame::of(console, "/attention"),
         verb,
         what,
         count,
         expected,
         causes,
+        fewer: fewer.map(|fewer| shown(fewer as f64)),
         example: example_shown,
         hidden: meant.hidden(),
         rate: RATE,
@@ -167,17 +190,29 @@ pub async fn begin<C: CommandLine>(
 ) -> Result<Response, Failed> {
     meaning(&verb).ok_or_else(|| Failed::missing("There is no such action."))?;
     let meant = Meant::read(posted.fields())?;
-    let reason = posted.required("reason")?.to_owned();
+    let reason = posted.why("reason")?.to_owned();
     let rate = rate(posted.text("rate")).map_err(Failed::wrong)?;
+    // What was seen is what is done: where there are more by now, it is asked again.
+    let most = match &meant {
+        Meant::Chosen(ids) => ids.len(),
+        Meant::All(which) => {
+            let seen = posted.text("expected").parse().map_err(|_| Failed::wrong("How many were there? Nothing was done."))?;
+            let now: u64 = those(&Causes::<C>::of(&console.service).await?, which).map(|group| group.sagas).sum();
+            if now > seen {
+                return Ok((StatusCode::CONFLICT, confirmed(&console, verb, &meant, Some(seen)).await?).into_response());
+            }
+            usize::try_from(seen).unwrap_or(usize::MAX)
+        }
+    };
     let body = json!({ "by": console.by, "reason": reason });
     let ask = Ask {
         what: format!("{} {}", phrases::capitalised(&verb), meant.words()),
         reason,
         within: "/sagas",
         rate,
-        expected: posted.text("expected").parse().ok(),
+        expected: Some(most as u64),
     };
-    let job = console.jobs.begin(ask);
+    let job = console.jobs.begin(ask)?;
     let (bulk, working) = (job.bulk.clone(), console.clone());
     let act = Act { service: console.service.clone(), verb, body };
     let ids = match meant {
@@ -185,7 +220,7 @@ pub async fn begin<C: CommandLine>(
         Meant::All(which) => which.views::<C>(console.service.clone()).map(|view| view.map(|view| view.id())).boxed(),
     };
     tokio::spawn(async move {
-        let work = bulk.run(ids, rate, |id| act.clone().on(id));
+        let work = bulk.run(ids.take(most), rate, |id| act.clone().on(id));
         tokio::select! {
             // How it ended is told where it is watched.
             _ = work => {}

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use saga_commands::CommandLine;
 use saga_commands::bulk::Wish;
 use saga_commands::output::plain;
 
+use crate::asked::Path;
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;

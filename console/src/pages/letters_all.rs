@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use chassis::causes;
 use futures_util::stream;
@@ -13,7 +13,8 @@ use saga_commands::dead_letter::{self, Action};
 use saga_commands::output::plain;
 use saga_commands::{CommandLine, phrases};
 
-use super::letters::which;
+use super::letters::{fields, reason, which};
+use crate::asked::{Path, Query};
 use crate::failed::{Failed, page};
 use crate::forms::Posted;
 use crate::frame::Frame;
@@ -32,7 +33,11 @@ struct Page {
     drops: bool,
     count: usize,
     words: String,
-    hidden: [(&'static str, String); 3],
+    /// Whether there may be more than were seen so far.
+    more: bool,
+    /// The last that was seen: what comes later is not meant.
+    last: u64,
+    hidden: [(&'static str, String); 4],
     rate: f64,
 }
 
@@ -45,10 +50,9 @@ fn action(verb: &str) -> Result<Action, Failed> {
 }
 
 fn words(which: &Which) -> String {
-    let Which { stream, consumer, reason } = which;
-    let of = |what: &str, name: &str| if name.is_empty() { String::new() } else { format!(" {what} {name}") };
-    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    plain(format!("dead letters{}{}{reason}", of("of", stream), of("to", consumer)))
+    let of = |what: &str, name: &str| if name.is_empty() { String::new() } else { format!("{what}{name}") };
+    let (stream, consumer) = (of(" of ", &which.stream), of(" to ", &which.consumer));
+    plain(format!("dead letters{stream}{consumer}{}", of(": ", &reason(which))))
 }
 
 /// How many they are, and the form that begins it.
@@ -57,38 +61,50 @@ pub async fn confirm<C: CommandLine>(
     Path(verb): Path<String>,
     Query(asked): Query<BTreeMap<String, String>>,
 ) -> Result<Response, Failed> {
-    let (action, which) = (action(&verb)?, which(&asked));
+    let (action, which) = (action(&verb)?, which(&asked)?);
     let (_, stream) = kept(console.broker.as_ref()).await?;
+    let (index, more) = console.letters.at_once(&stream).await?;
     page(&Page {
         frame: Frame::of(&console, "/dead-letters"),
         verb,
         drops: action == Action::Drop,
-        count: console.letters.at_once(&stream).await?.0.those(&which, 0).count(),
+        count: index.those(&which, 0).count(),
         words: words(&which),
-        hidden: [("stream", which.stream), ("consumer", which.consumer), ("reason", which.reason)],
+        more,
+        last: index.last(),
+        hidden: fields(&which).map(|(name, value)| (name, value.to_owned())),
         rate: RATE,
     })
 }
 
-/// Begins it, and goes to where it can be watched.
+/// Begins it with those that were there when it was asked for, and goes to where it can be watched.
 pub async fn begin<C: CommandLine>(
     State(console): State<Arc<Console<C>>>,
     Path(verb): Path<String>,
     posted: Posted,
 ) -> Result<Response, Failed> {
-    let (action, which) = (action(&verb)?, which(&posted.fields().iter().cloned().collect()));
+    let (action, which) = (action(&verb)?, which(&posted.fields().iter().cloned().collect())?);
+    let last: u64 = posted.text("last").parse().map_err(|_| Failed::wrong("Up to which letter? Nothing was done."))?;
     let rate = rate(posted.text("rate")).map_err(Failed::wrong)?;
-    let reason = posted.required("why")?.to_owned();
+    let reason = posted.why("why")?.to_owned();
     let (broker, stream) = kept(console.broker.as_ref()).await?;
-    let sequences: Vec<u64> = console.letters.all(&stream).await?.those(&which, 0).collect();
+    let index = console.letters.all(&stream).await?;
+    let sequences: Vec<u64> = index.those(&which, 0).take_while(|sequence| *sequence <= last).collect();
     let recorded = console.record(action.word(), format!("{} {}", sequences.len(), words(&which)), None, &reason).await?;
-    let job = console.jobs.begin(Ask {
+    let begun = console.jobs.begin(Ask {
         what: format!("{} {}", phrases::capitalised(&verb), words(&which)),
         reason,
         within: "/dead-letters",
         rate,
         expected: Some(sequences.len() as u64),
     });
+    let job = match begun {
+        Ok(job) => job,
+        Err(full) => {
+            Console::<C>::recorded(recorded, format!("nothing: {full}")).await;
+            return Err(full.into());
+        }
+    };
     let (bulk, working, stream) = (job.bulk.clone(), console.clone(), Arc::new(stream));
     tokio::spawn(async move {
         let act = |sequence: u64| {

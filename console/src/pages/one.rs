@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse as _, Response, Sse};
 use chrono::{DateTime, Utc};
@@ -25,10 +25,12 @@ use uuid::Uuid;
 use self::bars::Chart;
 use self::entries::Entry;
 use self::replayed::Replayed;
+use crate::asked::{Path, Query};
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;
-use crate::setup::Console;
+use crate::setup::{Console, LIVE};
+use crate::verbs::meaning;
 use crate::words::{ago, clock, exact, json};
 
 #[derive(Template)]
@@ -136,7 +138,7 @@ pub async fn show<C: CommandLine>(
         facts: facts(&view),
         cause: view.cause.clone().map(plain),
         actions: transcript.as_ref().filter(|_| view.readable).map(|transcript| buttons::<C>(id, transcript)).unwrap_or_default(),
-        done: asked.done.map(plain),
+        done: asked.done.filter(|verb| meaning(verb).is_some()),
         unread,
         aside: view.aside.is_some(),
         divergence: transcript.as_ref().and_then(Transcript::divergence).map(|divergence| plain(divergence.to_string())),
@@ -220,16 +222,20 @@ pub async fn live<C: CommandLine>(
     Path(id): Path<String>,
     Query(After { after }): Query<After>,
 ) -> Result<Response, Failed> {
-    let live = Live::<C>::new(console.service.clone(), parse::<C>(&id)?, after);
+    let live = Live::<C>::new(console.service.clone(), parse::<C>(&id)?, after).quiet();
+    let Ok(room) = console.live.clone().try_acquire_owned() else {
+        let why = format!("{LIVE} pages are live already: reload this one to see what came.");
+        return Err(Failed::new(StatusCode::SERVICE_UNAVAILABLE, why));
+    };
     let shutdown = console.shutdown.clone();
-    let events = stream::unfold(Some((live, shutdown)), |following| async move {
-        let (mut live, shutdown) = following?;
+    let events = stream::unfold(Some((live, shutdown, room)), |following| async move {
+        let (mut live, shutdown, room) = following?;
         let next = tokio::select! {
             next = live.next() => next,
             () = shutdown.cancelled() => return None,
         };
         let (event, rest) = match next {
-            Ok(Some(entry)) => (Event::default().event("entry").data(entry.sequence.to_string()), Some((live, shutdown))),
+            Ok(Some(entry)) => (Event::default().event("entry").data(entry.sequence.to_string()), Some((live, shutdown, room))),
             Ok(None) | Err(_) => (Event::default().event("end").data("end"), None),
         };
         Some((Ok::<_, Infallible>(event), rest))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{Redirect, Response};
 use chrono::SecondsFormat;
 use saga::Exportable as _;
@@ -14,6 +14,7 @@ use saga_runtime::Saga as _;
 use saga_runtime::steps::step_names;
 use uuid::Uuid;
 
+use crate::asked::Query;
 use crate::failed::{Failed, page};
 use crate::frame::Frame;
 use crate::links::link;

@@ -70,6 +70,14 @@ impl By {
     }
 }
 
+/// Wrong usage where a reason is none that the services take: one line of 1 to 200 characters. `flag`: by which it came.
+pub fn why(flag: &str, text: &str) -> Result<(), Usage> {
+    if text.trim().is_empty() {
+        return Err(Usage(format!("{flag} is empty: say why")));
+    }
+    envelope::line(text).map(drop).map_err(|error| Usage(format!("{flag} {error}")))
+}
+
 /// An operator's word: why, who, and the consent.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -88,9 +96,7 @@ impl Signed {
     /// done.
     pub fn check(&self, subject: Option<String>) -> Result<String, Usage> {
         self.confirm.check()?;
-        if self.reason.trim().is_empty() {
-            return Err(Usage("--reason is empty: say why".to_owned()));
-        }
+        why("--reason", &self.reason)?;
         self.by.name(subject)
     }
 

@@ -27,6 +27,7 @@ pub mod help;
 pub mod identities;
 pub mod input;
 pub mod instances;
+pub mod json_text;
 pub mod layout;
 pub mod list;
 mod nats_context;

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use stack::Port;
 use testkit::{Issuer, Service, System, eventually};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
 use uuid::Uuid;
 
@@ -40,6 +40,17 @@ impl Console {
         let link = line.as_deref().and_then(|line| line.split_whitespace().nth(1)).expect("an address").to_owned();
         let http = reqwest::Client::builder().redirect(Policy::none()).no_proxy().build().expect("a client");
         Self { link, base: format!("http://127.0.0.1:{port}"), http, _child: child }
+    }
+
+    /// A request to it by a raw target, as no library sends it; returns the head of its answer.
+    pub async fn target(&self, target: &str) -> String {
+        let host = self.base.trim_start_matches("http://");
+        let mut stream = tokio::net::TcpStream::connect(host).await.expect("it listens");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer.split("\r\n\r\n").next().expect("a head").to_owned()
     }
 
     pub async fn ask(&self, path: &str) -> Response {
@@ -81,7 +92,7 @@ fn form(request: RequestBuilder, fields: &[(&str, &str)]) -> RequestBuilder {
 }
 
 /// The value of a hidden field.
-fn hidden(page: &str, name: &str) -> String {
+pub fn hidden(page: &str, name: &str) -> String {
     let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap_or_else(|| panic!("no {name} in {page}"));
     rest.split('"').next().expect("a value").to_owned()
 }
@@ -222,6 +233,17 @@ async fn what_is_done_to_many_keeps_a_pace_can_be_paused_and_stopped_and_is_the_
     holds(&confirm, &["40 sagas", "for example: asks again; ask reserve_stock (attempt "]);
     let fields =
         [("stuck", "1"), ("cause", "waiting for the product"), ("reason", "it is back"), ("rate", "2"), ("expected", "40")];
+    for reason in ["x".repeat(201), "a\u{202e}b".to_owned(), "a\nb".to_owned()] {
+        let fields = [("stuck", "1"), ("reason", reason.as_str()), ("rate", "2"), ("expected", "40")];
+        holds(&console.send_and_read("/bulk/retry", &confirm, &fields).await, &["The reason must", "Nothing was done."]);
+    }
+    let garbage = [("id", "garbage"), ("stuck", "1"), ("reason", "x"), ("rate", "2"), ("expected", "40")];
+    holds(&console.send_and_read("/bulk/retry", &confirm, &garbage).await, &["`garbage` is no id. Nothing was done."]);
+    // Fewer were seen than there are: it asks again.
+    let few = [("stuck", "1"), ("reason", "it is back"), ("rate", "2"), ("expected", "39")];
+    let again = console.send_and_read("/bulk/retry", &confirm, &few).await;
+    holds(&again, &["there were 39 when you were asked, and there are 40 now", "name=\"expected\" value=\"40\""]);
+    holds(&console.page("/jobs").await, &["class=\"empty\""]);
     let job = console.send("/bulk/retry", &confirm, &fields).await;
     let page = console.page(&job).await;
     holds(&page, &["data-renew", "Pause", "of 40"]);
@@ -284,6 +306,11 @@ async fn what_is_done_to_many_keeps_a_pace_can_be_paused_and_stopped_and_is_the_
     assert_eq!((&report["done"], &report["left"], &report["stopped"]), (&json!(37), &json!(0), &json!(false)), "{report}");
     assert_eq!(retried(&orders[3..]).await, 37);
     waybill(&system, &["saga", "retry", "--reason", "x", "--yes"]).await.expect(2);
+    let long = "x".repeat(201);
+    let refused = waybill(&system, &["saga", "retry", "--stuck", "--reason", &long, "--yes"]).await;
+    assert!(refused.0 == 2 && refused.2.contains("--reason must be 1 to 200 characters long"), "{}", refused.2);
+    let refused = waybill(&system, &["dead-letter", "drop", "1", "--why", "x\u{202e}y", "--yes"]).await;
+    assert!(refused.0 == 2 && refused.2.contains("--why must not hold control characters"), "{}", refused.2);
     waybill(&system, &["saga", "retry", &orders[0].to_string(), "--cause", "x", "--reason", "x", "--yes"]).await.expect(2);
     let nobody = waybill(&system, &["saga", "skip", "--stuck", "--cause", "no such cause", "--reason", "x", "--yes"]).await;
     assert!(nobody.0 == 0 && nobody.2.contains("No order is stuck so."), "{}", nobody.2);
@@ -337,6 +364,12 @@ async fn who_acts_by_a_token_lends_it_only_to_a_browser_that_has_the_key() {
     let cookie = opened.headers()["set-cookie"].to_str().expect("text").to_owned();
     assert!(opened.status().is_redirection() && cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
     let cookie = cookie.split(';').next().expect("a cookie");
+    let key = console.link.split_once("key=").expect("a key").1;
+    for away in ["//evil.example/a", "/%5cevil.example/..%5c", "/\\evil.example"] {
+        let head = console.target(&format!("{away}?key={key}")).await;
+        let location = head.lines().find_map(|line| line.strip_prefix("location: "));
+        assert!(location.is_none_or(|to| !to.starts_with("//") && !to.contains('\\')), "{head}");
+    }
     let page = console.http.get(format!("{}/sagas", console.base)).header("cookie", cookie).send().await.expect("an answer");
     assert_eq!(page.status(), 200);
     holds(&page.text().await.expect("text"), &["Acting as <b>olga</b>", "No saga is in flight"]);
@@ -467,7 +500,8 @@ async fn dead_letters_are_shown_by_reason_put_right_sent_back_and_deleted() {
     // The others go back as they are, and come back.
     let all = console.page("/dead-letters/all/redrive?stream=PRODUCT_REPLIES&consumer=order").await;
     holds(&all, &["2 dead letters of PRODUCT_REPLIES to order", "what fails again comes back"]);
-    let which = [("stream", "PRODUCT_REPLIES"), ("consumer", "order"), ("rate", "100"), ("why", "once more")];
+    let last = hidden(&all, "last");
+    let which = [("stream", "PRODUCT_REPLIES"), ("consumer", "order"), ("rate", "100"), ("why", "once more"), ("last", &last)];
     let job = console.send("/dead-letters/all/redrive", &all, &which).await;
     eventually(Duration::from_secs(20), || async {
         let page = console.page(&job).await;
@@ -485,7 +519,8 @@ async fn dead_letters_are_shown_by_reason_put_right_sent_back_and_deleted() {
     console.send("/dead-letters/4/drop", &letter, &[("why", "garbage")]).await;
     assert_eq!(console.ask("/dead-letters/4").await.status(), 404);
     let all = console.page("/dead-letters/all/drop").await;
-    console.send("/dead-letters/all/drop", &all, &[("rate", "100"), ("why", "enough")]).await;
+    let last = hidden(&all, "last");
+    console.send("/dead-letters/all/drop", &all, &[("rate", "100"), ("why", "enough"), ("last", &last)]).await;
     eventually(Duration::from_secs(20), || async {
         let page = console.page("/dead-letters").await;
         if page.contains("Every message was handled.") { Ok(()) } else { Err(page) }

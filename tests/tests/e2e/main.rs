@@ -15,6 +15,7 @@ mod console;
 mod console_audit;
 mod console_browser;
 mod console_many;
+mod console_meant;
 mod consumers;
 mod containers;
 mod containers_run;

@@ -29,6 +29,7 @@ pub struct Live<C> {
     id: Uuid,
     last: u32,
     ended: bool,
+    quiet: bool,
     open: Option<(Pieces, Events)>,
     line: PhantomData<C>,
 }
@@ -36,7 +37,12 @@ pub struct Live<C> {
 impl<C: CommandLine> Live<C> {
     /// The entries after this sequence.
     pub fn new(service: Gateway, id: Uuid, last: u32) -> Self {
-        Self { service, id, last, ended: false, open: None, line: PhantomData }
+        Self { service, id, last, ended: false, quiet: false, open: None, line: PhantomData }
+    }
+
+    /// Tells nobody at this terminal of a stream that breaks off.
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     /// The next entry, however long it takes; `None` at the end of the saga.
@@ -56,7 +62,7 @@ impl<C: CommandLine> Live<C> {
                 // The server ends the stream when the saga is final, and when the server itself is stopped.
                 Ok(None) => {}
                 Err(failure) if !failure.is_transient() => return Err(failure.into()),
-                Err(failure) if failures == 0 => tell(&format!("{failure}; taking it up again")),
+                Err(failure) if failures == 0 && !self.quiet => tell(&format!("{failure}; taking it up again")),
                 Err(_) => {}
             }
             self.open = None;

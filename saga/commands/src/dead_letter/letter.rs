@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::age;
 use crate::broker::Stored;
+use crate::json_text::spread;
 use crate::output::{Tabular, plain};
 
 /// An event that could not be handled, or a whole message.
@@ -110,8 +111,9 @@ fn own_headers(stored: &Stored) -> Vec<(String, String)> {
 impl Letter {
     /// What it says, with its lines broken where it is JSON.
     pub fn pretty(&self) -> String {
-        let pretty = serde_json::from_slice::<Value>(&self.payload).and_then(|json| serde_json::to_string_pretty(&json));
-        pretty.unwrap_or_else(|_| plain(String::from_utf8_lossy(&self.payload).into_owned()))
+        let text = String::from_utf8_lossy(&self.payload);
+        let is_json = serde_json::from_slice::<Value>(&self.payload).is_ok();
+        if is_json { spread(&text) } else { plain(text.into_owned()) }
     }
 
     /// All of it as one document.
