@@ -216,20 +216,12 @@ fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    /// The words of a command line as a shell would split it: spaces, double quotes, every variable an id, and nothing after a
-    /// pipe or a redirection.
+    /// The words of a command line as a shell would split it, every variable an id, and nothing after a pipe or a redirection.
     fn words(line: &str) -> Vec<String> {
         let id = uuid::Uuid::nil().to_string();
         let line =
             ["$ADA", "$KETTLE", "$ORDER", "$RESERVATION"].iter().fold(line.to_owned(), |line, name| line.replace(name, &id));
-        let mut words = vec![];
-        for (index, part) in line.split('"').enumerate() {
-            if index % 2 == 1 {
-                words.push(part.to_owned());
-            } else {
-                words.extend(part.split_whitespace().map(str::to_owned));
-            }
-        }
+        let words = shlex::split(&line).unwrap_or_else(|| panic!("`{line}` leaves a quote open"));
         let start = words.iter().position(|word| word == "waybill").unwrap_or_default();
         let end = words[start..]
             .iter()

@@ -148,7 +148,7 @@ fn cursor(at: DateTime<Utc>, after: u32) -> Uuid {
 fn read(cursor: Uuid) -> Result<(DateTime<Utc>, i64), Problem> {
     let (at, after) = cursor.as_u64_pair();
     let at = i64::try_from(at).ok().and_then(DateTime::from_timestamp_micros);
-    at.zip(i64::try_from(after).ok()).ok_or_else(|| Problem::malformed("`cursor` is not one this service gave"))
+    at.zip(u32::try_from(after).ok().map(i64::from)).ok_or_else(|| Problem::malformed("`cursor` is not one this service gave"))
 }
 
 /// What a list of them may be asked for.

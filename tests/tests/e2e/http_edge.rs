@@ -84,6 +84,8 @@ async fn every_answer_bears_the_id_of_its_request() {
                 let own = answer(client.request(Method::GET, path).header("x-request-id", "my-request-7")).await;
                 assert_eq!(own.headers.get_all("x-request-id").iter().count(), 1);
                 assert_eq!(own.header("x-request-id"), "my-request-7", "{client:?}");
+                let hidden = answer(client.request(Method::GET, path).header("x-request-id", "\u{202e}7".as_bytes())).await;
+                assert!(Uuid::try_parse(hidden.header("x-request-id")).is_ok(), "{hidden:?}");
                 let (one, two) = (client.get(path).await, client.get(path).await);
                 assert!(!one.header("x-request-id").is_empty());
                 assert_ne!(one.header("x-request-id"), two.header("x-request-id"));

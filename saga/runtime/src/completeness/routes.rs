@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::filter::NOT_A_TIME;
+use crate::filter::time;
 use crate::store::completeness::{self as store, Rebuild};
 
 /// The database whose events these are.
@@ -86,7 +86,7 @@ async fn begin(
     let unsigned = body.dry_run && body.by.is_none() && caller.subject().is_none();
     let mut checks = Checks::default();
     let since = match &body.since {
-        Some(since) => checks.take("/since", since.parse().map_err(|_| NOT_A_TIME)),
+        Some(since) => checks.take("/since", time(since)),
         None => Some(DateTime::UNIX_EPOCH),
     };
     let by = match unsigned {

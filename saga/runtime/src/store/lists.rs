@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::operator::{before, ids_at};
 use super::{Store, named};
 use crate::cause::words;
-use crate::filter::{CLOCKS_DIFFER, Filter, Found, WALKED};
+use crate::filter::{CLOCKS_DIFFER, Filter, Found, WALKED, WALKED_IN_WORDS};
 use crate::saga::{Layout as _, Saga, View};
 use crate::statements::List;
 use crate::steps::known_plans;
@@ -86,8 +86,9 @@ pub(crate) struct Part<T> {
     pub next: Option<Uuid>,
 }
 
-/// Between which ids, or from which time on, a walk goes.
+/// Between which ids, or from which time on, a walk goes, and past how many sagas.
 struct Bounds {
+    walked: i64,
     before: Uuid,
     least: Uuid,
     time: Option<DateTime<Utc>>,
@@ -99,9 +100,10 @@ impl Bounds {
         match found {
             Found::Time => {
                 let time = after.map_or(filter.to, |after| Some(time_of(after)));
-                Self { before: after.unwrap_or_default(), least: Uuid::nil(), time }
+                Self { walked: WALKED, before: after.unwrap_or_default(), least: Uuid::nil(), time }
             }
             _ => Self {
+                walked: WALKED,
                 before: after.into_iter().chain(to).min().unwrap_or(Uuid::max()),
                 least: least.unwrap_or_default(),
                 time: None,
@@ -124,7 +126,7 @@ impl<S: Saga> Store<S> {
         let asked = sqlx::query(sql)
             .bind(bounds.before)
             .bind(bounds.least)
-            .bind(WALKED)
+            .bind(bounds.walked)
             .bind(rows)
             .bind(filter.owner)
             .bind(filter.only)
@@ -166,6 +168,9 @@ impl<S: Saga> Store<S> {
         let mut bounds = Bounds::new(filter, found, after);
         if let Some(id) = wanted.id {
             (bounds.before, bounds.least) = (Uuid::from_u128(id.as_u128().saturating_add(1)), id);
+        }
+        if wanted.cause.is_some() {
+            bounds.walked = WALKED_IN_WORDS;
         }
         let asked = Self::ask(list.sagas, filter, &bounds, rows)
             .bind(before(steady, wanted.stuck_after))

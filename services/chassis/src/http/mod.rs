@@ -21,6 +21,7 @@ mod page;
 mod problem;
 mod queries;
 mod receive;
+mod request_id;
 mod request_span;
 mod routes;
 mod server;

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::limits::{HEAD_MAX, HEADERS_MAX};
 use crate::causes::causes;
+use crate::http::request_id::RequestId;
 
 /// The longest text about what a client sent, in characters: it may repeat what came, and not at any length.
 const BRIEF: usize = 200;
@@ -200,9 +201,9 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
     }
 
-    /// 500. The cause goes to the log, not to the client.
+    /// 500. The cause goes to the log, under the request's id, not to the client.
     pub fn internal(error: &anyhow::Error) -> Self {
-        tracing::error!(error = causes(error), "internal error");
+        tracing::error!(request_id = RequestId::current(), error = causes(error), "internal error");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", "something went wrong here; it is in the log")
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -27,14 +27,13 @@ use crate::http::deprecation::Deprecations;
 use crate::http::head;
 use crate::http::queries::{self, Queries};
 use crate::http::receive::Receiver;
+use crate::http::request_id::{REQUEST_ID, RequestId};
 use crate::http::request_span::RequestSpan;
 use crate::http::{Api, Caller, Problem, stream};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::otlp::Traces;
 use crate::settings::HttpSettings;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What the layer needs.
 pub(super) struct Watch {
@@ -145,14 +144,13 @@ impl Watch {
 /// The layer.
 pub(super) async fn watched(State(watch): State<Arc<Watch>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    // A request without an id gets one, so that a client's report finds its log lines.
-    let id = request.headers_mut().entry(REQUEST_ID).or_insert_with(new_request_id).clone();
+    let id = RequestId::of(request.headers_mut());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = RequestSpan::begin(watch.traces.as_ref(), request.headers());
-    let mut response = watch.answer(request, next).await;
+    let mut response = id.clone().answers(watch.answer(request, next)).await;
     let headers = response.headers_mut();
-    headers.entry(REQUEST_ID).or_insert(id);
+    headers.entry(REQUEST_ID).or_insert(id.into());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     watch.deprecations.mark(&method, route.as_ref(), headers);
@@ -180,10 +178,6 @@ fn options(mut response: Response) -> Response {
     let mut options = StatusCode::NO_CONTENT.into_response();
     options.headers_mut().extend(response.headers_mut().remove(header::ALLOW).map(|allow| (header::ALLOW, allow)));
     options
-}
-
-fn new_request_id() -> HeaderValue {
-    HeaderValue::from_str(&uuid::Uuid::now_v7().to_string()).expect("hexadecimal digits")
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Response {
