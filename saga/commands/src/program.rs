@@ -11,7 +11,8 @@ use crate::output::{Format, Output};
 use crate::system::{self, NATS};
 use crate::{help, output};
 
-/// The flags that every command takes.
+// No documentation of the struct: it would be that of the whole program.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Global {

@@ -205,7 +205,8 @@ async fn list<S: Saga>(runtime: &Runtime<S>, page: PageQuery, outside: bool, whi
         };
         Taken::<S> { cursor: cursor(at, after), ids, time: at, told }
     };
-    page.page(found.map_err(unanswered)?.into_iter().map(taken).collect(), |taken| taken.cursor)
+    let (found, end) = found.map_err(unanswered)?;
+    page.part(found.into_iter().map(taken).collect(), |taken| taken.cursor, end.map(|end| cursor(end, 0)))
 }
 
 #[cfg(test)]

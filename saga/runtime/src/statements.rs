@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::filter::Found;
 use crate::table::Table;
 
-use actions::{OPERATORS, actions};
+use actions::{OPERATORS, actions, actions_end};
 use count::count;
 pub(crate) use lists::List;
 use lists::{lists, those};
@@ -56,6 +56,7 @@ pub(crate) struct Statements {
     pub moved_late: &'static str,
     pub after: &'static str,
     pub actions: &'static str,
+    pub actions_end: &'static str,
     /// The index that finds what operators did: how it is made, how it is removed, and its name.
     pub actions_index: [&'static str; 3],
     /// The index that finds the entries of a span of time: how it is made, how it is removed, and its name.
@@ -157,6 +158,7 @@ impl Statements {
                 "select count(*) from (select from {name} where ($1::uuid is null or id > $1) limit $2) counted"
             )),
             actions: keep(actions(table)),
+            actions_end: keep(actions_end(table)),
             actions_index: [
                 format!(
                     "create index concurrently {actions_index} on {history} (at desc, {history_id} desc, sequence desc) \

@@ -43,6 +43,17 @@ pub(super) fn actions(table: &Table) -> String {
     )
 }
 
+/// The moment at which a page of these ends that looks at the text of each: past `$2` of those taken at the moment `$1` (or null) or before. `$3`: also
+/// outside of any saga. None: it goes to the first of all.
+pub(super) fn actions_end(table: &Table) -> String {
+    let history = table.history;
+    let past = "at <= coalesce($1::timestamptz, 'infinity') order by at desc offset $2 limit 1";
+    format!(
+        "select max(at) from ((select at from {history} where {OPERATORS} and {past}) \
+                              union all (select at from operator_actions where $3 and {past})) as ends"
+    )
+}
+
 /// Deletes what was done outside of any saga more than `$1` seconds ago, the oldest first and `$2` at most. What is about a saga lives as long as it.
 pub(super) fn expire_actions(table: &Table) -> String {
     let name = table.name;

@@ -1,6 +1,6 @@
 //! What operators did: read from wherever it is kept, and written down where no saga does.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::saga::Saga;
+
+/// Past how many actions a page goes at most that shows some of them: the text of each is looked at.
+const WALKED: i64 = 10_000;
 
 /// Which actions; all of what is not said.
 #[derive(Clone, Debug)]
@@ -69,7 +72,8 @@ impl ActionRow {
 }
 
 impl<S: Saga> Store<S> {
-    /// What operators did, newest first; from a moment on, without so many of that moment. `outside`: also outside of any saga.
+    /// What operators did, newest first; from a moment on, without so many of that moment. `outside`: also outside of any saga. And the moment from
+    /// which to go on, where the page ended before all was looked through.
     pub async fn actions(
         &self,
         db: &mut PgConnection,
@@ -77,8 +81,15 @@ impl<S: Saga> Store<S> {
         rows: i64,
         outside: bool,
         which: &Which,
-    ) -> sqlx::Result<Vec<ActionRow>> {
+    ) -> sqlx::Result<(Vec<ActionRow>, Option<DateTime<Utc>>)> {
         let (at, skip) = from.unzip();
+        let end: Option<DateTime<Utc>> = match &which {
+            Which { by: None, action: None, .. } => None,
+            _ => sqlx::query_scalar(self.sql.actions_end).bind(at).bind(WALKED).bind(outside).fetch_one(&mut *db).await?,
+        };
+        // What was taken at the moment at which it ends is all on the next page, which goes on if that alone is as much.
+        let end = end.filter(|end| which.from.is_none_or(|from| *end >= from) && at != Some(*end));
+        let least = end.map(|end| end + TimeDelta::microseconds(1)).or(which.from);
         let as_json = which.by.as_ref().map(|by| Value::from(by.as_str()).to_string());
         let asked = sqlx::query(self.sql.actions)
             .bind(at)
@@ -88,10 +99,10 @@ impl<S: Saga> Store<S> {
             .bind(&which.by)
             .bind(as_json.as_deref().map(|quoted| &quoted[1..quoted.len() - 1]))
             .bind(&which.action)
-            .bind(which.from)
+            .bind(least)
             .bind(which.to);
         let found = asked.fetch_all(db).await?;
-        found.iter().map(ActionRow::read).collect()
+        Ok((found.iter().map(ActionRow::read).collect::<Result<_, _>>()?, end))
     }
 }
 
