@@ -267,6 +267,7 @@ mod tests {
             let examples = examples(command);
             assert!(examples.iter().any(|line| line.contains(path)), "`{path}` has no example of itself in its help");
             for line in examples {
+                assert!(line.chars().count() <= 98, "the example `{line}` of `{path}` is wrapped, and breaks where it is pasted");
                 if let Err(error) = Cli::try_parse_from(words(&line)) {
                     panic!("the example `{line}` of `{path}` does not parse: {error}");
                 }

@@ -27,9 +27,12 @@ pub const EXAMPLES: &str = "Examples:
   waybill audit
   waybill audit -o json
   waybill audit --grace 60 || page-someone
-  waybill audit --events-since 2026-01-02T03:04:05Z   # after a restore: which orders of since then are lost?
+  waybill audit --events-since 2026-01-02T03:04:05Z   # after a restore: what is lost?
 
 Exit status: 0 everything adds up, 1 something does not (each row is printed), 2 wrong usage.";
+
+/// How long an audit may wait for a lock before it says so.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Findings printed of each check; the count is always whole.
 const SHOWN: usize = 100;
@@ -71,7 +74,7 @@ impl Args {
         announce("databases", &[&orders, &products]);
         let mut books = Books::open(&orders, &products).await?;
         (books.patience, books.grace) = (self.saga_deadline, self.grace);
-        let mut checks = checks(&books).await;
+        let mut checks = watched(&books, checks(&books)).await;
         if let Some(since) = self.events_since {
             checks.push(told::told(&books, &self.broker.connect().await?, since).await?);
         }
@@ -82,6 +85,22 @@ impl Args {
             Format::Jsonl => report.checks.iter().try_for_each(|check| out.document(check))?,
         }
         Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Does the work, and says so where it waits for somebody's lock.
+async fn watched<T>(books: &Books, work: impl Future<Output = T>) -> T {
+    let (mut work, mut said) = (std::pin::pin!(work), false);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(PATIENCE), if !said => {
+                for name in books.waits().await {
+                    tell(&format!("The audit waits for a lock that somebody holds in the {name} service's database."));
+                    said = true;
+                }
+            }
+        }
     }
 }
 

@@ -25,7 +25,7 @@ the addresses of its own context alone. Contexts lie in $XDG_CONFIG_HOME/waybill
 refused, for it may hold a token and passwords.
 
 Examples:
-  waybill context add prod --gateway https://shop.internal --order-url https://orders.shop.internal --token-file /run/token
+  waybill context add prod --gateway https://shop.internal --token-file /run/token
   waybill context use prod
   waybill context ls
   WAYBILL_CONTEXT=none waybill order list";
@@ -40,8 +40,10 @@ shows to everybody on the machine.
 
 Examples:
   waybill context add prod --gateway https://shop.internal --nats-context prod
-  waybill context add prod --nats-url tls://broker.internal --nats-nkey-seed-file ~/prod.seed --nats-ca ~/ca.pem
-  waybill token --role operator | waybill context add here --gateway localhost:8080 --token-stdin
+  waybill context add prod --order-url https://orders.shop.internal
+  waybill context add prod --nats-nkey-seed-file ~/prod.seed --nats-ca ~/ca.pem
+  waybill context add here --gateway localhost:8080
+  waybill token --role operator | waybill context add here --token-stdin
   ORDER_DATABASE_URL=$( cat /run/order-url ) waybill context add prod"
     )]
     Add(Box<Add>),

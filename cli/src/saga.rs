@@ -30,7 +30,7 @@ pub type View = saga_commands::View<Orders>;
 const USER: Filter = Filter {
     flag: "user",
     value_name: "USER",
-    help: "Only this user's",
+    help: "Only this user's: those in flight, unless a status, a time or another of what finds sagas is said too",
     query: "user_id",
     many: false,
     check: |text| text.parse::<UserId>().map(|_| ()).map_err(|error| error.to_string()),

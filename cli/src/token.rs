@@ -23,7 +23,8 @@ What a role may do is in docs/security.md. `customer` orders for itself alone: i
 Examples:
   waybill token --role operator --ttl 1h > token
   waybill token --role customer --subject $ADA
-  waybill token --role catalog --role operator | waybill context add here --gateway localhost:8080 --token-stdin";
+  waybill context add here --gateway localhost:8080
+  waybill token --role catalog --role operator | waybill context add here --token-stdin";
 
 /// Who is to be believed, and for how long.
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,8 @@ mod identity;
 mod import;
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/retry.rs"]
+mod retry;
 #[path = "cli/surroundings.rs"]
 mod surroundings;
 #[allow(dead_code)] // the unit tests use the rest

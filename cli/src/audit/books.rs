@@ -53,12 +53,31 @@ impl Books {
         let (orders, products) = (connect(order_url, "order").await?, connect(product_url, "product").await?);
         Ok(Self { orders, products, patience: Duration::from_secs(900), grace: Duration::from_secs(120) })
     }
+
+    /// In which of the databases a statement of this audit waits for a lock.
+    pub async fn waits(&self) -> Vec<&'static str> {
+        let waits = "select exists (select from pg_stat_activity \
+                     where wait_event_type = 'Lock' and datname = current_database() and application_name = $1)";
+        let mut names = Vec::new();
+        for (name, pool) in [("order", &self.orders), ("product", &self.products)] {
+            // Whoever cannot tell says nothing: the audit goes on.
+            if sqlx::query_scalar(waits).bind(this_audit()).fetch_one(pool).await.unwrap_or(false) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// What its connections are called.
+fn this_audit() -> String {
+    format!("waybill-audit-{}", std::process::id())
 }
 
 async fn connect(url: &str, name: &str) -> anyhow::Result<PgPool> {
-    let options = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
+    let options = PgPoolOptions::new().max_connections(3).acquire_timeout(Duration::from_secs(10));
     options
-        .connect_with(chassis::database::options(url)?)
+        .connect_with(chassis::database::options(url)?.application_name(&this_audit()))
         .await
         .with_context(|| format!("the {name} service's database does not answer"))
 }

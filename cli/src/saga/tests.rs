@@ -168,9 +168,10 @@ fn view(state: Value) -> View {
 fn a_stuck_saga_says_what_it_waits_for() {
     let state = json!({"plan": 1, "phase": {"compensating": "cancelled"}, "steps": {"reserve_stock": {"undoing": 7}}});
     let row = view(state.clone()).row();
-    let expected = ["pending", "going back", "undo reserve_stock", "2026-01-02T03:04:05Z", "7"];
-    assert_eq!(row[1..6], expected);
-    assert_eq!(row[6], "STUCK: waiting for the product service");
+    let expected =
+        ["01920000-0000-7000-8000-000000000001", "pending", "compensating", "undo reserve_stock", "2026-01-02T03:04:05Z", "7"];
+    assert_eq!(row[1..7], expected);
+    assert_eq!(row[7], "STUCK: waiting for the product service");
     let details = view(state.clone()).details();
     assert!(!view(state).gave_up(Step::ReserveStock));
     assert!(details.contains(&("step".to_owned(), "reserve_stock: undoing (7)".to_owned())), "{details:?}");
@@ -180,7 +181,7 @@ fn a_stuck_saga_says_what_it_waits_for() {
 fn a_state_that_cannot_be_read_says_so() {
     let mut view = view(json!({}));
     view.plan = None;
-    assert_eq!(view.row()[2], "unreadable");
+    assert_eq!(view.row()[3], "unreadable");
     assert!(view.details().contains(&("plan".to_owned(), "unreadable".to_owned())));
 }
 
@@ -194,7 +195,7 @@ fn a_compensation_that_was_given_up_is_known() {
 #[test]
 fn a_saga_of_another_build_is_still_listed() {
     let row = view(json!({"plan": 9, "phase": {"resting": {}}, "steps": {"pay": {"asked": 1}}})).row();
-    assert_eq!(row[2], "resting");
+    assert_eq!(row[3], "resting");
 }
 
 /// Another program, for a saga of its own, has them all: what it says of its saga is its [`CommandLine`].

@@ -9,7 +9,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -41,8 +41,12 @@ impl Fake {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let router =
-            Router::new().route("/{kind}", get(list).post(create)).route("/orders/{id}", get(show)).with_state(fake.clone());
+        let router = Router::new()
+            .route("/{kind}", get(list).post(create))
+            .route("/orders/{id}", get(show))
+            .route("/sagas/{id}", get(show))
+            .route("/sagas/{id}/{verb}", post(refuse))
+            .with_state(fake.clone());
         let router = router.layer(from_fn_with_state(fake.clone(), who));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -133,6 +137,15 @@ async fn show(State(fake): State<Arc<Fake>>, Path(id): Path<String>) -> Response
         Some(order) => Json(fake.order(order)).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// Every action of an operator: it came too late.
+async fn refuse() -> Response {
+    let problem = json!({
+        "type": "urn:waybill:problem:operator-refused", "title": "The request conflicts with what is there", "status": 409,
+        "detail": "every command is answered: there is nothing to ask again",
+    });
+    (StatusCode::CONFLICT, Json(problem)).into_response()
 }
 
 /// At most two a page, to make whoever wants all of them turn pages.

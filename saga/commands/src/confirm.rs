@@ -105,6 +105,11 @@ impl Signed {
         self.confirm.ask(question)
     }
 
+    /// Whether it was answered beforehand.
+    pub fn is_answered(&self) -> bool {
+        self.confirm.yes
+    }
+
     /// As the services are told. `by`: who acts.
     pub fn body(&self, by: &str) -> Value {
         json!({ "by": by, "reason": self.reason })

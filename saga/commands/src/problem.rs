@@ -161,13 +161,17 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", plain(self.body.title.clone()), self.status.as_u16())?;
         // Of a single wrong field the detail says what the field's own line says.
-        let repeats =
-            |detail: &str| matches!(&*self.body.errors, [only] if detail == format!("{}: {}", only.pointer, only.detail));
+        let line = |FieldError { pointer, detail }: &FieldError| match pointer.as_str() {
+            // It is the whole that is wrong.
+            "" => detail.clone(),
+            pointer => format!("{pointer}: {detail}"),
+        };
+        let repeats = |detail: &str| matches!(&*self.body.errors, [only] if detail == line(only));
         if let Some(detail) = self.body.detail.as_deref().filter(|detail| !repeats(detail)) {
             write!(f, "\n  {}", plain(detail.to_owned()))?;
         }
-        for FieldError { pointer, detail } in &self.body.errors {
-            write!(f, "\n  {}", plain(format!("{pointer}: {detail}")))?;
+        for error in &self.body.errors {
+            write!(f, "\n  {}", plain(line(error)))?;
         }
         if let Some(remedy) = self.remedy() {
             write!(f, "\n  {remedy}")?;
@@ -234,5 +238,10 @@ mod tests {
         let expected = "Invalid order (422)\n  2 fields are wrong\n  /items/0/quantity: must be 1 to 100000\n  \
                         request id: r-1\n  trace id: abc";
         assert_eq!(problem.to_string(), expected);
+
+        let body = r#"{"title":"Invalid","status":422,"detail":"alone it has no index","errors":[{"pointer":"","detail":"alone it has no index"}]}"#;
+        let (body, status) = (serde_json::from_str(body).unwrap(), StatusCode::UNPROCESSABLE_ENTITY);
+        let problem = Problem { status, body, request_id: None, retry_after: None };
+        assert_eq!(problem.to_string(), "Invalid (422)\n  alone it has no index", "said once");
     }
 }

@@ -33,10 +33,17 @@ impl<S: Saga> Sagas<S> {
         triggers: &Triggers<'_, S>,
     ) -> anyhow::Result<Self> {
         let mut sagas = Self { open: BTreeMap::new(), unreadable: HashMap::new() };
-        let mut unsure = Vec::new();
+        let (mut unsure, mut looked_at, mut kept) = (Vec::new(), Vec::new(), HashMap::new());
         for (id, triggers) in triggers {
+            let cached = cache.take(*id);
+            if triggers.iter().any(|trigger| looks(trigger)) {
+                kept.extend(cached.map(|saga| (*id, saga)));
+                looked_at.push(*id);
+                unsure.push(*id);
+                continue;
+            }
             // What is cached may be out of date. Only a step forward is believed: it is written only onto what it was decided on.
-            let mut open = cache.take(*id).map(|LoadedSaga { record, history }| SagaInProgress::new(record, Some(history)));
+            let mut open = cached.map(|LoadedSaga { record, history }| SagaInProgress::new(record, Some(history)));
             let forward = open.as_mut().map(|open| open.decide_all(&triggers[..1], context)).transpose()?;
             match open {
                 Some(mut open) if forward == Some(true) => {
@@ -56,14 +63,33 @@ impl<S: Saga> Sagas<S> {
                 Err(unreadable) => drop(sagas.unreadable.insert(unreadable.id, unreadable)),
             }
         }
-        let mut histories = ending_histories(store, db, &records, triggers, context).await?;
+        if !looked_at.is_empty() {
+            for holed in store.holed(&mut *db, &looked_at).await? {
+                sagas.unreadable.entry(holed.id).or_insert(holed);
+            }
+            records.retain(|record| !sagas.unreadable.contains_key(&record.id()));
+        }
+        let mut kept: HashMap<Uuid, Vec<Box<RawValue>>> = records
+            .iter()
+            .filter_map(|record| Some((record.id(), kept.remove(&record.id())?, record.sequence)))
+            .filter(|(_, saga, sequence)| saga.record.sequence == *sequence)
+            .map(|(id, saga, _)| (id, saga.history))
+            .collect();
+        let unread: Vec<&Record<S>> = records.iter().filter(|record| !kept.contains_key(&record.id())).collect();
+        let mut histories = ending_histories(store, db, &unread, triggers, context).await?;
         for record in records {
             let id = record.id();
-            let history = histories.remove(&id).map(|mut entries| {
+            let read = histories.remove(&id).map(|mut entries| {
                 // Read after the row: another instance may have appended meanwhile.
                 entries.truncate(record.sequence as usize);
                 entries
             });
+            if let Some(entries) = read.as_ref().filter(|entries| entries.len() < record.sequence as usize) {
+                let why = format!("{} entries of its history are missing", record.sequence as usize - entries.len());
+                sagas.unreadable.insert(id, Unreadable { id, status: record.status().to_owned(), plan: None, why });
+                continue;
+            }
+            let history = read.or_else(|| kept.remove(&id));
             let mut open = SagaInProgress::new(record, history);
             open.decide_all(&triggers[&id], context)?;
             sagas.open.insert(id, open);
@@ -90,17 +116,22 @@ impl<S: Saga> Sagas<S> {
     }
 }
 
+/// Whether this is decided on the saga's row, whatever is cached. What comes of itself comes seldom, and is how a row that was damaged is found.
+fn looks<S: Saga>(trigger: &Trigger<S>) -> bool {
+    matches!(trigger, Trigger::Timer | Trigger::Operator { .. })
+}
+
 /// The histories of sagas that these triggers end: a saga's last event carries its whole history, and nothing else needs it. What is
 /// refused, late or repeated must not cost a read of everything that ever happened.
 async fn ending_histories<S: Saga>(
     store: &Store<S>,
     db: &mut ReadConnection,
-    records: &[Record<S>],
+    records: &[&Record<S>],
     triggers: &Triggers<'_, S>,
     context: &BatchContext<'_, S>,
 ) -> sqlx::Result<HashMap<Uuid, Vec<Box<RawValue>>>> {
     let ending = records.iter().filter(|record| ends(record, &triggers[&record.id()], context));
-    let ending: Vec<Uuid> = ending.map(Record::id).collect();
+    let ending: Vec<Uuid> = ending.map(|record| record.id()).collect();
     let mut histories: HashMap<Uuid, Vec<Box<RawValue>>> = HashMap::new();
     if !ending.is_empty() {
         for (id, entry) in store.histories(db, &ending).await? {

@@ -1,7 +1,7 @@
 //! The sagas this instance wrote last, as it wrote them: what comes to a saga next mostly comes within milliseconds.
 //!
 //! Never the truth: another instance may have carried a saga on. Only a step forward is decided on what is cached, and it is written only if
-//! the saga's row still has the sequence it was decided at.
+//! the saga's row still has the sequence it was decided at. What is due, and what an operator does, is decided on the row: it may be damaged.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};

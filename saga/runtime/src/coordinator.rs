@@ -259,7 +259,7 @@ impl<S: Saga> Handler for Coordinator<S> {
             tracing::warn!(saga = S::NAME, replies, %id, "replies for sagas that nobody knows");
         }
         if let (Some(inputs), Some((id, why))) = (self.logged.unreadable.happened(unreadable.len() as u64), unreadable.first()) {
-            tracing::error!(saga = S::NAME, inputs, %id, why, "the saga's state cannot be read, and is left alone");
+            tracing::error!(saga = S::NAME, inputs, %id, why, "the saga cannot be read whole, and is left alone");
         }
     }
 }

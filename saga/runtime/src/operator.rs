@@ -278,7 +278,7 @@ async fn act<S: Saga>(
             ),
         )),
         Outcome::Unreadable(why) => {
-            Err(Problem::conflict("operator-refused", format!("this build cannot read the {}'s state: {why}", S::NAME)))
+            Err(Problem::conflict("operator-refused", format!("this build cannot read the {} whole: {why}", S::NAME)))
         }
         Outcome::Decided(Verdict::Moved) | Outcome::Nothing | Outcome::KeyUsed(_) => {
             runtime.aside.clear(id);

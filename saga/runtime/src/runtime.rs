@@ -214,10 +214,23 @@ impl<S: Saga> Runtime<S> {
     /// A saga as whoever began it sees it. `only`: where it is this user's.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn view(&self, id: Uuid, only: Option<Uuid>) -> sqlx::Result<Option<View<S>>> {
+    /// Those of the database; `unreadable`, where its row cannot be read.
+    pub async fn view(&self, id: Uuid, only: Option<Uuid>) -> Result<Option<View<S>>, Problem> {
         let store = self.store;
-        self.database.read(|mut db| async move { store.view(&mut db, id, only).await }).await
+        let view = self.database.read(|mut db| async move { store.view(&mut db, id, only).await }).await;
+        view.map_err(|error| match error {
+            sqlx::Error::Decode(why) => {
+                tracing::error!(saga = S::NAME, %id, error = %why, "a row cannot be read; whoever asks for it is told");
+                Problem {
+                    kind: "urn:waybill:problem:unreadable".to_owned(),
+                    title: "It cannot be read",
+                    status: 500,
+                    detail: format!("{why}; to put it right is an operator's work"),
+                    errors: Vec::new(),
+                }
+            }
+            error => error.into(),
+        })
     }
 
     /// A place among those who wait for a saga to move.

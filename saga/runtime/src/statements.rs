@@ -33,6 +33,8 @@ pub(crate) struct Statements {
     pub raced_for: &'static [&'static str],
     pub held: &'static str,
     pub records: &'static str,
+    /// Those of which an entry is missing, and the first that is.
+    pub holed: &'static str,
     pub loaded: &'static str,
     pub by_keys: &'static str,
     pub view: &'static str,
@@ -95,8 +97,15 @@ impl Statements {
                  select id from {name} where id = any($1) and id not in (select id from free)"
             )),
             records: keep(format!("select {columns} from {name} where id = any($1)")),
+            holed: keep(format!(
+                "select id, status, (select min(place) from generate_series(1, sequence) as place where not exists (\
+                     select from {history} as kept where kept.{history_id} = {name}.id and kept.sequence = place)) as missing \
+                 from {name} where id = any($1) and sequence > (\
+                     select count(*) from {history} as kept where kept.{history_id} = {name}.id and kept.sequence between 1 and {name}.sequence)"
+            )),
             loaded: keep(format!(
-                "select {columns}, array(select at from {history} where {history_id} = {name}.id order by sequence) as times, \
+                "select {columns}, array(select sequence from {history} where {history_id} = {name}.id order by sequence) as sequences, \
+                 array(select at from {history} where {history_id} = {name}.id order by sequence) as times, \
                  array(select entry from {history} where {history_id} = {name}.id order by sequence) as entries \
                  from {name} where id = any($1)"
             )),

@@ -62,7 +62,12 @@ pub fn routes(pending: PendingSettings) -> Routes<Arc<Runtime<Order>>> {
         .route(
             Operation::get(Who::Own(READERS), "/orders/{id}", "show_order", "An order")
                 .answers(200, "The order", order())
-                .may_be_missing(),
+                .may_be_missing()
+                .refuses(
+                    500,
+                    "unreadable",
+                    "It is there and cannot be read, because somebody changed its row by hand: the detail says what of it",
+                ),
             show,
         )
         .route(

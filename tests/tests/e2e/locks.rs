@@ -192,3 +192,26 @@ async fn a_locked_table_turns_requests_away_and_loses_nothing() {
     assert_eq!(audit.orders, placed.len(), "what was turned away was not placed");
     assert!(system.said("DEAD_LETTERS").await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_waits_for_a_lock_says_so() {
+    let system = System::new().await;
+    let held = Holder::begin(&system.product_db, "lock table products in access exclusive mode", None).await;
+    let mut audit = crate::cli_saga::command(&system, &["audit"]);
+    audit.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let audit = tokio::spawn(async move { audit.output().await.unwrap() });
+    let waiting =
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'waybill-audit-%'";
+    testkit::eventually(Duration::from_secs(20), || async {
+        let waits: i64 = sqlx::query_scalar(waiting).fetch_one(&system.product_db).await.unwrap();
+        if waits > 0 { Ok(()) } else { Err("it does not wait") }
+    })
+    .await;
+    // It says so after five seconds.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    held.let_go().await;
+    let said = audit.await.unwrap();
+    let stderr = String::from_utf8(said.stderr).unwrap();
+    assert!(stderr.contains("The audit waits for a lock that somebody holds in the product service's database."), "{stderr}");
+    assert!(said.status.success(), "{stderr}");
+}

@@ -223,3 +223,79 @@ async fn a_saga_whose_state_cannot_be_read_is_called_that_everywhere_and_no_acti
     let checked = waybill(&system, &["saga", "upgrade-check"]).await.expect(1);
     assert!(checked.contains("(1 on plan version 1, 1 with an unreadable state)"), "{checked}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_read_whole_is_left_aside_also_by_the_process_that_has_it_in_memory() {
+    let system = System::builder().impatient().never_giving_up().start().await;
+    let (user, product) = (system.create_user(true).await, system.create_product(5, 100).await);
+    system.stop(Service::Product).await;
+    let orders = system.submit_many(3, user, &[(product, 1)]).await;
+    let [lines, holed, fine] = orders[..] else { panic!("three orders") };
+    for order in &orders {
+        system.wait_entries(*order, 2).await;
+    }
+    for keep in
+        ["create table kept as select * from order_history where sequence = 1", "create table whole as select * from orders"]
+    {
+        sqlx::query(keep).execute(&system.order_db).await.unwrap();
+    }
+    let damage = async |statement: &'static str, order: OrderId| {
+        assert_eq!(sqlx::query(statement).bind(order.0).execute(&system.order_db).await.unwrap().rows_affected(), 1);
+    };
+    damage("update orders set items = '[{\"product_id\":\"nope\"}]' where id = $1", lines).await;
+    damage("delete from order_history where order_id = $1 and sequence = 1", holed).await;
+
+    let client = system.client(Service::Order);
+    for (order, why) in [(lines, "items"), (holed, "entry 1 is missing from its history")] {
+        let saga = eventually(SOON, || async {
+            let saga = client.get(&format!("/sagas/{order}")).await.expect(200);
+            if saga["aside"].as_str().is_some_and(|aside| aside.contains(why)) { Ok(saga) } else { Err(saga) }
+        })
+        .await;
+        assert!(saga["cause"].as_str().unwrap().contains("leaves it aside") && saga["stuck"] == true, "{saga:#}");
+    }
+    // The others go on, and these do not.
+    let stands: (i32, chrono::DateTime<chrono::Utc>) = row(&system, holed).await;
+    attempts(&system, fine, 6).await;
+    assert_eq!(row(&system, holed).await, stands, "it is left alone");
+    let act = json!({"by": "ann", "reason": "why not"});
+    let refused = client.post(&format!("/sagas/{holed}/retry"), &act).await.problem(409, "operator-refused");
+    assert!(refused["detail"].as_str().unwrap().contains("entry 1 is missing"), "{refused:#}");
+    let checked = waybill(&system, &["saga", "upgrade-check"]).await.expect(1);
+    assert!(
+        checked.contains("does not continue 2 of 3") && checked.contains("the build that runs leaves it aside: "),
+        "{checked}"
+    );
+    let listed = waybill(&system, &["saga", "list", "--stuck"]).await.expect(0);
+    assert!(listed.lines().any(|line| line.contains(&holed.to_string()) && line.contains(&user.to_string())), "{listed}");
+
+    for client in [&client, &system.client(Service::Gateway)] {
+        let unreadable = client.get(&format!("/orders/{lines}")).await.problem(500, "unreadable");
+        assert!(unreadable["detail"].as_str().unwrap().contains("items"), "{unreadable:#}");
+    }
+    let Said(status, _, stderr) = waybill(&system, &["order", "show", &lines.to_string()]).await;
+    assert!(status == 1 && stderr.contains("It cannot be read (500)"), "{stderr}");
+
+    // A message that would have to be made from what is missing.
+    let note = [holed.0.as_bytes().as_slice(), &2_u32.to_be_bytes()].concat();
+    crate::outbox::put(&system.order_db, Uuid::now_v7(), &[], json!([]), &[], &note).await;
+    eventually(SOON, || async {
+        let letters = waybill(&system, &["dead-letter", "list", "--stream", "OUTBOX", "-o", "json"]).await.json(0);
+        let says = |letter: &Value| letter["reason"].as_str().unwrap().contains("entry 1 is missing from its history");
+        let all = letters["items"].as_array().unwrap();
+        if all.iter().any(|letter| letter["order_id"] == json!(holed) && says(letter)) { Ok(()) } else { Err(letters) }
+    })
+    .await;
+
+    for mend in [
+        "update orders set items = whole.items from whole where whole.id = orders.id",
+        "insert into order_history select * from kept on conflict do nothing",
+    ] {
+        sqlx::query(mend).execute(&system.order_db).await.unwrap();
+    }
+    system.start(Service::Product).await;
+    for order in orders {
+        assert_eq!(system.wait_final(order).await["status"], "confirmed");
+    }
+    assert_eq!(system.audit().await.confirmed, 3);
+}

@@ -135,6 +135,10 @@ impl<C: CommandLine> Args<C> {
             let action = action(state)?;
             let preview = Preview::<C>::of(&transcript, action, &by, &self.signed.reason);
             preview.iter().for_each(|preview| tell(&format!("\n{}: {preview}", phrases::action(&action))));
+            if preview.is_some_and(|preview| preview.refused().is_some()) && !self.signed.is_answered() {
+                tell("Nothing was done. With --yes the service is asked all the same.");
+                return Ok(ExitCode::FAILURE);
+            }
         }
         if !self.signed.ask(&format!("{} the {name} {id}?", phrases::capitalised(word)))? {
             return Ok(ExitCode::FAILURE);

@@ -109,6 +109,9 @@ impl Act {
                 Ok(_) => Outcome::Done,
                 Err(failure) if rest(&failure, since).await => continue,
                 Err(Failure::Problem(problem)) if problem.status == StatusCode::NOT_FOUND => Outcome::Gone,
+                Err(Failure::Problem(problem)) if problem.status == StatusCode::CONFLICT && went_on(&service, id).await => {
+                    Outcome::Gone
+                }
                 Err(Failure::Problem(problem)) => {
                     Outcome::Left(problem.body.detail.clone().unwrap_or_else(|| problem.to_string()))
                 }
@@ -116,6 +119,12 @@ impl Act {
             };
         }
     }
+}
+
+/// Whether a saga went on by itself: nobody is asked for anything, and nothing stands in its way.
+async fn went_on(service: &Gateway, id: Uuid) -> bool {
+    let saga: Result<Value, Failure> = service.get(&format!("/sagas/{id}")).await;
+    saga.is_ok_and(|saga| saga["waiting"].as_array().is_some_and(Vec::is_empty) && saga["stuck"] == false)
 }
 
 /// Rests before another try, if there is to be one.

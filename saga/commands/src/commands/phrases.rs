@@ -145,9 +145,9 @@ pub fn phase<P: Plan>(phase: &Phase<P>) -> &'static str {
     match phase {
         Phase::New => "new",
         Phase::Running => "running",
-        Phase::Compensating(_) => "going back",
-        Phase::Completed => "complete",
-        Phase::Compensated(_) => "undone",
+        Phase::Compensating(_) => "compensating",
+        Phase::Completed => "completed",
+        Phase::Compensated(_) => "compensated",
     }
 }
 

@@ -107,14 +107,15 @@ impl<C: CommandLine> Args<C> {
 
 fn look<C: CommandLine>(view: &View<C>) -> Checked {
     let continuity = view.continuity();
-    let safe = continuity.is_safe();
+    let aside = view.aside.as_ref().map(|why| format!("the build that runs leaves it aside: {why}"));
+    let obstacle = (!continuity.is_safe()).then(|| continuity.to_string()).or(aside);
     Checked {
         id: [(View::<C>::id_field().to_owned(), view.id())].into(),
         status: view.status.clone(),
         plan: view.plan,
         phase: view.phase(),
-        safe,
-        obstacle: (!safe).then(|| continuity.to_string()),
+        safe: obstacle.is_none(),
+        obstacle,
     }
 }
 

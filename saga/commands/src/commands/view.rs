@@ -71,6 +71,9 @@ pub struct Outstanding {
 }
 
 impl<C: CommandLine> View<C> {
+    /// The field that says whose it is, if sagas are somebody's.
+    const OWNER: Option<&'static str> = <<C::Saga as Saga>::Layout as Layout<C::Saga>>::TABLE.owner;
+
     /// The field of its id, by the column of its histories: `order_id`.
     pub fn id_field() -> &'static str {
         <<C::Saga as Saga>::Layout as Layout<C::Saga>>::TABLE.history_id
@@ -137,19 +140,25 @@ impl Outstanding {
 }
 
 impl<C: CommandLine> Tabular for View<C> {
-    const HEADER: &'static [&'static str] = &[C::ID, "STATUS", "PHASE", "WAITING FOR", "SINCE", "ATTEMPTS", "CAUSE"];
+    const HEADER: &'static [&'static str] = match Self::OWNER {
+        Some(_) => &[C::ID, "USER", "STATUS", "PHASE", "WAITING FOR", "SINCE", "ATTEMPTS", "CAUSE"],
+        None => &[C::ID, "STATUS", "PHASE", "WAITING FOR", "SINCE", "ATTEMPTS", "CAUSE"],
+    };
 
     fn row(&self) -> Vec<String> {
         let cause = self.cause.clone().unwrap_or_default();
-        vec![
-            self.id().to_string(),
+        let owner = |column| self.summary.get(column).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut row = vec![self.id().to_string()];
+        row.extend(Self::OWNER.map(owner));
+        row.extend([
             self.status.clone(),
             self.phase(),
             self.waiting_for(),
             self.waiting_since.map(time).unwrap_or_default(),
             self.attempts(),
             if self.stuck { format!("STUCK: {cause}") } else { cause },
-        ]
+        ]);
+        row
     }
 
     fn details(&self) -> Vec<(String, String)> {

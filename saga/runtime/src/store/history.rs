@@ -139,7 +139,10 @@ impl<S: Saga> Store<S> {
 /// The entries of one saga, as columns of its row.
 pub(super) fn entries_of(row: &PgRow) -> sqlx::Result<Vec<Box<RawValue>>> {
     let (times, entries): (Vec<DateTime<Utc>>, Vec<String>) = (row.try_get("times")?, row.try_get("entries")?);
-    (1..).zip(times).zip(entries).map(|((sequence, at), entry)| whole_entry(sequence, at, &entry)).collect()
+    // Their own, not their places: one may be missing.
+    let sequences: Vec<i32> = row.try_get("sequences")?;
+    let placed = sequences.into_iter().zip(times).zip(entries);
+    placed.map(|((sequence, at), entry)| whole_entry(sequence.unsigned_abs(), at, &entry)).collect()
 }
 
 fn entry(row: &PgRow) -> sqlx::Result<Served> {

@@ -64,6 +64,17 @@ impl<S: Saga> Store<S> {
         rows.iter().map(readable).collect()
     }
 
+    /// Those of these sagas whose histories are not whole.
+    pub async fn holed(&self, db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<Vec<Unreadable>> {
+        let rows = sqlx::query(self.sql.holed).bind(ids).fetch_all(db).await?;
+        let holed = |row: &PgRow| {
+            let missing: i32 = row.try_get("missing")?;
+            let why = format!("entry {missing} is missing from its history");
+            Ok(Unreadable { id: row.try_get("id")?, status: row.try_get("status")?, plan: None, why })
+        };
+        rows.iter().map(holed).collect()
+    }
+
     /// Sagas with their whole histories.
     pub async fn loaded(&self, db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<LoadedSaga<S>>> {
         let rows = sqlx::query(self.sql.loaded).bind(ids).fetch_all(db).await?;

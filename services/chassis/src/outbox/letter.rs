@@ -61,9 +61,10 @@ impl Unpublishable<'_> {
     }
 }
 
-/// What is kept of a message that cannot even be made.
-pub(super) fn unmade(what: String) -> Packet {
-    let headers = vec![("Content-Type".into(), "text/plain".to_owned())];
+/// What is kept of a message that cannot even be made, with whom it would have told of.
+pub(super) fn unmade(what: String, about: Option<Uuid>) -> Packet {
+    let mut headers: Vec<(Cow<'static, str>, String)> = vec![("Content-Type".into(), "text/plain".to_owned())];
+    headers.extend(about.map(|about| ("ce-subject".into(), about.to_string())));
     Packet { subject: String::new(), headers, payload: Bytes::from(what) }
 }
 

@@ -332,7 +332,13 @@ impl Outbox {
             Some(Note { subject, entry }) => format!("entry {entry} of the history of {subject}"),
             None => format!("{} bytes of notes", row.notes.len()),
         };
-        self.settle(row, &[letter::unmade(what)], vec![(0, Unpublished { cause, reason })], Vec::new()).await
+        self.settle(
+            row,
+            &[letter::unmade(what, notes.first().map(|note| note.subject))],
+            vec![(0, Unpublished { cause, reason })],
+            Vec::new(),
+        )
+        .await
     }
 }
 
