@@ -7,7 +7,7 @@ use testkit::{Issuer, Service, System, eventually};
 use uuid::Uuid;
 
 use crate::cli_saga::{command, waybill};
-use crate::console::Console;
+use crate::console::{Console, hidden};
 
 /// What operators did, newest first, as a command tells it.
 async fn actions(system: &System) -> Vec<Value> {
@@ -40,7 +40,9 @@ async fn what_is_done_with_dead_letters_stock_and_events_is_kept_with_who_why_an
     let without = console.send_and_read("/dead-letters/4/drop", &letter, &[]).await;
     assert!(without.contains("Nothing was done"), "{without}");
     let all = console.page("/dead-letters/all/drop").await;
-    let job = console.send("/dead-letters/all/drop", &all, &[("rate", "100"), ("why", "all of it")]).await;
+    let job = console
+        .send("/dead-letters/all/drop", &all, &[("rate", "100"), ("why", "all of it"), ("last", &hidden(&all, "last"))])
+        .await;
     eventually(Duration::from_secs(20), || async {
         let page = console.page(&job).await;
         if page.contains("pill done") && page.contains("all of it") { Ok(()) } else { Err(page) }
