@@ -219,16 +219,7 @@ impl<S: Saga> Runtime<S> {
         let store = self.store;
         let view = self.database.read(|mut db| async move { store.view(&mut db, id, only).await }).await;
         view.map_err(|error| match error {
-            sqlx::Error::Decode(why) => {
-                tracing::error!(saga = S::NAME, %id, error = %why, "a row cannot be read; whoever asks for it is told");
-                Problem {
-                    kind: "urn:waybill:problem:unreadable".to_owned(),
-                    title: "It cannot be read",
-                    status: 500,
-                    detail: format!("{why}; to put it right is an operator's work"),
-                    errors: Vec::new(),
-                }
-            }
+            sqlx::Error::Decode(why) => Problem::unreadable(why),
             error => error.into(),
         })
     }

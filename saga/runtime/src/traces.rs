@@ -51,10 +51,13 @@ impl Chosen {
 
     /// Has the traces of these told; those that there is no room for are dropped.
     pub fn tell(&self, sagas: impl Iterator<Item = Uuid>) {
-        let dropped = sagas.filter(|id| self.queue.try_send(*id).is_err()).count() as u64;
-        if dropped > 0 {
-            self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(dropped));
-        }
+        dropped(&self.metrics, sagas.filter(|id| self.queue.try_send(*id).is_err()).count());
+    }
+}
+
+fn dropped(metrics: &Metrics, sagas: usize) {
+    if sagas > 0 {
+        metrics.record(|| counter!("waybill_traces_dropped_total").increment(sagas as u64));
     }
 }
 
@@ -108,7 +111,7 @@ impl<S: Saga> Tracer<S> {
                     told.extend(&new);
                     self.tell(&new, End::Stuck(Utc::now())).await;
                 }
-                () = shutdown.cancelled() => return self.dropped(ended.len() + self.queue.len()),
+                () = shutdown.cancelled() => return dropped(&self.metrics, ended.len() + self.queue.len()),
             }
         }
     }
@@ -137,19 +140,13 @@ impl<S: Saga> Tracer<S> {
         }
     }
 
-    fn dropped(&self, sagas: usize) {
-        if sagas > 0 {
-            self.metrics.record(|| counter!("waybill_traces_dropped_total").increment(sagas as u64));
-        }
-    }
-
     async fn tell(&self, sagas: &[Uuid], end: End) {
         for ids in sagas.chunks(AT_ONCE) {
             let store = self.store;
             match self.database.read(|mut db| async move { store.loaded(&mut db, ids).await }).await {
                 Ok(loaded) => loaded.iter().for_each(|saga| self.traces.tell(spans(saga, end))),
                 Err(error) => {
-                    self.dropped(ids.len());
+                    dropped(&self.metrics, ids.len());
                     tracing::debug!(%error, "histories cannot be read; their traces are not told");
                 }
             }

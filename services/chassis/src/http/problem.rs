@@ -1,5 +1,7 @@
 //! Problem details (RFC 9457): every error an edge answers.
 
+use std::fmt;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -199,6 +201,13 @@ impl Problem {
     /// 429, with Retry-After: the caller asks too often, or for too much.
     pub fn too_many_requests(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests", detail)
+    }
+
+    /// 500: what is kept cannot be read. Why goes to the log, under the request's id, and to the client, who can tell an operator.
+    pub fn unreadable(why: impl fmt::Display) -> Self {
+        tracing::error!(request_id = RequestId::current(), error = %why, "a row cannot be read; whoever asks for it is told");
+        let detail = format!("{why}; to put it right is an operator's work");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "unreadable", "It cannot be read", detail)
     }
 
     /// 500. The cause goes to the log, under the request's id, not to the client.
